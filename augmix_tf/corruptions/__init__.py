@@ -1,0 +1,34 @@
+"""Common corruptions (-C) and perturbation sequences (-P), without TensorFlow."""
+
+from augmix_tf.corruptions.catalogue import (
+    CORRUPTIONS,
+    EXTRA_CORRUPTIONS,
+    FROST_SYNTHETIC,
+    SEVERITIES,
+    apply,
+    corrupt,
+)
+from augmix_tf.corruptions.sequences import (
+    CIFAR_SCRIPT_PERTURBATIONS,
+    EXTRA_PERTURBATIONS,
+    HARDER_PERTURBATIONS,
+    PERTURBATIONS,
+    perturb,
+)
+from augmix_tf.corruptions.writer import write_corrupted, write_perturbed
+
+__all__ = [
+    "CIFAR_SCRIPT_PERTURBATIONS",
+    "CORRUPTIONS",
+    "EXTRA_CORRUPTIONS",
+    "EXTRA_PERTURBATIONS",
+    "FROST_SYNTHETIC",
+    "HARDER_PERTURBATIONS",
+    "PERTURBATIONS",
+    "SEVERITIES",
+    "apply",
+    "corrupt",
+    "perturb",
+    "write_corrupted",
+    "write_perturbed",
+]

@@ -1,0 +1,43 @@
+"""Compilation by XLA, where this machine has it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+Function = Callable[..., Any]
+
+
+def compiled(function: Function) -> Function:
+    """Decorator: runs `function` compiled by XLA, or as a plain graph where there is no XLA.
+
+    Arguments that are not tensors are part of the program, as in `tf.function`. Without XLA the
+    results are the same and much slower, which is said once.
+    """
+
+    @functools.cache
+    def build() -> Function:
+        return tf.function(function, jit_compile=xla_available(), autograph=False)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return build()(*args, **kwargs)
+
+    call.trace_count = lambda: build().experimental_get_tracing_count()  # type: ignore[attr-defined]
+    return call
+
+
+@functools.cache
+def xla_available() -> bool:
+    """Whether TensorFlow can compile with XLA here; says so once where it cannot."""
+    with tf.init_scope():
+        try:
+            tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
+        except tf.errors.OpError as error:
+            logging.warning("XLA cannot compile here, AugMix will be slow: %s", error.message)
+            return False
+    return True

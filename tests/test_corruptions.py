@@ -1,0 +1,377 @@
+"""Corruptions: independent oracles, laws and refusals; no reference data needed."""
+
+import hashlib
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from augmix_tf import corruptions
+from augmix_tf.checks import CommandError
+from augmix_tf.corruptions import blur, catalogue, digital, frost, motion, severities, weather, zoom
+from augmix_tf.corruptions.severities import Elastic, Glass, Motion
+from augmix_tf.corruptions.streams import Streams
+from tests.oracles import loop_corruptions as loops
+
+NAMES = (*corruptions.CORRUPTIONS, *corruptions.EXTRA_CORRUPTIONS, "frost_synthetic")
+HERE = [name for name in NAMES if name != "frost"]  # without photographs
+KEEPS_AXES = ["defocus_blur", "gaussian_blur", "zoom_blur", "contrast", "brightness"]
+KEEPS_FLAT = ["glass_blur", "motion_blur", "elastic_transform", "pixelate", "jpeg_compression"]
+KEEPS_FLAT += KEEPS_AXES[:-1]
+
+
+def some_images(count=3, height=20, width=28, seed=0):
+    """Noise over smooth gradients, with 0 and 255 in it; wider than high, so that swaps show."""
+    rng = np.random.default_rng(seed)
+    ramp = np.linspace(0, 255, width) + np.linspace(0, 90, height)[:, None]
+    noise = rng.normal(scale=40, size=(count, height, width, 3))
+    return np.clip(ramp[..., None] + noise - 30, 0, 255).astype(np.uint8)
+
+
+def grey(level, count=4, side=64):
+    return np.full((count, side, side, 3), level, np.uint8)
+
+
+# What an image gets depends on seed, name, severity and its id only
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_any_subset_order_and_chunk_gives_the_same_bytes(name, monkeypatch):
+    images = some_images(5)
+    want = corruptions.corrupt(images, name, 3, seed=7)
+    order = np.array([4, 1, 2])
+    np.testing.assert_array_equal(
+        corruptions.corrupt(images[order], name, 3, seed=7, ids=order), want[order]
+    )
+    monkeypatch.setattr(catalogue, "CHUNK_PIXELS", 1)
+    np.testing.assert_array_equal(corruptions.corrupt(images, name, 3, seed=7), want)
+
+
+@pytest.mark.parametrize("name", [n for n in HERE if catalogue.CATALOGUE[n].draw])
+def test_seed_severity_and_id_change_the_draw(name):
+    image = some_images(1)
+    first = corruptions.corrupt(np.repeat(image, 3, axis=0), name, 2, seed=1)
+    other_seed = corruptions.corrupt(image, name, 2, seed=2)
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], other_seed[0])
+    np.testing.assert_array_equal(corruptions.corrupt(image, name, 2, seed=1, ids=[2]), first[2:])
+
+
+def test_a_fresh_process_gives_the_same_bytes_without_tensorflow():
+    script = """
+import hashlib, sys
+import numpy as np
+from augmix_tf import corruptions
+images = np.arange(2 * 20 * 28 * 3).reshape(2, 20, 28, 3).astype(np.uint8)
+for name in sys.argv[1:]:
+    print(hashlib.sha256(corruptions.corrupt(images, name, 4, seed=3).tobytes()).hexdigest())
+assert "tensorflow" not in sys.modules
+"""
+    images = np.arange(2 * 20 * 28 * 3).reshape(2, 20, 28, 3).astype(np.uint8)
+    command = [sys.executable, "-c", script, *HERE]
+    got = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    made = (corruptions.corrupt(images, name, 4, seed=3) for name in HERE)
+    assert got == [hashlib.sha256(rows.tobytes()).hexdigest() for rows in made]
+
+
+def test_streams_are_philox_with_a_key_of_cell_and_id():
+    digest = hashlib.sha256(b"5/fog/2").digest()
+    # As an array: numpy reads a list of large numbers by way of floats.
+    key = np.array([int.from_bytes(digest[:8], "little"), 9], np.uint64)
+    want = np.random.RandomState(np.random.Philox(key=key))
+    streams = Streams(5, "fog", 2)
+    streams.of(8).normal(size=3)  # an odd number, so that a spare one is kept: it must go
+    got = streams.of(9)
+    np.testing.assert_array_equal(got.normal(size=5), want.normal(size=5))
+    np.testing.assert_array_equal(streams.of(9).random(3), streams.of(9).random(3))
+
+
+# Oracles
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("brightness", lambda h, s, v: (h, s, min(v + 0.3, 1))),
+        ("saturate", lambda h, s, v: (h, min(s * 2.5 + 0.2, 1), v)),
+    ],
+)
+def test_hsv_corruptions_follow_colorsys(name, change):
+    images = some_images(2)
+    images[0, 0, :4] = [[0, 0, 0], [255, 255, 255], [9, 9, 9], [255, 0, 255]]
+    got = corruptions.corrupt(images, name, 5).astype(int)
+    want = np.stack([loops.through_hsv(image, change) for image in images])
+    assert np.abs(got - want).max() <= 1  # cut off, and the formulas round differently
+    assert (got != want).mean() < 0.02
+
+
+@pytest.mark.parametrize("severity", corruptions.SEVERITIES)
+def test_contrast_follows_its_formula(severity):
+    images = some_images(2)
+    got = corruptions.corrupt(images, "contrast", severity).astype(int)
+    factor = (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1]
+    want = np.stack([loops.contrast(image, factor) for image in images])
+    assert np.abs(got - want).max() <= 1
+    assert (got != want).mean() < 0.001
+
+
+@pytest.mark.parametrize("severity", corruptions.SEVERITIES)
+def test_pixelate_averages_boxes(severity):
+    images = some_images(2, 20, 40)
+    got = corruptions.corrupt(images, "pixelate", severity)
+    share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
+    np.testing.assert_array_equal(got, [loops.pixelate(image, share) for image in images])
+
+
+def test_jpeg_is_what_pillow_writes():
+    images = some_images(2)
+    for image, got in zip(images, corruptions.corrupt(images, "jpeg_compression", 3), strict=True):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, format="JPEG", quality=58, subsampling="4:2:0")
+        np.testing.assert_array_equal(got, np.asarray(Image.open(file)))
+
+
+@pytest.mark.parametrize("angle", [-45.0, -10.0, 0.0, 33.3, 90.0, -150.0])
+def test_motion_blur_follows_the_taps(angle):
+    images = some_images(2, 12, 17)
+    got = motion.motion_blur(images, Motion(6, 1.5), np.full(2, angle))
+    want = [loops.motion_blur(image, 6, 1.5, angle) for image in images]
+    np.testing.assert_array_equal(got, want)
+
+
+def test_motion_kernel_sums_to_one_and_looks_right_at_0_degrees():
+    assert motion.taps(Motion(8, 2)).sum() == pytest.approx(1, abs=1e-15)
+    assert len(motion.taps(Motion(8, 2))) == 17
+    (pattern,) = motion.offsets(Motion(2, 1), np.zeros(1))
+    np.testing.assert_array_equal(pattern, [[0, i] for i in range(5)])
+
+
+@pytest.mark.parametrize("setting", [Glass(0.4, 1, 2), Glass(1, 2, 3), Glass(1.5, 4, 2)])
+def test_glass_shuffle_equals_the_loop(setting):
+    images = some_images(3, 18, 23)
+    streams = Streams(0, "glass", 1)
+    draws = [blur.draw_glass(streams.of(i), image, setting) for i, image in enumerate(images)]
+    got = blur.glass_blur(images, setting, catalogue.stack(draws))
+    for image, (shifts,), result in zip(images, draws, got, strict=True):
+        sigma = (setting.sigma, setting.sigma, 0)
+        soft = ndimage.gaussian_filter(image / 255.0, sigma, mode="nearest")
+        mixed = loops.glass_shuffle(loops.to_bytes(soft), setting[1], setting[2], shifts)
+        again = ndimage.gaussian_filter(mixed / 255.0, sigma, mode="nearest")
+        np.testing.assert_array_equal(result, loops.to_bytes(again))
+
+
+@pytest.mark.parametrize("factor", [1, 1.01, 1.13, 1.75, 2.25, 4.5])
+def test_zoom_equals_scipy(factor):
+    planes = np.random.default_rng(1).normal(size=(2, 24, 33, 3))
+    got = zoom.zoom_centre(zoom.pixels_first(planes), 24, 33, factor)
+    got = zoom.images_first(got, planes.shape)
+    for image, result in zip(planes, got, strict=True):
+        for channel in range(3):
+            want = loops.zoom(image[..., channel], factor)
+            np.testing.assert_array_equal(result[..., channel], want)
+
+
+def test_elastic_displacement_equals_scipy():
+    rng = np.random.default_rng(2)
+    light = rng.random((2, 18, 25, 3)).astype(np.float32)
+    rows = np.arange(18)[:, None] + rng.normal(scale=30, size=(2, 18, 25))
+    columns = np.arange(25) + rng.normal(scale=60, size=(2, 18, 25))
+    got = digital._interpolate(light, rows, columns)
+    for image, y, x, result in zip(light, rows, columns, got, strict=True):
+        for channel in range(3):
+            want = ndimage.map_coordinates(image[..., channel], (y, x), order=1, mode="reflect")
+            np.testing.assert_allclose(result[..., channel], want, atol=1e-6)
+
+
+def test_elastic_without_draws_is_the_image():
+    images = some_images(2)
+    still = (np.zeros((2, 3, 2)), *np.zeros((2, 2, 20, 28)))
+    got = digital.elastic_transform(images, Elastic(0.1, 0.04, 0.05, (32, 32)), still)
+    np.testing.assert_array_equal(got, images)
+
+
+@pytest.mark.parametrize("decay", [1.4, 3.0])
+def test_fog_fractal_equals_the_loop(decay):
+    chance = np.random.default_rng(3).random((2, 16 * 16 - 1))
+    got = weather.plasma_fractal(chance, 16, decay)
+    want = [loops.fractal(one, 16, decay) for one in chance]
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
+    assert got.min() == 0
+    assert got.max() == 1
+
+
+def test_frost_is_a_weighted_sum():
+    images, pieces = some_images(2), some_images(2, seed=5)
+    got = corruptions.apply(images, "frost", 4, (pieces,))
+    want = np.minimum(0.85 * images.astype(float) + 0.4 * pieces, 255)
+    assert np.abs(got - np.floor(want)).max() <= 1
+    assert (got != np.floor(want)).mean() < 0.02  # 0.85 and 0.4 have no exact binary form
+
+
+# Laws
+
+
+@pytest.mark.parametrize(("table", "index"), [("cifar", 4), ("imagenet", 0)])
+def test_noises_have_their_moments(table, index):
+    # In the middle of the range, where nothing is clipped; cutting off costs half a level.
+    images, light = grey(128), 128 / 255
+    constants = severities.TABLES[table]
+
+    def noise(name):
+        return corruptions.corrupt(images, name, index + 1, table=table) / 255.0
+
+    sigma = {
+        "gaussian_noise": constants["gaussian_noise"][index],
+        "speckle_noise": constants["speckle_noise"][index] * light,
+        "shot_noise": np.sqrt(light / constants["shot_noise"][index]),
+    }
+    for name, want in sigma.items():
+        got = noise(name)
+        error = 5 * want / np.sqrt(got.size)
+        assert got.mean() == pytest.approx(light - 0.5 / 255, abs=error + 0.5 / 255), name
+        assert got.std() == pytest.approx(want, rel=0.03), name
+        # Neighbours, channels and pictures have nothing to do with one another.
+        for axis in range(4):
+            one, other = got - got.mean(), np.roll(got, 1, axis=axis) - got.mean()
+            assert abs((one * other).mean()) < 6 * want**2 / np.sqrt(got.size), (name, axis)
+
+
+def test_impulse_noise_replaces_values_evenly():
+    got = corruptions.corrupt(grey(100), "impulse_noise", 5, table="imagenet")
+    assert set(np.unique(got)) == {0, 100, 255}
+    assert (got != 100).mean() == pytest.approx(0.27, abs=0.01)
+    assert (got == 255).sum() / (got != 100).sum() == pytest.approx(0.5, abs=0.02)
+    replaced = (got != 100).reshape(-1, 3)
+    assert replaced.any(axis=1).mean() == pytest.approx(1 - 0.73**3, abs=0.02)  # not whole pixels
+
+
+@pytest.mark.parametrize("level", [0, 255])
+@pytest.mark.parametrize("severity", corruptions.SEVERITIES)
+@pytest.mark.parametrize("name", KEEPS_FLAT)
+def test_black_stays_black_and_white_stays_white(name, severity, level):
+    got = corruptions.corrupt(grey(level, 2, 32), name, severity).astype(int)
+    assert np.abs(got - level).max() <= 1
+
+
+@pytest.mark.parametrize("name", KEEPS_AXES)
+def test_turning_the_picture_turns_the_result(name):
+    images = some_images(2, 20, 28)
+    turned = np.ascontiguousarray(images.transpose(0, 2, 1, 3))
+    got = corruptions.corrupt(turned, name, 4, table="imagenet").transpose(0, 2, 1, 3)
+    want = corruptions.corrupt(images, name, 4, table="imagenet")
+    assert np.abs(got.astype(int) - want).max() <= 1
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_severity_5_is_farther_from_the_image_than_1(name):
+    images = some_images(4, 32, 32)
+    far = [
+        np.abs(corruptions.corrupt(images, name, severity, table=table).astype(int) - images).mean()
+        for table in ("cifar", "imagenet")
+        for severity in (1, 5)
+    ]
+    if name in ("elastic_transform", "saturate"):  # their rows change kind, not only strength
+        assert min(far) > 0
+    else:
+        assert far[0] < far[1]
+        assert far[2] < far[3]
+
+
+def test_a_picture_without_drops_stays_as_it_is():
+    images = some_images(2)
+    got = corruptions.apply(images, "spatter", 1, (np.zeros((2, 20, 28)),))
+    np.testing.assert_array_equal(got, images)
+
+
+def test_size_chooses_the_table():
+    small, large = some_images(1, 64, 48), some_images(1, 65, 48)
+    for images, table in ((small, "cifar"), (large, "imagenet")):
+        got = corruptions.corrupt(images, "contrast", 5)
+        want = corruptions.corrupt(images, "contrast", 5, table=table)
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_no_images_give_no_images(name):
+    none = np.zeros((0, 16, 16, 3), np.uint8)
+    assert corruptions.corrupt(none, name, 1).shape == (0, 16, 16, 3)
+
+
+# Frost
+
+
+def test_frost_without_photographs_is_refused(monkeypatch):
+    monkeypatch.setattr(frost.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CommandError, match=r"original frost photographs .* 'frost_synthetic'"):
+        corruptions.corrupt(some_images(1), "frost", 1)
+
+
+def test_frost_dir_must_hold_the_photographs(tmp_path):
+    with pytest.raises(CommandError, match=r"frost1.png missing or with other contents"):
+        corruptions.corrupt(some_images(1), "frost", 1, frost_dir=tmp_path)
+
+
+def test_photographs_are_found_by_contents(tmp_path, monkeypatch):
+    folder = tmp_path / "imagecorruptions" / "frost"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").write_text("raise ImportError('must not be imported')")
+    digests, photographs = {}, some_images(5, 300, 400)
+    for name, photograph in zip(frost.PHOTOGRAPHS, photographs, strict=True):
+        Image.fromarray(photograph).save(folder / name)
+        digests[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(frost, "PHOTOGRAPHS", digests)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert frost.find_photographs() == folder
+    loaded = frost.photographs(folder, 1.0)
+    np.testing.assert_array_equal(loaded[1], photographs[1])  # PNG, and RGB not BGR
+    images = grey(0, 3, 32)
+    found = corruptions.corrupt(images, "frost", 1)
+    np.testing.assert_array_equal(found, corruptions.corrupt(images, "frost", 1, frost_dir=folder))
+    assert found.std() > 0
+
+
+def test_synthetic_textures_look_like_ice():
+    for texture, (colour, spread) in zip(frost.synthetic(1.0), frost.SYNTHETIC_LOOKS, strict=True):
+        np.testing.assert_allclose(texture.mean(axis=(0, 1)), colour, atol=1)
+        assert texture.mean(axis=2).std() == pytest.approx(spread, rel=0.1)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "gausian_noise"}, "did you mean 'gaussian_noise'"),
+        ({"severity": 0}, "want severity 1 to 5, got 0"),
+        ({"severity": 6}, "want severity 1 to 5, got 6"),
+        ({"severity": 1.0}, "want severity 1 to 5, got 1.0"),
+        ({"severity": True}, "want severity 1 to 5, got True"),
+        ({"seed": -1}, "want seed from 0 on, got -1"),
+        ({"seed": "x"}, "want seed from 0 on, got 'x'"),
+        ({"table": "cifr"}, "did you mean 'cifar'"),
+        ({"ids": [1, 1, 2]}, r"want ids that differ, got \[1\] repeated"),
+        ({"ids": [1, 2]}, r"want 3 ids, one an image, got \[2\]"),
+        ({"ids": [0, 1, -2]}, r"want ids that are whole numbers from 0, got \[0, 1, -2\]"),
+        ({"ids": [0.0, 1.0, 2.0]}, "want ids that are whole numbers from 0"),
+        (
+            {"images": np.zeros((3, 20, 20, 3))},
+            r"want images uint8 .* got float64 \[3, 20, 20, 3\]",
+        ),
+        ({"images": np.zeros((20, 20, 3), np.uint8)}, r"got uint8 \[20, 20, 3\]"),
+        ({"images": np.zeros((3, 20, 20, 1), np.uint8)}, r"got uint8 \[3, 20, 20, 1\]"),
+        (
+            {"images": np.zeros((3, 20, 15, 3), np.uint8)},
+            r"at least 16, got uint8 \[3, 20, 15, 3\]",
+        ),
+        ({"images": [[1]]}, "got list"),
+    ],
+)
+def test_malformed_requests_are_refused(arguments, message):
+    sound = {"images": some_images(3), "name": "gaussian_noise", "severity": 1}
+    with pytest.raises(CommandError, match=message):
+        corruptions.corrupt(**sound | arguments)

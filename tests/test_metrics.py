@@ -1,0 +1,468 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from augmix_tf import metrics
+from augmix_tf.checks import CommandError, RunError
+from tests import golden
+from tests.oracles import loop_metrics as loops
+
+CALIBRATION_CASES = ("n1000", "n1037", "n250", "n100")
+SEQUENCE_CASES = ("k10_t31", "k10_t21", "k10_t16_stable", "k10_t31_ties", "k100_t31", "k1000_t31")
+
+
+def toy_logits(count=57, classes=6, scale=2.0, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count)
+    logits = rng.normal(size=(count, classes)) * scale
+    logits[np.arange(count), labels] += scale
+    return logits, labels
+
+
+def toy_errors(seed=0):
+    rng = np.random.default_rng(seed)
+    return {name: rng.uniform(0.1, 0.9, 5) for name in metrics.COUNTED_CORRUPTIONS}
+
+
+# Classification
+
+
+def test_classification_equals_loops():
+    logits, labels = toy_logits()
+    probabilities = [loops.softmax(row) for row in logits]
+    got = metrics.ClassificationSums.empty().update(logits, labels).compute()
+    assert got["error"] == loops.error_rate(logits, labels)
+    assert got["nll"] == pytest.approx(loops.negative_log_likelihood(logits, labels), rel=1e-12)
+    assert got["brier"] == pytest.approx(loops.brier_score(probabilities, labels), rel=1e-12)
+    assert metrics.error_rate(logits, labels) == got["error"]
+    assert metrics.negative_log_likelihood(logits, labels) == got["nll"]
+    assert metrics.brier_score(probabilities, labels) == pytest.approx(got["brier"], rel=1e-12)
+
+
+def test_classification_by_hand():
+    # softmax of (ln 3, 0) is (3/4, 1/4): right on label 0, wrong on label 1.
+    sums = metrics.ClassificationSums.empty().update([[math.log(3.0), 0.0]] * 2, [0, 1])
+    assert sums.compute() == pytest.approx(
+        {"error": 0.5, "nll": math.log(16 / 3) / 2, "brier": (1 / 8 + 9 / 8) / 2}
+    )
+    assert metrics.brier_score([[1.0, 0.0], [0.0, 1.0]], [0, 0]) == 1.0
+
+
+def test_equal_logits_answer_the_first_class():
+    assert metrics.error_rate([[1.0, 1.0], [0.0, 0.0]], [0, 1]) == 0.5
+
+
+@pytest.mark.parametrize("sizes", [(1, 56), (20, 20, 17), (0, 57)])
+def test_sums_do_not_depend_on_the_batches(sizes):
+    logits, labels = toy_logits()
+    whole = metrics.ClassificationSums.empty().update(logits, labels)
+    parts, start = metrics.ClassificationSums.empty(), 0
+    for size in sizes:
+        parts = parts.update(logits[start : start + size], labels[start : start + size])
+        start += size
+    assert (parts.count, parts.wrong) == (whole.count, whole.wrong)
+    assert parts.compute() == pytest.approx(whole.compute(), rel=1e-12)
+
+
+def test_merge_is_commutative_associative_and_has_a_neutral_element():
+    empty = metrics.ClassificationSums.empty()
+    # Halves and quarters add without rounding, so the laws hold exactly.
+    a = metrics.ClassificationSums(3, 1, 0.5, 0.25)
+    b = metrics.ClassificationSums(5, 2, 1.75, 0.5)
+    c = metrics.ClassificationSums(7, 0, 8.0, 1.25)
+    assert a.merge(b) == b.merge(a)
+    assert a.merge(b).merge(c) == a.merge(b.merge(c)) == metrics.ClassificationSums(15, 3, 10.25, 2)
+    assert a.merge(empty) == empty.merge(a) == a
+
+
+def test_a_smaller_last_batch_weighs_less_than_a_mean_of_means_would_give_it():
+    first = metrics.ClassificationSums.empty().update([[1.0, 0.0]] * 3, [0, 0, 0])
+    last = metrics.ClassificationSums.empty().update([[1.0, 0.0]], [1])
+    assert first.merge(last).compute()["error"] == 0.25
+
+
+def test_huge_logits_stay_finite():
+    logits = np.array([[1e30, -1e30, 0.0], [0.0, 800.0, -800.0]])
+    got = metrics.ClassificationSums.empty().update(logits, [0, 0]).compute()
+    assert got == {"error": 0.5, "nll": 400.0, "brier": 1.0}
+    np.testing.assert_array_equal(metrics.log_softmax([1e30, 1e30]), [-math.log(2.0)] * 2)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        ([1.0, 2.0], [0], r"want scores \[N, K\], got \(2,\)"),
+        ([[1.0, 2.0]], [0, 1], r"want 1 labels, one for each row, got \(2,\)"),
+        ([[1.0, 2.0]], [2], r"want labels of 0 to 1, got \[2\]"),
+        ([[1.0, 2.0]], [-1], r"want labels of 0 to 1, got \[-1\]"),
+        ([[1.0, 2.0]], [0.0], "want labels of integers, got float64"),
+        (np.zeros((0, 2)), [], "want at least one example, got 0"),
+    ],
+)
+def test_classification_refuses(logits, labels, message):
+    with pytest.raises(CommandError, match=message):
+        metrics.error_rate(logits, labels)
+    with pytest.raises(CommandError, match=message):
+        metrics.brier_score(logits, labels)
+
+
+def test_diverged_logits_are_a_failed_run():
+    with pytest.raises(RunError, match=r"want finite scores, got \[nan +0.\] in row 1"):
+        metrics.error_rate([[1.0, 2.0], [math.nan, 0.0]], [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [([1.5, -0.5], "want probabilities of 0 or more, got -0.5"), ([0.5, 0.4], "sum 1 .* got 0.9")],
+)
+def test_brier_refuses_what_is_no_distribution(row, message):
+    with pytest.raises(CommandError, match=message):
+        metrics.brier_score([[0.5, 0.5], row], [0, 0])
+
+
+# Calibration
+
+
+@pytest.mark.parametrize("case", CALIBRATION_CASES)
+def test_calibration_equals_golden(case):
+    data = golden.load("calibration")
+
+    def want(item):
+        return pytest.approx(data[f"{case}/{item}"].item(), rel=1e-9, abs=1e-15)
+
+    confidence, correct = data[f"{case}/confidence"], data[f"{case}/correct"]
+    assert metrics.rms_calibration_error(confidence, correct) == want("rms_all_bins")
+    assert metrics.rms_calibration_error(confidence, correct, drop_last_bin=True) == want(
+        "rms_drop_last_bin"
+    )
+    assert metrics.expected_calibration_error(confidence, correct) == want("ece15")
+
+    logits, labels = data[f"{case}/logits"], data[f"{case}/labels"]
+    own_confidence, own_correct = metrics.top1_confidence(logits, labels)
+    np.testing.assert_allclose(own_confidence, confidence, rtol=1e-9)
+    np.testing.assert_array_equal(own_correct, correct)
+    probabilities = np.exp(metrics.log_softmax(logits))
+    assert metrics.brier_score(probabilities, labels) == want("brier_multiclass")
+    assert metrics.negative_log_likelihood(logits, labels) == want("nll")
+    assert metrics.error_rate(logits, labels) == want("error")
+
+
+@pytest.mark.parametrize("count", [1, 7, 10, 19, 20, 45])
+@pytest.mark.parametrize("drop_last_bin", [False, True])
+def test_calibration_equals_loops(count, drop_last_bin):
+    rng = np.random.default_rng(count)
+    # Tenths: many ties, and confidences on the edges of ten bins.
+    confidence = rng.integers(0, 11, count) / 10
+    correct = rng.uniform(size=count) < confidence
+    got = metrics.rms_calibration_error(confidence, correct, 10, drop_last_bin)
+    want = loops.rms_calibration_error(confidence, correct, 10, drop_last_bin)
+    assert got == pytest.approx(want, rel=1e-12)
+    for bins in (1, 10, 15):
+        got = metrics.expected_calibration_error(confidence, correct, bins)
+        want = loops.expected_calibration_error(confidence, correct, bins)
+        assert got == pytest.approx(want, rel=1e-12, abs=1e-15)
+    assert metrics.aurra(confidence, correct) == pytest.approx(loops.aurra(confidence, correct))
+
+
+def test_calibration_by_hand():
+    confidence, correct = [0.5, 0.5, 1.0, 1.0], [1, 0, 1, 0]
+    # Two bins of two: gaps 0 and 0.5, each half of the examples.
+    assert metrics.rms_calibration_error(confidence, correct, 2) == math.sqrt(0.125)
+    assert metrics.rms_calibration_error(confidence, correct, 2, drop_last_bin=True) == 0.0
+    # Fewer than 100: one bin, mean confidence 0.75 against mean correct 0.5.
+    assert metrics.rms_calibration_error(confidence, correct) == 0.25
+    assert metrics.expected_calibration_error(confidence, correct) == 0.25
+    # Accuracies 1, 1/2, 2/3, 1/2 on the 1, 2, 3, 4 most confident.
+    assert metrics.aurra(confidence, correct) == pytest.approx((1 + 1 / 2 + 2 / 3 + 1 / 2) / 4)
+
+
+def test_confidence_on_an_edge_counts_to_the_lower_bin():
+    # In (0, 1/3] the gaps cancel; split over two bins they would not.
+    assert metrics.expected_calibration_error([1 / 3, 1 / 3], [1, 0], bins=3) == pytest.approx(
+        1 / 6
+    )
+    together = metrics.expected_calibration_error([0.25, 0.125], [1, 0], bins=4)
+    assert together == pytest.approx(abs(0.375 - 1.0) / 2)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correct", "message"),
+    [
+        ([], [], r"want confidence \[N\], N of 1 or more, got \(0,\)"),
+        ([0.5], [1, 0], r"want correct \[1\], got \(2,\)"),
+        ([0.5, 97.0], [1, 0], r"want confidence of 0 to 1, got \[97.\]"),
+        ([math.nan], [1], r"want confidence of 0 to 1, got \[nan\]"),
+        ([0.5], [3], r"want correct of 0 or 1, got \[3.\]"),
+    ],
+)
+def test_calibration_refuses(confidence, correct, message):
+    for measure in (
+        metrics.rms_calibration_error,
+        metrics.expected_calibration_error,
+        metrics.aurra,
+    ):
+        with pytest.raises(CommandError, match=message):
+            measure(confidence, correct)
+
+
+def test_calibration_refuses_no_bins():
+    with pytest.raises(CommandError, match="want bins of at least one example, got 0"):
+        metrics.rms_calibration_error([0.5], [1], bin_size=0)
+    with pytest.raises(CommandError, match="want at least one bin, got 0"):
+        metrics.expected_calibration_error([0.5], [1], bins=0)
+
+
+def test_temperature_by_hand():
+    # Right with odds of 3 to 1 at a margin of 2: best where margin / T = ln 3.
+    logits, labels = [[2.0, 0.0]] * 4, [0, 0, 0, 1]
+    assert metrics.fit_temperature(logits, labels) == pytest.approx(2 / math.log(3), rel=1e-5)
+
+
+def test_temperature_is_where_the_loss_is_least():
+    logits, labels = toy_logits(count=400, scale=3.0)
+    best = metrics.fit_temperature(logits, labels)
+    around = [
+        loops.negative_log_likelihood(logits / (best * factor), labels)
+        for factor in (0.99, 1.0, 1.01)
+    ]
+    assert around[1] < min(around[0], around[2])
+
+
+@pytest.mark.parametrize("factor", [2.0**-100, 1e-3, 1e4, 2.0**100])
+def test_temperature_scales_with_the_logits(factor):
+    logits, labels = toy_logits(count=100)
+    want = factor * metrics.fit_temperature(logits, labels)
+    assert metrics.fit_temperature(logits * factor, labels) == pytest.approx(want, rel=1e-5)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 0], [1, 0, 1]], ids=["all right", "all wrong"])
+def test_temperature_stays_bounded_where_none_is_best(labels):
+    logits = np.array([[9.0, 0.0], [0.0, 5.0], [40.0, 0.0]])
+    temperature = metrics.fit_temperature(logits, labels)
+    spread = math.sqrt(np.var(logits, axis=1).mean())
+    assert spread / 100 <= temperature <= spread * 100
+    assert (temperature < 1.0) == (labels[0] == 0)
+
+
+def test_temperature_of_logits_that_say_nothing_is_one():
+    assert metrics.fit_temperature([[3.0, 3.0], [5.0, 5.0]], [0, 1]) == 1.0
+    with pytest.raises(CommandError, match="want at least one example"):
+        metrics.fit_temperature(np.zeros((0, 2)), [])
+
+
+# Corruptions
+
+
+def test_unnormalized_corruption_error_is_the_mean_of_the_75_cells():
+    errors = toy_errors()
+    want = np.mean([list(row) for row in errors.values()])
+    assert metrics.unnormalized_corruption_error(errors) == pytest.approx(want, rel=1e-12)
+    assert metrics.mean_corruption_error(errors) == pytest.approx(want, rel=1e-12)
+
+
+def test_corruption_errors_of_a_published_network():
+    # RobustBench's AugMix ResNet-50 (5,000 pictures), per corruption: its table says 50.67, 64.17.
+    # fmt: off
+    percent = [55.2, 54.4, 56.3, 51.9, 64.9, 46.4, 50.5, 60.5, 57.6, 52.8, 30.8, 48.7, 47.9, 42.4,
+               39.8]
+    # fmt: on
+    errors = {n: p / 100 for n, p in zip(metrics.COUNTED_CORRUPTIONS, percent, strict=True)}
+    assert metrics.unnormalized_corruption_error(errors) == pytest.approx(0.5067, abs=1e-4)
+    assert metrics.alexnet_corruption_error(errors) == pytest.approx(64.17, abs=0.01)
+
+
+def test_alexnet_compared_with_itself_is_one_hundred():
+    errors = metrics.ALEXNET_ERRORS
+    assert metrics.alexnet_corruption_error(errors) == pytest.approx(100.0)
+    assert metrics.mean_corruption_error(errors, errors) == pytest.approx(100.0)
+    clean = metrics.ALEXNET_CLEAN_ERROR
+    assert metrics.relative_corruption_error(errors, clean) == pytest.approx(100.0)
+
+
+def test_corruption_errors_by_hand():
+    errors = {"fog": [0.1, 0.3], "snow": 0.5}
+    baseline = {"snow": [0.4, 0.6], "fog": 0.8}
+    assert metrics.mean_corruption_error(errors) == pytest.approx(0.35)
+    # Mean over severities first, then the ratio (0.2 / 0.8 and 0.5 / 0.5), then the mean.
+    assert metrics.mean_corruption_error(errors, baseline) == pytest.approx(62.5)
+    relative = metrics.relative_corruption_error(errors, 0.1, baseline, 0.3)
+    assert relative == pytest.approx(100 * (0.1 / 0.5 + 0.4 / 0.2) / 2)
+    only_fog = metrics.unnormalized_corruption_error({"fog": [0.1, 0.3]}, names=["fog"])
+    assert only_fog == pytest.approx(0.2)
+
+
+def test_corruption_errors_do_not_depend_on_the_order():
+    errors = toy_errors()
+    turned = dict(reversed(errors.items()))
+    assert metrics.alexnet_corruption_error(turned) == metrics.alexnet_corruption_error(errors)
+    assert metrics.unnormalized_corruption_error(turned) == metrics.unnormalized_corruption_error(
+        errors
+    )
+
+
+@pytest.mark.parametrize(
+    "measure", [metrics.unnormalized_corruption_error, metrics.alexnet_corruption_error]
+)
+def test_corruption_errors_refuse_wrong_names(measure):
+    errors = toy_errors()
+    frost = errors.pop("frost")
+    with pytest.raises(CommandError, match=r"want every corruption of gaussian.* without frost"):
+        measure(errors)
+    with pytest.raises(CommandError, match="unknown corruption 'frots', did you mean 'frost'"):
+        measure({**errors, "frots": frost})
+    with pytest.raises(CommandError, match="unknown corruption 'spatter'"):
+        measure({**errors, "frost": frost, "spatter": frost})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (26.5, r"want error on fog of 0 to 1 \(a fraction\), got \[26.5\]"),
+        ([0.1, math.nan], "want error on fog of 0 to 1"),
+        ([], r"want error on fog \[severities\] or one number, got \(0,\)"),
+        ([[0.1]], r"want error on fog \[severities\] or one number, got \(1, 1\)"),
+    ],
+)
+def test_corruption_errors_refuse_wrong_values(value, message):
+    with pytest.raises(CommandError, match=message):
+        metrics.mean_corruption_error({"fog": value})
+
+
+def test_corruption_errors_refuse_useless_baselines():
+    with pytest.raises(CommandError, match="want at least one corruption, got none"):
+        metrics.mean_corruption_error({})
+    with pytest.raises(CommandError, match="want baseline errors above 0, got 0"):
+        metrics.mean_corruption_error({"fog": 0.1}, {"fog": 0.0})
+    with pytest.raises(CommandError, match="want baseline errors above the baseline's clean error"):
+        metrics.relative_corruption_error({"fog": 0.1}, 0.05, {"fog": 0.4}, 0.4)
+    with pytest.raises(CommandError, match="want clean error of 0 to 1, got 5"):
+        metrics.relative_corruption_error({"fog": 0.1}, 5, {"fog": 0.4}, 0.2)
+
+
+# Perturbations
+
+
+@pytest.mark.parametrize("case", SEQUENCE_CASES)
+@pytest.mark.parametrize("kind", ["noise", "other"])
+@pytest.mark.parametrize("difficulty", [1, 2, 3])
+def test_perturbation_metrics_equal_golden(case, kind, difficulty):
+    data = golden.load("p_metrics")
+    logits, is_noise = data[f"{case}/logits"], kind == "noise"
+    want = {
+        "flip_probability": data[f"{case}/{kind}_d{difficulty}_flip_prob"].item(),
+        "top5_distance": data[f"{case}/{kind}_d{difficulty}_top5"].item(),
+    }
+    flips = metrics.flip_probability(logits.argmax(axis=-1), is_noise, difficulty)
+    assert flips == pytest.approx(want["flip_probability"], rel=1e-9)
+    distance = metrics.top5_distance(logits, is_noise, difficulty)
+    assert distance == pytest.approx(want["top5_distance"], rel=1e-9)
+    halves = metrics.SequenceSums.empty().update(logits[:2], is_noise, difficulty)
+    sums = halves.merge(metrics.SequenceSums.empty().update(logits[2:], is_noise, difficulty))
+    assert sums.compute() == pytest.approx(want, rel=1e-9)
+
+
+@pytest.mark.parametrize("is_noise", [True, False])
+@pytest.mark.parametrize("difficulty", [1, 2, 4])
+@pytest.mark.parametrize("levels", [3, 1000], ids=["ties", "no ties"])
+def test_perturbation_metrics_equal_loops(is_noise, difficulty, levels):
+    logits = np.random.default_rng(difficulty).integers(0, levels, (4, 6, 8)).astype(np.float32)
+    answers = logits.argmax(axis=-1)
+    got = metrics.flip_probability(answers, is_noise, difficulty)
+    assert got == pytest.approx(loops.flip_probability(answers, is_noise, difficulty), rel=1e-12)
+    got = metrics.top5_distance(logits, is_noise, difficulty)
+    assert got == pytest.approx(loops.top5_distance(logits, is_noise, difficulty), rel=1e-12)
+
+
+def test_flips_by_hand():
+    answers = [[3, 3, 5, 3, 3]]
+    assert metrics.flip_probability(answers, is_noise=True) == 1 / 4
+    assert metrics.flip_probability(answers, is_noise=False) == 2 / 4
+    assert metrics.flip_probability(answers, is_noise=False, difficulty=2) == 2 / 3
+    assert metrics.flip_probability(answers, is_noise=True, difficulty=3) == 1 / 4
+
+
+def test_top5_distance_by_hand():
+    rising = np.arange(12.0)
+    swapped = rising.copy()
+    swapped[[10, 11]] = rising[[11, 10]]
+    # The two best change places: each is off by one rank.
+    assert metrics.top5_distance([[rising, swapped]], is_noise=False) == 2.0
+    # All five leave the best five: 5 + 4 + 3 + 2 + 1.
+    assert metrics.top5_distance([[rising, -rising]], is_noise=True) == 15.0
+    assert metrics.top5_distance([[rising, 2 * rising]], is_noise=True) == 0.0
+
+
+def test_sequence_sums_obey_the_laws_of_merge():
+    empty = metrics.SequenceSums.empty()
+    a, b = metrics.SequenceSums(4, 1, 6.0), metrics.SequenceSums(8, 3, 2.0)
+    assert a.merge(b) == b.merge(a) == metrics.SequenceSums(12, 4, 8.0)
+    assert a.merge(empty) == empty.merge(a) == a
+    with pytest.raises(CommandError, match="want at least one pair of frames, got 0"):
+        empty.compute()
+
+
+def test_means_over_perturbations_by_hand():
+    values = dict.fromkeys(metrics.PAPER_PERTURBATIONS, 0.25)
+    values["snow"] = 0.75
+    assert metrics.mean_flip_probability(values) == pytest.approx(0.3)
+    assert metrics.unnormalized_top5_distance(values) == pytest.approx(0.3)
+    baseline = dict.fromkeys(reversed(metrics.PAPER_PERTURBATIONS), 0.5)
+    assert metrics.mean_flip_rate(values, baseline) == pytest.approx((9 * 50 + 150) / 10)
+    distances = {"tilt": 3.0, "scale": 12.0}
+    assert metrics.mean_top5_distance(distances, {"scale": 6.0, "tilt": 6.0}) == 125.0
+
+
+def test_the_two_sets_of_perturbations_differ_by_snow_and_spatter():
+    paper, script = set(metrics.PAPER_PERTURBATIONS), set(metrics.CIFAR_SCRIPT_PERTURBATIONS)
+    assert (paper - script, script - paper, len(paper)) == ({"snow"}, {"spatter"}, 10)
+    values = dict.fromkeys(metrics.CIFAR_SCRIPT_PERTURBATIONS, 0.5)
+    assert metrics.mean_flip_probability(values, metrics.CIFAR_SCRIPT_PERTURBATIONS) == 0.5
+    with pytest.raises(CommandError, match="unknown perturbation 'spatter'"):
+        metrics.mean_flip_probability(values)
+
+
+def test_means_over_perturbations_refuse():
+    values = dict.fromkeys(metrics.PAPER_PERTURBATIONS, 0.25)
+    with pytest.raises(CommandError, match="unknown perturbation 'tlit', did you mean 'tilt'"):
+        metrics.mean_flip_probability({**values, "tlit": 0.1})
+    with pytest.raises(CommandError, match="want every perturbation of tilt, scale, got 1 of 2"):
+        metrics.mean_flip_rate({"tilt": 0.1}, {"tilt": 0.1, "scale": 0.1})
+    with pytest.raises(CommandError, match=r"want flip probability of 0 to 1, got \[23.65\]"):
+        metrics.mean_flip_probability({**values, "tilt": 23.65})
+    with pytest.raises(CommandError, match="want baseline top-5 distance above 0, got 0"):
+        metrics.mean_top5_distance({"tilt": 1.0}, {"tilt": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("shape", "difficulty", "message"),
+    [
+        ((4, 9), 1, r"want logits \[S, T, K\], got \(4, 9\)"),
+        ((2, 4, 3), 1, "want at least 5 classes, got 3"),
+        ((2, 1, 9), 1, "want sequences of 2 or more frames, got 1"),
+        ((2, 3, 9), 3, "want sequences of 4 or more frames, got 3"),
+        ((2, 3, 9), 0, "want difficulty of 1 or more, got 0"),
+        ((0, 3, 9), 1, "want at least one pair of frames, got 0"),
+    ],
+)
+def test_top5_distance_refuses(shape, difficulty, message):
+    with pytest.raises(CommandError, match=message):
+        metrics.top5_distance(np.zeros(shape), False, difficulty)
+
+
+def test_flip_probability_refuses():
+    with pytest.raises(CommandError, match=r"want predictions \[S, T\], got \(3,\)"):
+        metrics.flip_probability([1, 2, 3], True)
+    with pytest.raises(CommandError, match="want predictions of integers, got float64"):
+        metrics.flip_probability([[1.0, 2.0]], True)
+    with pytest.raises(RunError, match="want finite logits"):
+        metrics.top5_distance(np.full((1, 2, 9), np.nan), True)
+
+
+def test_metrics_need_no_tensorflow():
+    script = "import sys, augmix_tf.metrics; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -1,0 +1,252 @@
+"""The architectures against counts from the papers' code and against a NumPy model of each."""
+
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from augmix_tf import models
+from augmix_tf.checks import CommandError
+from tests.oracles import numpy_models
+from tests.tiny_models import (
+    TINY,
+    batch,
+    build_tiny,
+    cross_entropy,
+    gradients_by_torch_name,
+    shake,
+    torch_state,
+)
+
+
+@pytest.fixture(autouse=True)
+def _keep_precision_policy():
+    policy = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "num_classes", "trainable", "moving"),
+    [
+        ("allconv", {}, 10, 1_409_674, 2_880),
+        ("allconv", {}, 100, 1_427_044, 2_880),
+        ("densenet", {}, 10, 769_162, 23_988),
+        ("densenet", {}, 100, 800_032, 23_988),
+        ("densenet", {"depth": 40, "bottleneck": False, "reduction": 1.0}, 10, 1_059_298, 18_720),
+        ("densenet", {"depth": 40, "bottleneck": False, "reduction": 1.0}, 100, 1_100_428, 18_720),
+        ("wrn", {}, 10, 2_243_546, 5_408),
+        ("wrn", {}, 100, 2_255_156, 5_408),
+        ("wrn", {"depth": 28, "widen_factor": 10}, 10, 36_479_194, 17_952),
+        ("resnext", {}, 10, 6_807_882, 25_216),
+        ("resnext", {}, 100, 6_900_132, 25_216),
+        ("resnext", {"cardinality": 32, "base_width": 4}, 10, 4_775_754, 25_216),
+        ("resnext", {"cardinality": 32, "base_width": 4}, 100, 4_868_004, 25_216),
+        ("resnet50", {}, 1000, 25_557_032, 53_120),
+        ("resnet50", {"max_blur_pool": True}, 1000, 25_557_032, 53_120),
+    ],
+)
+def test_parameter_counts(name, options, num_classes, trainable, moving):
+    model = models.build(name, num_classes, (None, None, 3), **options)
+    assert sum(w.numpy().size for w in model.trainable_weights) == trainable
+    assert sum(w.numpy().size for w in model.non_trainable_weights) == moving
+    assert model.output_shape == (None, num_classes)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("case", TINY)
+def test_logits_equal_numpy(case, training):
+    model = build_tiny(case)
+    shake(model)
+    images, _ = batch(model.input_shape[1:])
+    function, *sizes = TINY[case][3]
+    want = function(numpy_models.Network(torch_state(model), training), images, *sizes)
+    got = tf.function(model)(images, training=training)
+    assert got.dtype == tf.float32
+    np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("case", TINY)
+def test_gradients_equal_numpy_differences(case):
+    model = build_tiny(case)
+    shake(model)
+    images, labels = batch(model.input_shape[1:])
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            loss = cross_entropy(labels, model(images, training=True))
+        return tape.gradient(loss, [w.value for w in model.trainable_weights])
+
+    start = {name: w.astype(np.float64) for name, w in torch_state(model).items()}
+    slopes = gradients_by_torch_name(model, gradient())
+    rng = np.random.default_rng(4)
+    direction = {n: rng.normal(size=w.shape) for n, w in start.items() if "running" not in n}
+
+    def loss_at(step):
+        state = start | {n: start[n] + step * d for n, d in direction.items()}
+        function, *sizes = TINY[case][3]
+        logits = function(numpy_models.Network(state, training=True), images, *sizes)
+        return float(cross_entropy(labels, logits))
+
+    step = 1e-6  # small enough that hardly a ReLU changes sides
+    want = (loss_at(step) - loss_at(-step)) / (2 * step)
+    got = sum(np.sum(slopes[n] * d) for n, d in direction.items())
+    np.testing.assert_allclose(got, want, rtol=1e-3)
+
+
+def test_training_step_moves_statistics():
+    model = build_tiny("wrn")
+    images, _ = batch(model.input_shape[1:])
+    first = model.get_layer("block1.layer.0.bn1")
+    inputs = numpy_models.Network(torch_state(model)).conv(images, "conv1", pad=1)
+    model(images, training=True)
+    np.testing.assert_allclose(first.moving_mean.numpy(), 0.1 * inputs.mean((0, 1, 2)), atol=1e-6)
+    np.testing.assert_allclose(
+        first.moving_variance.numpy(), 0.9 + 0.1 * inputs.var((0, 1, 2)), rtol=1e-5
+    )
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras, in writing a file
+def test_saved_models_load_without_this_package(tmp_path):
+    cases = ["allconv", "densenet_bc", "resnext", "max_blur_pool", "wrn"]
+    for case in cases:
+        model = build_tiny(case)
+        images, _ = batch(model.input_shape[1:])
+        model.save(tmp_path / f"{case}.keras")
+        np.savez(tmp_path / f"{case}.npz", images=images, logits=model(images))
+    program = """
+        import sys, keras, numpy as np
+        for case in sys.argv[1:]:
+            with np.load(case + ".npz") as file:
+                model = keras.saving.load_model(case + ".keras")
+                np.testing.assert_array_equal(model(file["images"]), file["logits"])
+        assert "augmix_tf" not in sys.modules
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), *cases]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
+@pytest.mark.parametrize("case", ["resnext", "densenet_bc"])
+def test_weights_and_checkpoint_round_trip(case, tmp_path):
+    model = build_tiny(case)
+    shake(model)
+    for save, restore in [
+        (
+            lambda: model.save_weights(tmp_path / "w.weights.h5"),
+            lambda other: other.load_weights(tmp_path / "w.weights.h5"),
+        ),
+        (
+            lambda: tf.train.Checkpoint(model=model).write(str(tmp_path / "checkpoint")),
+            lambda other: (
+                tf.train.Checkpoint(model=other)
+                .read(str(tmp_path / "checkpoint"))
+                .assert_existing_objects_matched()
+            ),
+        ),
+    ]:
+        other = build_tiny(case)
+        save()
+        restore(other)
+        for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("case", TINY)
+def test_mixed_precision_gives_float32_logits(case):
+    exact = build_tiny(case)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = build_tiny(case)
+    images, _ = batch(model.input_shape[1:])
+    logits = model(images, training=True)
+    assert logits.dtype == tf.float32
+    assert all(w.dtype == "float32" for w in model.weights)
+    assert any(layer.compute_dtype == "bfloat16" for layer in model.layers)
+    want = exact(images, training=True)
+    np.testing.assert_allclose(logits, want, atol=0.1 * np.abs(want).max())
+
+
+def test_seed_decides_weights():
+    def kernels(seed):
+        model = models.build("wrn", 10, seed=seed, depth=16, widen_factor=1)
+        return {w.path: w.numpy() for w in model.trainable_weights if w.path.endswith("kernel")}
+
+    once, again, other = kernels(1), kernels(1), kernels(2)
+    for path, value in once.items():
+        np.testing.assert_array_equal(value, again[path])
+        assert not np.array_equal(value, other[path])
+    # Kernels of one shape differ among each other as well.
+    assert len({value.tobytes() for value in once.values()}) == len(once)
+
+
+def test_dropout_follows_seed_and_training_only():
+    images, _ = batch((32, 32, 3))
+
+    def run(seed, training):
+        model = models.build("wrn", 10, seed=seed, depth=10, widen_factor=1, dropout=0.5)
+        return model(images, training=training).numpy()
+
+    np.testing.assert_array_equal(run(1, True), run(1, True))
+    without = models.build("wrn", 10, seed=1, depth=10, widen_factor=1)
+    np.testing.assert_array_equal(run(1, False), without(images))
+    assert np.abs(run(1, True) - without(images, training=True)).max() > 0.01
+
+
+def test_initial_weights_follow_the_recipe():
+    model = models.build("resnext", 10, seed=0, cardinality=4, base_width=32)
+    for name, variance in [
+        ("conv_1_3x3", 2 / (9 * 64)),
+        ("stage_2.0.conv_conv.group1", 2 / (9 * 256)),  # fan-out of the whole layer
+        ("stage_2.0.conv_expand", 2 / 512),
+        ("classifier", 2 / 1024),
+    ]:
+        kernel = model.get_layer(name).kernel.numpy()
+        np.testing.assert_allclose(kernel.std(), np.sqrt(variance), rtol=0.05)
+    linear = models.build("wrn", 100, seed=0).get_layer("fc")
+    limit = 1 / np.sqrt(128)
+    kernel = linear.kernel.numpy()
+    assert limit * 0.999 < np.abs(kernel).max() <= limit
+    np.testing.assert_allclose(kernel.std(), limit / np.sqrt(3), rtol=0.02)
+    np.testing.assert_array_equal(linear.bias.numpy(), 0)
+
+
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_batch_norm_settings(synchronized):
+    model = build_tiny("densenet", synchronized_bn=synchronized)
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    settings = {(x.momentum, x.epsilon, x.synchronized) for x in norms}
+    assert settings == {(0.9, 1e-5, synchronized)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("wnr", 10), {}, "unknown model 'wnr', did you mean 'wrn'"),
+        (("wrn", 10), {"widen_facto": 2}, "option of wrn 'widen_facto', did you mean 'widen_fact"),
+        (("allconv", 10), {"depth": 16}, "unknown option of allconv 'depth'"),
+        (("wrn", 10), {"depth": 17}, r"want wrn depth 6n \+ 4 \(nearest: 16 or 22\), got 17"),
+        (("wrn", 10), {"depth": 4}, r"want wrn depth 6n \+ 4 \(nearest: 10\), got 4"),
+        (("densenet", 10), {"depth": 41}, r"bottleneck\) depth 6n \+ 4 \(nearest: 40 or 46\)"),
+        (("densenet", 10), {"depth": 41, "bottleneck": False}, r"3n \+ 4 \(nearest: 40 or 43\)"),
+        (("densenet", 10), {"reduction": 0.0}, "want reduction above 0, at most 1, got 0.0"),
+        (("resnext", 10), {"depth": 28}, r"want resnext depth 9n \+ 2 \(nearest: 20 or 29\)"),
+        (("resnext", 10), {"cardinality": 0}, "want cardinality an integer from 1 on, got 0"),
+        (("wrn", 10), {"depth": 16.0}, "want depth an integer from 1 on, got 16.0"),
+        (("wrn", 10), {"dropout": 1.0}, "want dropout from 0 to below 1, got 1.0"),
+        (("wrn", 1), {}, "want num_classes from 2 on, got 1"),
+        (("wrn", 10, (32, 32)), {}, r"want input_shape \(height, width, channels\), got \(32, 32"),
+        (("wrn", 10, (32, 0, 3)), {}, "want input_shape an integer from 1 on, got 0"),
+        (("allconv", 10, (32, 23, 3)), {}, r"at least 24x24, got \(32, 23\)"),
+        (("resnet50", 10), {"blocks": ()}, "want blocks in at least one stage"),
+        (("resnet50", 10), {"width_multiplier": 0.01}, "want width_multiplier from 1/64 on"),
+    ],
+)
+def test_refusals(arguments, options, message):
+    with pytest.raises(CommandError, match=message):
+        models.build(*arguments, **options)
