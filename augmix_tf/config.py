@@ -1,0 +1,98 @@
+"""What one experiment is: a frozen record that checks itself and goes to JSON and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from augmix_tf.checks import CommandError, require, unknown_name
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+# May differ when a run is resumed: they change where or how fast it runs, not what it computes.
+_FREE_TO_CHANGE = ("data_dir", "download")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """All settings of a run; the names are those of the flags, which explain them.
+
+    Raises:
+        CommandError: a value out of range, or values that do not go together.
+    """
+
+    dataset: str = "shapes"
+    model: str = "wrn"
+    method: str = "augmix"
+    depth: int | None = None
+    widen_factor: int | None = None
+    epochs: int = 100
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    aug_severity: float = 3.0
+    mixture_width: int = 3
+    mixture_depth: int = -1
+    alpha: float = 1.0
+    all_ops: bool = False
+    jsd: bool = True
+    jsd_weight: float = 12.0
+    views: int = 3
+    precision: str = "float32"
+    seed: int = 1
+    deterministic: bool = False
+    train_limit: int = 0
+    eval_limit: int = 0
+    data_dir: str | None = None
+    download: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "--epochs of at least 1", self.epochs)
+        require(self.batch_size >= 1, "--batch_size of at least 1", self.batch_size)
+        require(self.learning_rate > 0, "--learning_rate above 0", self.learning_rate)
+        require(self.weight_decay >= 0, "--weight_decay of at least 0", self.weight_decay)
+        require(self.jsd_weight >= 0, "--jsd_weight of at least 0", self.jsd_weight)
+        require(0 <= self.seed < 2**31, "--seed in 0..2147483647", self.seed)
+        require(self.train_limit >= 0, "--train_limit of at least 0", self.train_limit)
+        require(self.eval_limit >= 0, "--eval_limit of at least 0", self.eval_limit)
+        if self.precision not in PRECISIONS:
+            raise CommandError(unknown_name("precision", self.precision, PRECISIONS))
+        if self.method == "augmix" and self.jsd:
+            require(self.views >= 2, "--views of at least 2 for the JSD (or --nojsd)", self.views)
+
+    @property
+    def model_options(self) -> dict[str, int]:
+        """The options of `models.build` that were set."""
+        sizes = {"depth": self.depth, "widen_factor": self.widen_factor}
+        return {name: value for name, value in sizes.items() if value is not None}
+
+    def to_json(self) -> str:
+        """Returns the record as JSON, one field a line."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> ExperimentConfig:
+        """Returns the record that `to_json` wrote.
+
+        Raises:
+            CommandError: not such a record; the message names the field.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise CommandError(f"not a configuration in JSON: {error}") from error
+        fields = {field.name for field in dataclasses.fields(cls)}
+        for name in values:
+            if name not in fields:
+                raise CommandError(unknown_name("setting", name, fields))
+        return cls(**values)
+
+    def differences(self, other: ExperimentConfig) -> list[str]:
+        """Names the fields, with both values, in which a run under `other` would differ."""
+        return [
+            f"{field.name} {mine!r} -> {theirs!r}"
+            for field in dataclasses.fields(self)
+            if field.name not in _FREE_TO_CHANGE
+            and (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))
+        ]

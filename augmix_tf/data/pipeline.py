@@ -1,0 +1,89 @@
+"""From pictures in memory to batches of views, in an order that follows from the seed alone.
+
+A batch is a pure function of (run seed, epoch, step). So a run that starts in the middle gets what
+it would have got, without computing what came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from augmix_tf import seeds
+
+Views = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+"""(images uint8 [N, H, W, 3], epoch, step) -> float32 [N, V, H, W, 3]."""
+
+
+class Position(NamedTuple):
+    """Where a run stands: the next batch is number `step` (from 0) of epoch `epoch` (from 0)."""
+
+    epoch: int = 0
+    step: int = 0
+
+
+def steps_per_epoch(examples: int, batch_size: int) -> int:
+    """Batches of one epoch; the last may be partial."""
+    return -(-examples // batch_size)
+
+
+def training_batches(
+    images: np.ndarray,
+    labels: np.ndarray,
+    make_views: Views,
+    *,
+    run_seed: int,
+    epochs: int,
+    batch_size: int,
+    start: Position = Position(),
+) -> tf.data.Dataset:
+    """Returns all batches of a run from `start` on, shuffled anew in each epoch.
+
+    Args:
+        images: uint8 [M, H, W, 3].
+        labels: [M].
+        make_views: what is done to a batch of images; gets them always `batch_size` at a time.
+        run_seed: the order of the examples follows from it and the epoch.
+        epochs: of the whole run.
+        batch_size: examples per batch; the last of an epoch holds the rest.
+        start: the first batch that is made.
+
+    Returns:
+        Dataset of (views float32 [N, V, H, W, 3], labels int64 [N]).
+    """
+    count = len(images)
+    batches = steps_per_epoch(count, batch_size)
+    images_tensor, labels_tensor = tf.constant(images), tf.constant(labels, tf.int64)
+
+    def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        order_seed = seeds.fold(run_seed, epoch, 0, seeds.SHUFFLE)
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), order_seed)
+        first = tf.where(epoch == start.epoch, tf.constant(start.step, tf.int64), 0)
+        steps = tf.data.Dataset.range(first, batches)
+        return steps.map(lambda step: (epoch, step, _rows(order, step)))
+
+    def _rows(order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        begin = tf.cast(step, tf.int32) * batch_size
+        return order[begin : begin + batch_size]
+
+    def load(epoch: tf.Tensor, step: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # The last batch is filled up with its own examples before and cut after: one shape means
+        # that the views are compiled once.
+        present = tf.shape(rows)[0]
+        filled = tf.gather(rows, tf.range(batch_size) % present)
+        views = make_views(tf.gather(images_tensor, filled), epoch, step)
+        return views[:present], tf.gather(labels_tensor, rows)
+
+    epochs_left = tf.data.Dataset.range(start.epoch, epochs)
+    dataset = epochs_left.flat_map(batches_of)
+    dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(images: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Returns the images in order, float32 [N, H, W, 3] in 0..255, the last batch partial."""
+    dataset = tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
+    return dataset.map(lambda batch: tf.cast(batch, tf.float32)).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,27 @@
+"""A model together with its normalisation, so that no caller can feed it on another scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+
+
+
+CIFAR_NORMALIZATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""(mean, standard deviation) of each channel on the scale 0 to 1, as in the authors' training."""
+
+
+def with_normalization(
+    backbone: keras.Model, mean: Sequence[float], std: Sequence[float]
+) -> keras.Model:
+    """Returns the classifier of raw pixels: float32 [N, H, W, 3] in 0..255 to logits.
+
+    (x / 255 - mean) / std comes first, then `backbone`. Keras's own layers only.
+    """
+    images = keras.Input(backbone.input_shape[1:], dtype="float32", name="images")
+    scale = [1.0 / (255.0 * s) for s in std]
+    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    # In float32 under any precision policy: bfloat16 cannot tell 256 levels apart.
+    normalise = keras.layers.Rescaling(scale, offset, dtype="float32", name="normalisation")
+    return keras.Model(images, backbone(normalise(images)), name=f"{backbone.name}_classifier")
