@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import signal
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -17,6 +17,14 @@ class RunError(RuntimeError):
     """A sound request that could not be carried out (data, disk, divergence): exit code 1."""
 
 
+class Interrupted(Exception):  # noqa: N818 - it is no error
+    """SIGINT or SIGTERM asked the run to stop and it did, with everything saved."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}, run again to go on")
+        self.signal_number = signal_number
+
+
 def unknown_name(kind: str, name: str, names: Iterable[str]) -> str:
     """Says that `name` is no `kind`, which name is nearest, and what there is.
 
@@ -24,9 +32,23 @@ def unknown_name(kind: str, name: str, names: Iterable[str]) -> str:
     "unknown model 'wnr', did you mean 'wrn'? Known: allconv, wrn"
     """
     known = sorted(names)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f", did you mean {near[0]!r}?" if near else "."
+    near = min(known, key=lambda other: (_edits(name, other), abs(len(name) - len(other))))
+    hint = f", did you mean {near!r}?" if _edits(name, near) <= max(2, len(near) // 2) else "."
     return f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}"
+
+
+def _edits(name: str, other: str) -> int:
+    """Letters to insert, delete, replace or swap with their neighbour to come from one to the other."""
+    before, last = [], list(range(len(other) + 1))
+    for i, letter in enumerate(name, 1):
+        row = [i]
+        for j, wanted in enumerate(other, 1):
+            edits = [row[-1] + 1, last[j] + 1, last[j - 1] + (letter != wanted)]
+            if i > 1 and j > 1 and letter == other[j - 2] and wanted == name[i - 2]:
+                edits.append(before[j - 2] + 1)
+            row.append(min(edits))
+        before, last = last, row
+    return last[-1]
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:

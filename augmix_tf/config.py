@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from augmix_tf.checks import CommandError, require, unknown_name
+from augmix_tf.settings import AugMixSettings
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -58,6 +59,7 @@ class ExperimentConfig:
         require(self.eval_limit >= 0, "--eval_limit of at least 0", self.eval_limit)
         if self.precision not in PRECISIONS:
             raise CommandError(unknown_name("precision", self.precision, PRECISIONS))
+        _ = self.augmix  # checks itself
         if self.method == "augmix" and self.jsd:
             require(self.views >= 2, "--views of at least 2 for the JSD (or --nojsd)", self.views)
 
@@ -66,6 +68,17 @@ class ExperimentConfig:
         """The options of `models.build` that were set."""
         sizes = {"depth": self.depth, "widen_factor": self.widen_factor}
         return {name: value for name, value in sizes.items() if value is not None}
+
+    @property
+    def augmix(self) -> AugMixSettings:
+        """The knobs of AugMix."""
+        return AugMixSettings(
+            severity=self.aug_severity,
+            width=self.mixture_width,
+            depth=self.mixture_depth,
+            alpha=self.alpha,
+            all_ops=self.all_ops,
+        )
 
     def to_json(self) -> str:
         """Returns the record as JSON, one field a line."""

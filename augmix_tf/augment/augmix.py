@@ -12,7 +12,6 @@ the operations from the authors' code.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -20,44 +19,7 @@ import tensorflow as tf
 from augmix_tf import checks, seeds
 from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS, pixels, run_chains
 from augmix_tf.ops.compiled import compiled
-
-LONGEST_RANDOM_CHAIN = 3
-
-
-@dataclasses.dataclass(frozen=True)
-class AugMixSettings:
-    """The knobs of AugMix; the defaults are the paper's for CIFAR (severity 1 for ImageNet).
-
-    Attributes:
-        severity: how strong an operation can be; each draws its level from U(0.1, severity).
-        width: number of chains that are mixed.
-        depth: operations in each chain, or -1 to draw 1, 2 or 3 for each chain.
-        alpha: of the Dirichlet and Beta distributions, which weigh chains and original.
-        all_ops: also draw color, contrast, brightness and sharpness, which overlap with the
-            corruptions of the -C benchmarks and are off in all of the paper's results.
-
-    Raises:
-        CommandError: a value out of range.
-    """
-
-    severity: float = 3.0
-    width: int = 3
-    depth: int = -1
-    alpha: float = 1.0
-    all_ops: bool = False
-
-    def __post_init__(self) -> None:
-        # Posterize keeps 4 - int(0.4 * level) bits: at level 10 none would be left.
-        checks.require(0.1 <= self.severity <= 10, "severity in 0.1..10", self.severity)
-        checks.require(self.width >= 1, "mixture width of at least 1", self.width)
-        checks.require(self.depth == -1 or self.depth >= 1, "mixture depth -1 or >= 1", self.depth)
-        checks.require(0 < self.alpha < float("inf"), "alpha above 0", self.alpha)
-
-    @property
-    def longest_chain(self) -> int:
-        """The most operations a chain can have."""
-        return LONGEST_RANDOM_CHAIN if self.depth == -1 else self.depth
-
+from augmix_tf.settings import LONGEST_RANDOM_CHAIN, AugMixSettings
 
 class AugMixPlan(NamedTuple):
     """Every random choice of one view of N images; tests write it by hand."""

@@ -1,0 +1,1 @@
+"""Evaluation: a set is predicted once, everything is computed from the logits."""

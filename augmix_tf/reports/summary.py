@@ -1,0 +1,202 @@
+"""The report of one run: `report.md` and its plots, made from the run's own files alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from augmix_tf import files
+from augmix_tf.reports import plots, run_files
+
+REPORT, CURVES, RELIABILITY = "report.md", "plots/curves.png", "plots/reliability.png"
+
+# Measures of results.json: name in the report and how a value is written.
+MEASURES = {
+    "images": ("images", "{:,.0f}"),
+    "error": ("error", "{:.2%}"),
+    "nll": ("negative log-likelihood (nats)", "{:.4f}"),
+    "brier": ("Brier score", "{:.4f}"),
+    "rms_calibration_error": ("RMS calibration error", "{:.2%}"),
+    "expected_calibration_error": ("expected calibration error", "{:.2%}"),
+    "temperature": ("temperature of the probabilities", "{:.3f}"),
+}
+PLACES = {
+    "config.json": "every setting of the run",
+    "results.json": "the measurements, for programs",
+    "metrics.csv": "loss, errors and speed over the training",
+    CURVES: "the same, drawn",
+    RELIABILITY: "accuracy against confidence on the test images",
+    "checkpoints": "weights and optimizer state, from which the same command goes on",
+    "logs": "the same curves and example pictures, for TensorBoard",
+    "export": "versions of the model to serve (TensorFlow SavedModel)",
+    "model.keras": "the model for Keras: images 0..255 in, probabilities out",
+}
+
+
+def write(workdir: files.PathLike) -> Path:
+    """Writes `report.md`, `plots/curves.png` and `plots/reliability.png` into a run folder.
+
+    Reads its `config.json`, `results.json` and `metrics.csv` and nothing else. A plot is written
+    where there is something to plot; what a file does not say is left out.
+
+    Args:
+        workdir: the run folder.
+
+    Returns:
+        The path of `report.md`.
+
+    Raises:
+        CommandError: the folder holds none of the three files.
+        RunError: one of them is damaged, or a file cannot be written.
+    """
+    folder = Path(workdir)
+    run = run_files.read(folder)
+    clean = run.results.get("clean") or {}
+    drawn = []
+    if run.metrics.get("epoch"):
+        files.write_bytes_atomically(folder / CURVES, plots.curves(run.metrics))
+        drawn.append(CURVES)
+    if clean.get("reliability"):
+        picture = plots.reliability(clean["reliability"], _calibration_caption(clean))
+        files.write_bytes_atomically(folder / RELIABILITY, picture)
+        drawn.append(RELIABILITY)
+    sections = [
+        _title(run),
+        _results(clean, drawn),
+        _corrupted(run.results.get("corrupted") or {}),
+        _training(run.metrics, drawn),
+        _configuration(run),
+        _places(folder),
+        _next_commands(folder),
+    ]
+    files.write_text_atomically(folder / REPORT, "\n\n".join(filter(None, sections)) + "\n")
+    return folder / REPORT
+
+
+def _title(run: run_files.RunFiles) -> str:
+    settings = run.config | (run.results.get("provenance") or {})
+    method, model, dataset = (settings.get(key) for key in ("method", "model", "dataset"))
+    names = [_named(n) for n in (method, model, dataset)]
+    title = "# {}: {} on {}".format(*names) if all(names) else "# Report of a run"
+    facts = [
+        f"{label} {_plain(settings[key])}"
+        for key, label in (
+            ("epochs", "epochs:"),
+            ("seed", "seed:"),
+            ("parameters", "parameters:"),
+            ("finished", "finished:"),
+        )
+        if settings.get(key) is not None
+    ]
+    return "\n\n".join(filter(None, [title, ", ".join(facts)]))
+
+
+def _named(value: Any) -> str:
+    """A name, also where the configuration nests what belongs to it."""
+    value = value.get("name") if isinstance(value, Mapping) else value
+    return _cell(value) if value else ""
+
+
+def _results(clean: Mapping[str, Any], drawn: list[str]) -> str:
+    if not clean:
+        return "## Results\n\nNot evaluated yet."
+    rows = [
+        (label, form.format(clean[key]))
+        for key, (label, form) in MEASURES.items()
+        if clean.get(key) is not None
+    ]
+    parts = ["## Results", "On the clean test images:", _table(("measure", "value"), rows)]
+    if RELIABILITY in drawn:
+        parts.append(f"![Reliability diagram: accuracy against confidence]({RELIABILITY})")
+    return "\n\n".join(parts)
+
+
+def _corrupted(corrupted: Mapping[str, Any]) -> str:
+    rows = [(key, _plain(value)) for key, value in run_files.flat(corrupted).items()]
+    if not rows:
+        return ""
+    return "## Corrupted test images\n\n" + _table(("measure", "value"), rows)
+
+
+def _training(metrics: Mapping[str, list[float]], drawn: list[str]) -> str:
+    if CURVES not in drawn:
+        return ""
+    picture = f"![Loss, error and learning rate over the epochs]({CURVES})"
+    speed = [value for value in metrics.get("images_per_second", []) if value > 0]
+    median = sorted(speed)[len(speed) // 2] if speed else None
+    line = f"Median speed: {median:,.0f} images a second." if median else ""
+    return "\n\n".join(filter(None, ["## Training", picture, line]))
+
+
+def _configuration(run: run_files.RunFiles) -> str:
+    parts = []
+    if run.config:
+        rows = [(f"`{_cell(k)}`", _plain(v)) for k, v in run_files.flat(run.config).items()]
+        parts += ["## Configuration", _table(("setting", "value"), rows)]
+    versions = (run.results.get("provenance") or {}).get("versions")
+    if isinstance(versions, Mapping) and versions:
+        said = ", ".join(f"{_cell(name)} {_plain(value)}" for name, value in versions.items())
+        parts.append(f"Made with {said}.")
+    return "\n\n".join(parts)
+
+
+def _places(folder: Path) -> str:
+    rows = [
+        (f"`{name}/`" if (folder / name).is_dir() else f"`{name}`", what)
+        for name, what in PLACES.items()
+        if (folder / name).exists()
+    ]
+    return "## What lies where\n\n" + _table(("in this folder", "what it is"), rows)
+
+
+def _next_commands(folder: Path) -> str:
+    place = shlex.quote(str(folder))
+    commands = []
+    if (folder / "checkpoints").is_dir():
+        commands += [
+            ("go on with the training", f"python main.py --mode=train --workdir={place}"),
+            ("measure again", f"python main.py --mode=evaluate --workdir={place}"),
+            ("export to serve", f"python main.py --mode=export --workdir={place}"),
+        ]
+    if (folder / "logs").is_dir():
+        commands.append(("look at the curves", f"tensorboard --logdir {place}/logs"))
+    versions = [p.name for p in folder.glob("export/*") if p.name.isdecimal()]
+    if versions:
+        newest = f"{place}/export/{max(versions, key=int)}"
+        commands.append(("see what a server offers", f"saved_model_cli show --dir {newest} --all"))
+    commands.append(("write this report anew", f"python main.py --mode=report --workdir={place}"))
+    width = max(len(command) for _, command in commands)
+    lines = [f"{command:<{width}}  # {what}" for what, command in commands]
+    return "\n".join(["## Next commands", "", "```sh", *lines, "```"])
+
+
+def _calibration_caption(clean: Mapping[str, Any]) -> str:
+    error = clean.get("rms_calibration_error")
+    said = "" if error is None else f", RMS calibration error {error:.2%}"
+    return f"Clean test images{said}"
+
+
+def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
+    lines = [head, ("---", "---"), *rows]
+    return "\n".join(f"| {left} | {right} |" for left, right in lines)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and abs(value) >= 10_000:
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_plain(entry) for entry in value) or "none"
+    return _cell(value)
+
+
+def _cell(value: object) -> str:
+    """Text that stays within its cell of a Markdown table."""
+    return " ".join(str(value).split()).replace("|", "\\|")

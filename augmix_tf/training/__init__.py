@@ -1,0 +1,1 @@
+"""One training run: learning rates, optimizer, and the steps that use them."""

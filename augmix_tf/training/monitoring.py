@@ -1,0 +1,178 @@
+"""TensorBoard events of a training run."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from augmix_tf.checks import CommandError, RunError, require
+
+FRAME = 1  # white pixels around each picture
+
+
+class Monitor:
+    """Writes scalars, pictures and the configuration to a log folder for TensorBoard.
+
+    Every call reaches the disk before it returns, so that a killed run keeps what it logged.
+
+    A run that resumes repeats the steps after its checkpoint, and those were logged before. A new
+    event file therefore starts where older ones lie in the folder (`tf.summary` never appends),
+    and a marker tells TensorBoard to forget their later steps. Older files are not changed.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], resumed_step: int = 0) -> None:
+        """Opens a new event file in `folder`, which is made if need be.
+
+        Args:
+            folder: one run's log folder.
+            resumed_step: the step of the checkpoint that the run goes on from; what older files
+                say of later steps is forgotten. 0: nothing was trained yet, forget all of it.
+
+        Raises:
+            CommandError: TensorBoard is not installed.
+            RunError: the folder cannot be written.
+        """
+        if importlib.util.find_spec("tensorboard") is None:
+            raise CommandError("TensorBoard is not installed: python -m pip install tensorboard")
+        require(resumed_step >= 0, "a resumed step of 0 or more", resumed_step)
+        self.folder = Path(folder)
+        self.first_step = resumed_step + 1 if resumed_step else 0
+        self._writer: tf.summary.SummaryWriter | None = None
+        with self._explained():
+            if any(self.folder.glob("*tfevents*")):
+                mark_restart(self.folder, self.first_step)
+            self._writer = tf.summary.create_file_writer(str(self.folder))
+            self._writer.flush()
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Logs numbers.
+
+        Args:
+            step: training steps done.
+            values: tag, such as `train/loss` -> number. Infinite and NaN values are logged too.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        with self._writing():
+            for tag, value in values.items():
+                tf.summary.scalar(tag, value, step)
+
+    def views(self, step: int, views: npt.ArrayLike) -> None:
+        """Logs one picture: a row for each image, the original and then its augmented views.
+
+        Args:
+            step: training steps done.
+            views: float32 or uint8 [N, V, H, W, C], 0..255; view 0 is the original.
+
+        Raises:
+            CommandError: views of another rank.
+            RunError: it cannot be written.
+        """
+        values = np.asarray(views)
+        require(values.ndim == 5, "views [N, V, H, W, C]", values.shape)
+        cells = np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+        frame = (FRAME, FRAME)
+        cells = np.pad(cells, ((0, 0), (0, 0), frame, frame, (0, 0)), constant_values=255)
+        rows, columns, height, width, channels = cells.shape
+        grid = cells.transpose(0, 2, 1, 3, 4).reshape(1, rows * height, columns * width, channels)
+        with self._writing():
+            tf.summary.image("views", grid, step)
+
+    def config(self, settings: Mapping[str, Any]) -> None:
+        """Logs the settings of the run as a table, at the first step that it logs.
+
+        Args:
+            settings: name -> value; nested mappings become dotted names.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        with self._writing():
+            tf.summary.text("config", _markdown_table(settings), self.first_step)
+
+    def close(self) -> None:
+        """Finishes the event file. Closing twice does no harm."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            with self._explained():
+                writer.close()
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self._writer is None:
+            raise ValueError("this Monitor is closed")
+        with self._explained(), self._writer.as_default():
+            yield
+            self._writer.flush()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            reason = getattr(error, "message", None) or error
+            raise RunError(f"cannot write TensorBoard logs to {self.folder}: {reason}") from error
+
+
+def mark_restart(folder: Path, first_step: int) -> None:
+    """Adds an event file that makes TensorBoard forget `first_step` and later steps before it.
+
+    TensorBoard reads the files of a folder in the order of their names, which begin with the
+    second in which they were made, then the host. The marker has to stand after all older files
+    and before those of this run. So it waits until a younger second has begun (at most one), and
+    has a hyphen in place of the host, which sorts before any host name.
+
+    `tf.summary` has no call for this event, hence the file is written as the records that it is.
+    """
+    stamps = [path.name.partition("tfevents.")[2][:10] for path in folder.glob("*tfevents*")]
+    if f"{int(time.time()):010d}" in stamps:
+        time.sleep(1 - math.modf(time.time())[0])
+    now = time.time()
+    session = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+    events = (
+        tf.compat.v1.Event(wall_time=now, file_version="brain.Event:2"),
+        tf.compat.v1.Event(wall_time=now, step=first_step, session_log=session),
+    )
+    with tf.io.TFRecordWriter(str(folder / f"events.out.tfevents.{int(now):010d}.-.v2")) as file:
+        for event in events:
+            file.write(event.SerializeToString())
+
+
+def _markdown_table(settings: Mapping[str, Any]) -> str:
+    rows = [f"| `{_cell(name)}` | {_cell(value)} |" for name, value in _flat(settings)]
+    return "\n".join(["| setting | value |", "| --- | --- |", *rows])
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")

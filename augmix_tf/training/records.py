@@ -1,0 +1,114 @@
+"""What a run writes down while it trains: `metrics.csv` and TensorBoard, from the same numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+
+from augmix_tf import files
+from augmix_tf.data.pipeline import Position
+from augmix_tf.training.monitoring import Monitor
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "loss",
+    "cross_entropy",
+    "jsd",
+    "train_error",
+    "test_error",
+    "learning_rate",
+    "images_per_second",
+)
+
+
+class TestError(keras.callbacks.Callback):
+    """Adds `test_error` to the logs of each epoch; comes before the callbacks that show it."""
+
+    __test__ = False  # no test for pytest to collect
+
+    def __init__(self, measure: Callable[[], float]) -> None:
+        super().__init__()
+        self._measure = measure
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Measures it."""
+        if logs is not None:
+            logs["test_error"] = self._measure()
+
+
+class Records(keras.callbacks.Callback):
+    """Keeps `metrics.csv` (a row per epoch) and TensorBoard's scalars.
+
+    Args:
+        path: of the CSV; its rows up to `start` are kept.
+        monitor: for TensorBoard.
+        steps_per_epoch: of the run.
+        start: where this process starts.
+        images_per_second: the speed of training so far.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        monitor: Monitor,
+        steps_per_epoch: int,
+        start: Position,
+        images_per_second: Callable[[], float],
+    ) -> None:
+        super().__init__()
+        self._path, self._monitor, self._steps = path, monitor, steps_per_epoch
+        self._speed = images_per_second
+        self._epoch = start.epoch
+        self._rows = [row for row in read(path) if int(row["epoch"]) <= start.epoch]
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Notes the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Logs the means of the epoch so far."""
+        self._scalars(self._epoch * self._steps + batch + 1, logs or {})
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Writes the epoch's row."""
+        logs = logs or {}
+        step = (epoch + 1) * self._steps
+        row: dict[str, object] = {"epoch": epoch + 1, "step": step}
+        row |= {name: logs[name] for name in ("loss", "cross_entropy", "jsd")}
+        row |= {"train_error": logs["error"], "test_error": logs.get("test_error", "")}
+        row |= {"learning_rate": self._learning_rate(), "images_per_second": round(self._speed(), 1)}
+        self._rows.append({name: str(value) for name, value in row.items()})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        files.write_text_atomically(self._path, text.getvalue())
+        if "test_error" in logs:
+            self._monitor.scalars(step, {"test/error": logs["test_error"]})
+
+    def _scalars(self, step: int, logs: dict[str, float]) -> None:
+        values = {f"train/{name}": value for name, value in logs.items()}
+        values["train/learning_rate"] = self._learning_rate()
+        values["train/images_per_second"] = self._speed()
+        self._monitor.scalars(step, values)
+
+    def _learning_rate(self) -> float:
+        """The rate of the last update, which used the step before it."""
+        optimizer = self.model.optimizer
+        schedule = optimizer._learning_rate
+        if callable(schedule):
+            return float(schedule(max(int(optimizer.iterations.numpy()) - 1, 0)))
+        return float(optimizer.learning_rate.numpy())
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a `metrics.csv`; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

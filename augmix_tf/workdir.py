@@ -1,0 +1,76 @@
+"""The folder of one run: what lies where, and who may use it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from pathlib import Path
+from typing import IO
+
+from augmix_tf import files
+from augmix_tf.checks import CommandError, RunError
+from augmix_tf.config import ExperimentConfig
+
+
+class Workdir:
+    """One run's folder.
+
+    Attributes:
+        config, metrics, results, report, model: files `config.json`, `metrics.csv`, `results.json`,
+            `report.md` and `model.keras`.
+        checkpoints, logs: folders; `export/` and `plots/` lie beside them.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "config.json"
+        self.metrics = root / "metrics.csv"
+        self.results = root / "results.json"
+        self.report = root / "report.md"
+        self.model = root / "model.keras"
+        self.checkpoints = root / "checkpoints"
+        self.logs = root / "logs"
+        self._lock: IO[str] | None = None
+
+    def stored_config(self) -> ExperimentConfig:
+        """Reads the configuration of the run that lies here.
+
+        Raises:
+            CommandError: there is none, or it cannot be read.
+        """
+        try:
+            return ExperimentConfig.from_json(self.config.read_text())
+        except FileNotFoundError as error:
+            raise CommandError(f"no run in {self.root}: want {self.config}") from error
+        except OSError as error:
+            raise CommandError(f"cannot read {self.config}: {error.strerror}") from error
+
+    def open(self, config: ExperimentConfig) -> None:
+        """Makes the folder and keeps it for this process, or goes on with the run that lies here.
+
+        Raises:
+            CommandError: the folder holds another configuration; the differing fields are named.
+            RunError: it cannot be written, or another process uses it.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.root / ".lock").open("w")
+        except OSError as error:
+            raise RunError(f"cannot write to --workdir={self.root}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"another process uses --workdir={self.root}") from error
+        if not self.config.exists():
+            files.write_text_atomically(self.config, config.to_json())
+        elif differences := self.stored_config().differences(config):
+            raise CommandError(
+                f"--workdir={self.root} holds another run, different in: {'; '.join(differences)}. "
+                "Give the same flags to resume it, or another --workdir"
+            )
+
+
+def default_root(config: ExperimentConfig) -> Path:
+    """`runs/<dataset>-<model>-<method>-<hash>`: one folder per configuration."""
+    digest = hashlib.sha256(config.to_json().encode()).hexdigest()[:6]
+    return Path("runs") / f"{config.dataset}-{config.model}-{config.method}-{digest}"

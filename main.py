@@ -1,0 +1,34 @@
+"""Trains, evaluates, exports and shows AugMix classifiers: `python main.py --help`."""
+
+from __future__ import annotations
+
+import sys
+
+import flags
+from augmix_tf.checks import CommandError, Interrupted, RunError
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command and returns the exit code: 0, 1 (run failed) or 2 (wrong command)."""
+    try:
+        command = flags.parse(arguments)
+        if command.help:
+            print(flags.help_text())
+            return 0
+        from augmix_tf import experiment  # loads TensorFlow, which takes seconds
+
+        experiment.run(command.mode, command.config, command.given, command.workdir)
+    except CommandError as error:
+        print(f"main.py: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"main.py: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as stop:
+        print(f"main.py: {stop}", file=sys.stderr)
+        return 128 + stop.signal_number
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

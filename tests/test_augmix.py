@@ -1,0 +1,287 @@
+"""The mix against Pillow, its laws, how it is compiled and what it refuses."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from augmix_tf import seeds
+from augmix_tf.augment import AugMixPlan, AugMixSettings, apply_plan, augmix_views, draw_plan
+from augmix_tf.augment.augmix import parameter_of
+from augmix_tf.checks import CommandError
+from augmix_tf.ops import OPERATIONS, compiled
+from tests import golden
+from tests.oracles import pillow_augmix
+from tests.runs import RUNS
+from tests.test_ops import pictures, pillow
+
+# A mix of k chains rounds k + 4 times, here and in the oracle: 16 half units of float32 for k = 4.
+ROUNDING = 255 * 1e-6
+SETTINGS = {
+    "paper": (AugMixSettings(), (12, 20), 0),
+    "paper, narrow picture, grey fill": (AugMixSettings(), (17, 9), 128),
+    "all operations": (AugMixSettings(severity=9.9, all_ops=True), (12, 20), 0),
+    "one chain": (AugMixSettings(width=1, all_ops=True), (12, 20), 0),
+    "two chains of five": (AugMixSettings(width=2, depth=5, all_ops=True), (9, 14), 128),
+    "four chains of one": (AugMixSettings(width=4, depth=1, alpha=0.3), (12, 20), 0),
+}
+
+
+def drawn(images: np.ndarray, settings: AugMixSettings, seed: int = 1) -> AugMixPlan:
+    return draw_plan(seeds.fold(seed, 0, 0, 1), len(images), images.shape[1:3], settings)
+
+
+def only_chain(plan: AugMixPlan, chain: int) -> AugMixPlan:
+    """The plan whose view is one chain: nothing of the original, nothing of the others."""
+    count, width = plan.chain_weights.shape
+    weights = np.tile(np.eye(width, dtype=np.float32)[chain], (count, 1))
+    return plan._replace(chain_weights=tf.constant(weights), mixed_share=tf.ones(count))
+
+
+def pillow_chains(images: np.ndarray, plan: AugMixPlan, fill: int = 0) -> np.ndarray:
+    """Every chain of every image, uint8 [N, width, H, W, 3]."""
+    count, width, _ = plan.operation.shape
+    chains = np.repeat(images[:, None], width, axis=1)
+    for image, chain in np.ndindex(count, width):
+        for call in range(plan.chain_depth[image, chain]):
+            name = OPERATIONS[plan.operation[image, chain, call]]
+            parameter = [float(plan.parameter[image, chain, call])]
+            picture = chains[image, chain][None]
+            chains[image, chain] = pillow(name, picture, parameter, fill)[0]
+    return chains
+
+
+@pytest.mark.parametrize(("settings", "size", "fill"), SETTINGS.values(), ids=SETTINGS)
+def test_a_drawn_view_equals_pillow(settings, size, fill):
+    images = np.concatenate([pictures(*size, seed) for seed in range(3)])
+    plan = drawn(images, settings)
+    chains = pillow_chains(images, plan, fill)
+    for chain in range(settings.width):
+        got = apply_plan(images, only_chain(plan, chain), fill)
+        np.testing.assert_array_equal(got, chains[:, chain])
+    want = [
+        pillow_augmix.mix(*parts)
+        for parts in zip(images, chains, plan.chain_weights, plan.mixed_share, strict=True)
+    ]
+    got = apply_plan(images, plan, fill)
+    assert got.dtype == tf.float32
+    np.testing.assert_allclose(got, want, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_a_plan_written_by_hand_does_what_it_says_in_every_way_it_is_run(run):
+    images = pictures(12, 20)[:2].astype(np.int64)
+    index = OPERATIONS.index
+    unused = index("sharpness")
+    plan = AugMixPlan(
+        operation=tf.constant(
+            [
+                [[index("solarize"), index("translate_x")], [index("posterize"), unused]],
+                [[index("translate_y"), unused], [index("solarize"), index("solarize")]],
+            ]
+        ),
+        parameter=tf.constant([[[100, 3], [1, np.nan]], [[-5, np.inf], [0, 0]]], tf.float64),
+        chain_depth=tf.constant([[2, 1], [1, 2]]),
+        chain_weights=tf.constant([[0.25, 0.75], [0.875, 0.125]]),
+        mixed_share=tf.constant([0.5, 0.25]),
+    )
+    solarized = np.where(images[0] < 100, images[0], 255 - images[0])
+    left = np.concatenate([solarized[:, 3:], np.zeros_like(solarized[:, :3])], axis=1)
+    down = np.concatenate([np.zeros_like(images[1, :5]), images[1, :-5]])
+    want = [
+        0.5 * images[0] + 0.125 * left + 0.375 * (images[0] & 128),
+        0.75 * images[1] + 0.21875 * down + 0.03125 * images[1],
+    ]
+    got = run(apply_plan, tf.constant(images, tf.uint8), plan)
+    np.testing.assert_array_equal(got, want)  # all shares are sums of powers of two
+
+
+def test_equals_the_original_code():
+    reference = golden.load("augmix_mix")
+    names, used = reference["op"], reference["op"] != ""
+    operation = tf.constant(np.vectorize((*OPERATIONS, "").index)(names) % 13, tf.int32)
+    level = tf.constant(np.nan_to_num(reference["level"], nan=1.0))
+    parameter = parameter_of(operation, level, tf.constant(reference["negative"]), (32, 32))
+    drawing = used & ~np.isnan(reference["param"])
+    assert drawing.sum() > 50
+    np.testing.assert_array_equal(parameter.numpy()[drawing], reference["param"][drawing])
+
+    plan = AugMixPlan(
+        operation=operation,
+        parameter=parameter,
+        chain_depth=tf.constant(reference["depth"], tf.int32),
+        chain_weights=tf.constant(reference["w"]),
+        mixed_share=tf.constant(reference["m"]),
+    )
+    np.testing.assert_array_equal(used.sum(axis=-1), plan.chain_depth)
+    for chain in range(3):
+        got = apply_plan(reference["inputs"], only_chain(plan, chain))
+        np.testing.assert_array_equal(got, reference["chain_outputs"][:, chain])
+    got = (apply_plan(reference["inputs"], plan) / 255 - 0.5) / 0.5
+    np.testing.assert_allclose(got, reference["outputs"], rtol=0, atol=1e-6)
+
+
+def test_a_share_of_nothing_leaves_the_picture():
+    images = pictures(12, 20)
+    plan = drawn(images, AugMixSettings())._replace(mixed_share=tf.zeros(len(images)))
+    np.testing.assert_array_equal(apply_plan(images, plan), images)
+
+
+def test_stays_between_the_picture_and_its_chains_and_is_not_quantised():
+    images = np.concatenate([pictures(12, 20, seed) for seed in range(3)])
+    plan = drawn(images, AugMixSettings(), seed=2)
+    chains = [apply_plan(images, only_chain(plan, chain)).numpy() for chain in range(3)]
+    corners, got = np.stack([images, *chains]), apply_plan(images, plan).numpy()
+    assert (got >= corners.min(axis=0) - ROUNDING).all()
+    assert (got <= corners.max(axis=0) + ROUNDING).all()
+    # Between two neighbouring levels there is room for 255 others; rounding would leave none.
+    moved = np.ptp(corners, axis=0) >= 1
+    assert moved.mean() > 0.5
+    assert (np.abs(got - np.round(got))[moved] > 1e-3).mean() > 0.9
+
+
+def test_each_picture_gets_its_own_row_of_the_plan():
+    images = pictures(12, 20)
+    plan = drawn(images, AugMixSettings())
+    turned = AugMixPlan(*(part[::-1] for part in plan))
+    np.testing.assert_array_equal(apply_plan(images[::-1], turned)[::-1], apply_plan(images, plan))
+
+
+def test_the_order_of_the_chains_does_not_matter():
+    images = pictures(12, 20)
+    plan = drawn(images, AugMixSettings())
+    order = [2, 0, 1]
+    chains = [tf.gather(part, order, axis=1) for part in plan[:4]]
+    got = apply_plan(images, AugMixPlan(*chains, plan.mixed_share))
+    np.testing.assert_allclose(got, apply_plan(images, plan), rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("views", [1, 2, 3])
+def test_views_are_the_clean_picture_and_one_plan_each(views):
+    images, settings = pictures(12, 20), AugMixSettings()
+    got = augmix_views(images, 3, 1, 4, settings, views)
+    assert got.shape == (8, views, 12, 20, 3)
+    assert got.dtype == tf.float32
+    np.testing.assert_array_equal(got[:, 0], images)
+    for view in range(1, views):
+        plan = draw_plan(seeds.fold(3, 1, 4, view), 8, (12, 20), settings)
+        want = apply_plan(images, plan)
+        np.testing.assert_allclose(got[:, view], want, rtol=0, atol=ROUNDING)
+
+
+def test_a_last_smaller_batch_of_a_pipeline_gets_its_views():
+    images, settings = pictures(12, 20), AugMixSettings()
+    batches = tf.data.Dataset.from_tensor_slices(images).batch(5).enumerate()
+    got = list(batches.map(lambda step, batch: augmix_views(batch, 3, 0, step, settings)))
+    assert [len(views) for views in got] == [5, 3]
+    for step, (views, batch) in enumerate(zip(got, (images[:5], images[5:]), strict=True)):
+        want = augmix_views(batch, 3, 0, step, settings)
+        np.testing.assert_allclose(views, want, rtol=0, atol=ROUNDING)
+
+
+def compiled_functions() -> dict[tuple[str, str], compiled.Function]:
+    """All that XLA compiles in the package, by module and name."""
+    found = {
+        (module, name): value
+        for module in list(sys.modules)
+        if module.startswith("augmix_tf.")
+        for name, value in vars(sys.modules[module]).items()
+        if hasattr(value, "trace_count")
+    }
+    assert found
+    return found
+
+
+def test_new_seeds_and_steps_are_no_new_program():
+    def traces() -> int:
+        return sum(function.trace_count() for function in compiled_functions().values())
+
+    images, settings = pictures(11, 7), AugMixSettings()
+    before = traces()
+    augmix_views(images, 0, 0, 0, settings)
+    assert traces() == before + 1
+    for step in range(1, 20):
+        augmix_views(images, step, step // 2, tf.constant(step), settings)
+        apply_of_equal_settings = AugMixSettings(alpha=1.0 + step, severity=1.0)
+        augmix_views(images, 0, 0, step, apply_of_equal_settings)
+    assert traces() == before + 1
+
+
+def test_compiles_inside_an_outer_program_with_no_call_to_the_host():
+    images = tf.constant(pictures(12, 20))
+    plan = drawn(pictures(12, 20), AugMixSettings())
+    outer = tf.function(lambda images, plan: apply_plan(images, plan) / 255, jit_compile=True)
+    np.testing.assert_allclose(outer(images, plan) * 255, apply_plan(images, plan), atol=ROUNDING)
+    program = outer.experimental_get_compiler_ir(images, plan)(stage="hlo")
+    instructions = set(re.findall(r" ([a-z][a-z0-9-]*)\(", program))
+    assert {"gather", "while", "conditional"} <= instructions
+    banned = re.compile("custom-call|rng.*|infeed|outfeed|send.*|recv.*|.*callback.*")
+    assert [name for name in instructions if banned.fullmatch(name)] == []
+
+
+def test_a_machine_without_xla_gets_the_same_views(monkeypatch):
+    images, settings = pictures(12, 20), AugMixSettings()
+    want = augmix_views(images, 3, 0, 0, settings)
+    plan = drawn(images, settings)
+    chain = apply_plan(images, only_chain(plan, 1))
+    monkeypatch.setattr(compiled, "xla_available", lambda: False)
+    for (module, name), function in compiled_functions().items():
+        monkeypatch.setattr(sys.modules[module], name, compiled.compiled(function.__wrapped__))
+    got = augmix_views(images, 3, 0, 0, settings)
+    np.testing.assert_allclose(got, want, rtol=0, atol=ROUNDING)
+    np.testing.assert_array_equal(apply_plan(images, only_chain(plan, 1)), chain)
+    assert max(function.trace_count() for function in compiled_functions().values()) > 0
+
+
+def test_a_machine_without_xla_is_told_once(monkeypatch):
+    def refuse(*_, **__):
+        raise tf.errors.InvalidArgumentError(None, None, "no XLA here")
+
+    said = []
+    compiled.xla_available.cache_clear()
+    monkeypatch.setattr(compiled.tf, "function", refuse)
+    monkeypatch.setattr(compiled.logging, "warning", lambda text, *args: said.append(text % args))
+    try:
+        assert [compiled.xla_available() for _ in range(3)] == [False] * 3
+    finally:
+        compiled.xla_available.cache_clear()
+    assert len(said) == 1
+    assert "no XLA here" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"severity": 11}, "severity in 0.1..10, got 11"),
+        ({"severity": 0}, "severity in 0.1..10, got 0"),
+        ({"severity": float("nan")}, "severity in 0.1..10, got nan"),
+        ({"width": 0}, "width of at least 1, got 0"),
+        ({"depth": 0}, "depth -1 or >= 1, got 0"),
+        ({"depth": -2}, "depth -1 or >= 1, got -2"),
+        ({"alpha": 0}, "alpha above 0, got 0"),
+        ({"alpha": -1.0}, "alpha above 0, got -1"),
+        ({"alpha": float("nan")}, "alpha above 0, got nan"),
+        ({"alpha": float("inf")}, "alpha above 0, got inf"),
+    ],
+    ids=str,
+)
+def test_refuses_settings_out_of_range(setting, message):
+    with pytest.raises(CommandError, match=re.escape(message)):
+        AugMixSettings(**setting)
+
+
+def test_refuses_other_pictures_and_no_view():
+    images, settings = pictures(12, 20), AugMixSettings()
+    plan = drawn(images, settings)
+    with pytest.raises(CommandError, match="got float32"):
+        apply_plan(images.astype(np.float32), plan)
+    with pytest.raises(CommandError, match=r"got uint8 \(12, 20, 3\)"):
+        apply_plan(images[0], plan)
+    with pytest.raises(CommandError, match=r"got uint8 \(8, 12, 20, 1\)"):
+        augmix_views(images[..., :1], 0, 0, 0, settings)
+    with pytest.raises(CommandError, match="at least 1 view, got 0"):
+        augmix_views(images, 0, 0, 0, settings, views=0)

@@ -1,0 +1,220 @@
+"""The training loss against the reference, a NumPy formula, its bounds and finite differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from augmix_tf import losses
+from augmix_tf.checks import CommandError
+from tests import golden
+from tests.oracles import numpy_losses
+from tests.runs import RUNS
+
+DTYPES = ["float32", "float64"]
+VALUE_TOLERANCE = {"float32": 2e-6, "float64": 1e-9}
+SHORT = {"float32": "f32", "float64": "f64"}
+# The reference's numbers come at these tolerances. Where the JSD is about 0 its own rounding shows.
+NEAR_ZERO = {"float32": 1e-7, "float64": 1e-14}
+GRADIENT_TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
+
+
+def scores(views: int, spread: float = 3.0, examples: int = 4, classes: int = 7) -> np.ndarray:
+    """Logits [N, V, K]; from a spread of about 8 on, mixtures fall below their floor."""
+    rng = np.random.default_rng(views)
+    return spread * rng.standard_normal((examples, views, classes))
+
+
+def mean_loss_and_gradient(labels, logits, weight=12.0):
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = tf.reduce_mean(losses.augmix_loss(labels, logits, weight))
+    return loss, tape.gradient(loss, logits)
+
+
+@pytest.mark.parametrize(
+    ("run", "dtype"), [("eager", "float32"), ("eager", "float64"), ("xla", "float32")]
+)
+def test_equals_the_reference(run, dtype):
+    data = golden.load("jsd")
+    for case in data["cases"]:
+        labels = tf.constant(data[f"{case}/labels"])
+        logits = tf.constant(data[f"{case}/logits"].transpose(1, 0, 2), dtype)
+        loss, gradient = RUNS[run](mean_loss_and_gradient, labels, logits, data["lambda"])
+        entropy = losses.cross_entropy(labels, logits[:, 0])
+        divergence = losses.jensen_shannon(logits)
+        got = {"ce": tf.reduce_mean(entropy), "jsd": tf.reduce_mean(divergence), "loss": loss}
+        for name, value in got.items():
+            want = data[f"{case}/{name}_{SHORT[dtype]}"]
+            np.testing.assert_allclose(
+                value, want, VALUE_TOLERANCE[dtype], NEAR_ZERO[dtype], err_msg=f"{case} {name}"
+            )
+        want = data[f"{case}/grad_{SHORT[dtype]}"].transpose(1, 0, 2)
+        np.testing.assert_allclose(gradient, want, 0, GRADIENT_TOLERANCE[dtype], err_msg=case)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("views", [2, 3, 5])
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_equals_the_formula(run, views, dtype):
+    labels = np.array([0, 6, 3, 3])
+    for spread in (0.1, 3.0, 12.0):
+        logits = scores(views, spread).astype(dtype)
+        clean, pairs = logits[:, 0], list(zip(labels, logits, strict=True))
+        calls = [
+            (losses.cross_entropy, (labels, clean), map(numpy_losses.cross_entropy, labels, clean)),
+            (losses.jensen_shannon, (logits,), map(numpy_losses.jensen_shannon, logits)),
+            (losses.augmix_loss, (labels, logits), (numpy_losses.augmix_loss(*p) for p in pairs)),
+        ]
+        for function, args, want in calls:
+            got = run(function, *map(tf.constant, args))
+            assert got.dtype == dtype
+            assert got.shape == [4]
+            np.testing.assert_allclose(
+                got, list(want), VALUE_TOLERANCE[dtype], NEAR_ZERO[dtype], err_msg=function.__name__
+            )
+
+
+def test_floor_under_the_mixture_is_felt():
+    # Three views that agree on p = (1 - 1e-9, 1e-9): without the floor the JSD would be 0.
+    logits = tf.constant([[[0.0, np.log(1e-9)]] * 3], tf.float64)
+    np.testing.assert_allclose(losses.jensen_shannon(logits), [1e-9 * np.log(1e-2)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("views", [2, 3, 5])
+@pytest.mark.parametrize("spread", [2.0, 12.0])
+def test_gradient_equals_finite_differences(views, spread):
+    labels = tf.constant([1, 0])
+    logits = scores(views, spread, examples=2, classes=4)
+    _, gradient = mean_loss_and_gradient(labels, tf.constant(logits))
+
+    def loss_of(point):
+        pairs = zip([1, 0], point, strict=True)
+        return np.mean([numpy_losses.augmix_loss(y, rows) for y, rows in pairs])
+
+    np.testing.assert_allclose(gradient, numpy_losses.slope(loss_of, logits, 1e-5), atol=2e-8)
+    assert np.all(np.abs(gradient).max(axis=(0, 2)) > 1e-6), "a view without gradient"
+
+
+def test_gradient_flows_through_the_mixture():
+    # d JSD / d p_v holds (1/V) log(p_v / m) only if m moves with p_v; a constant m would add 1/V
+    # sum_k p'_k log m_k terms of the other views. Stopping it changes the numbers:
+    logits = tf.constant(scores(3))
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        total = tf.reduce_sum(losses.jensen_shannon(logits))
+    p = np.array([[numpy_losses.softmax(row) for row in rows] for rows in logits.numpy()])
+    log_ratio = np.log(p / p.mean(axis=1, keepdims=True))
+    want = p / 3 * (log_ratio - (p * log_ratio).sum(axis=-1, keepdims=True))
+    np.testing.assert_allclose(tape.gradient(total, logits), want, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("views", [2, 3, 5])
+def test_bounds(views, dtype):
+    agree = tf.repeat(tf.constant(scores(1, 1.0), dtype), views, axis=1)
+    clash = 200.0 * tf.eye(views, 7, batch_shape=[2], dtype=dtype)
+    np.testing.assert_allclose(losses.jensen_shannon(agree), np.zeros(4), atol=1e-7)
+    np.testing.assert_allclose(losses.jensen_shannon(clash), [np.log(views)] * 2, rtol=1e-6)
+    for spread, least in ((0.5, 0.0), (2.0, 0.0), (50.0, -7 * 4e-8)):
+        between = losses.jensen_shannon(tf.constant(scores(views, spread, 64), dtype)).numpy()
+        assert between.min() > least
+        assert between.max() < np.log(views) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_order_of_views_and_classes_and_offsets_do_not_matter(run):
+    logits = scores(5)
+    want = run(losses.jensen_shannon, tf.constant(logits))
+    offsets = np.arange(20.0).reshape(4, 5, 1)
+    for other in (logits[:, [3, 0, 4, 2, 1]], logits[:, :, ::-1].copy(), logits + offsets):
+        np.testing.assert_allclose(run(losses.jensen_shannon, tf.constant(other)), want, 1e-12)
+
+
+def test_examples_do_not_meet():
+    labels, logits = tf.constant([4, 0, 2, 2]), tf.constant(scores(3))
+    together = losses.augmix_loss(labels, logits)
+    alone = [losses.augmix_loss(labels[i : i + 1], logits[i : i + 1])[0] for i in range(4)]
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+
+
+@pytest.mark.parametrize("run", [RUNS["eager"], RUNS["xla"]], ids=["eager", "xla"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_extreme_logits_stay_finite(run, dtype):
+    high, low = 1e4, -1e4
+    logits = tf.constant(
+        [
+            [[high, low, 0.0], [low, high, 0.0], [0.0, low, high]],  # views clash
+            [[high, low, low]] * 3,  # views agree
+            [[low, low, low]] * 3,  # all low, hence uniform
+            [[high, high, low], [0.0, 0.0, 0.0], [low, high, high]],  # ties
+        ],
+        dtype,
+    )
+    labels = tf.constant([1, 0, 2, 2])
+    loss, gradient = run(mean_loss_and_gradient, labels, logits)
+    each = losses.augmix_loss(labels, logits)
+    assert np.all(np.isfinite(np.asarray(gradient, np.float64)))
+    assert gradient.dtype == dtype
+    rows = np.asarray(tf.cast(logits, tf.float64))
+    want = [
+        numpy_losses.augmix_loss(y, views)
+        for y, views in zip(labels.numpy(), rows, strict=True)
+    ]
+    np.testing.assert_allclose(each, want, rtol=2e-6, atol=1e-6)
+    np.testing.assert_allclose(loss, np.mean(want), rtol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_half_precision_is_computed_in_float32(run, dtype):
+    labels = tf.constant([0, 6, 3, 3])
+    logits = tf.cast(tf.constant(scores(3)), dtype)
+    want = losses.augmix_loss(labels, tf.cast(logits, tf.float32))
+    got = run(losses.augmix_loss, labels, logits)
+    assert got.dtype == tf.float32
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_weight_scales_the_divergence_only():
+    labels, logits = tf.constant([0, 6, 3, 3]), tf.constant(scores(3))
+    entropy = losses.cross_entropy(labels, logits[:, 0])
+    np.testing.assert_allclose(losses.augmix_loss(labels, logits, 0.0), entropy, rtol=1e-12)
+    more = losses.augmix_loss(labels, logits, 3.0) - entropy
+    np.testing.assert_allclose(more, 3.0 * losses.jensen_shannon(logits), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
+def test_labels_of_any_integer_type(dtype):
+    logits = tf.constant([[1.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    got = losses.cross_entropy(tf.constant([1, 2], dtype), logits)
+    want = [np.log(1 + np.exp(-1) + np.exp(-2)), np.log(3)]
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_sizes_unknown_while_tracing():
+    spec = [tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, None, None], tf.float64)]
+    traced = tf.function(losses.augmix_loss, input_signature=spec)
+    for views in (2, 5):
+        labels, logits = tf.constant([0, 6, 3, 3]), tf.constant(scores(views))
+        want = losses.augmix_loss(labels, logits)
+        np.testing.assert_allclose(traced(labels, logits), want, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "message"),
+    [
+        (losses.jensen_shannon, [tf.zeros([4, 10])], r"\[N, V, K\], got float32 \(4, 10\)"),
+        (losses.jensen_shannon, [tf.zeros([4, 1, 10])], r"2 views .*got float32 \(4, 1, 10\)"),
+        (losses.jensen_shannon, [tf.zeros([4, 3, 10], tf.int32)], "got int32"),
+        (losses.augmix_loss, [[0], tf.zeros([1, 1, 10])], "at least 2 views"),
+        (losses.augmix_loss, [[0], tf.zeros([1, 10])], r"\[N, V, K\], got float32 \(1, 10\)"),
+        (losses.cross_entropy, [[0], tf.zeros([1, 3, 10])], r"\[N, K\], got float32 \(1, 3, 10\)"),
+        (losses.cross_entropy, [[0.0], tf.zeros([1, 10])], "integer labels.*got float32"),
+        (losses.cross_entropy, [tf.eye(2, 3, dtype=tf.int32), tf.zeros([2, 3])], r"got int32 \(2"),
+    ],
+)
+def test_refusals(function, args, message):
+    with pytest.raises(CommandError, match=message):
+        function(*args)

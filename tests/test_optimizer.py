@@ -1,0 +1,303 @@
+"""CoupledSGD against PyTorch's recorded steps, a NumPy loop, and the ways Keras drives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from augmix_tf.checks import CommandError
+from augmix_tf.training.optimizer import CoupledSGD
+from augmix_tf.training.schedules import CosineToFloor
+from tests import golden
+from tests.oracles import loop_training
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+STEPS = 12
+REPLICA_BATCH = 4
+
+
+@pytest.fixture(autouse=True)
+def _keep_precision_policy():
+    policy = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(policy)
+
+
+class Table(keras.optimizers.schedules.LearningRateSchedule):
+    """The rate of every step by hand, in float64."""
+
+    def __init__(self, rates):
+        self.rates = [float(rate) for rate in rates]
+
+    def __call__(self, step):
+        return tf.gather(tf.constant(self.rates, tf.float64), tf.convert_to_tensor(step))
+
+    def get_config(self):
+        return {"rates": self.rates}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    ("case", "nesterov", "weight_decay"),
+    [
+        ("nesterov_cosine_wd5e-4", True, 5e-4),
+        ("plain_step_wd1e-4", False, 1e-4),
+        ("nesterov_const_wd0.1", True, 0.1),
+    ],
+)
+def test_equals_torch(case, nesterov, weight_decay, dtype):
+    data = golden.load("sgd")
+    reference = f"{case}_f{dtype[-2:]}"
+    weights = [keras.Variable(data[name].astype(dtype), dtype=dtype) for name in ("W0", "b0")]
+    optimizer = CoupledSGD(Table(data[f"{reference}/lr"]), 0.9, nesterov, weight_decay)
+    for t in range(30):
+        with tf.GradientTape() as tape:
+            logits = data["X"][t].astype(dtype) @ weights[0] + weights[1]
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(data["Y"][t], logits))
+        optimizer.apply(tape.gradient(loss, [w.value for w in weights]), weights)
+        for variable, name in zip([*weights, *optimizer.momenta], ("W", "b", "mW", "mb")):
+            want = data[f"{reference}/{name}"][t]
+            np.testing.assert_allclose(
+                variable, want, 0, TOLERANCE[dtype], err_msg=f"{name} after step {t}"
+            )
+
+
+def bowl(t, weights):
+    """Gradients of a quadratic whose centre moves, so that momentum and rate both matter."""
+    return [(i + 1.0) * weight - np.sin(t + i) for i, weight in enumerate(weights)]
+
+
+def apply_bowl(optimizer, weights, apply):
+    trajectory = []
+    for t in range(STEPS):
+        slopes = bowl(t, [weight.numpy() for weight in weights])
+        apply([tf.constant(slope) for slope in slopes], weights)
+        trajectory.append([weight.numpy() for weight in weights])
+    return trajectory
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 5e-4, 0.3])
+@pytest.mark.parametrize(
+    ("momentum", "nesterov"), [(0.9, True), (0.9, False), (0.5, True), (0.0, False)]
+)
+def test_equals_a_loop_while_the_rate_changes(momentum, nesterov, weight_decay):
+    starts = [np.linspace(-1, 2, 6).reshape(2, 3), np.array([3.0, -1.0]), np.array(0.5)]
+    rates = [0.1, 0.2, 0.05, 0.0, 0.3, 0.3, 0.01, 0.02, 0.1, 0.1, 0.001, 0.2]
+    weights = [keras.Variable(start, dtype="float64") for start in starts]
+    optimizer = CoupledSGD(Table(rates), momentum, nesterov, weight_decay)
+    want = loop_training.sgd(starts, bowl, rates, momentum, nesterov, weight_decay)
+    got = apply_bowl(optimizer, weights, optimizer.apply)
+    for ours, theirs in zip(got, want, strict=True):
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-12, atol=1e-14)
+    assert int(optimizer.iterations.numpy()) == STEPS
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+def test_compiled_equals_the_loop(jit_compile):
+    starts = [np.linspace(-1, 2, 6).reshape(2, 3), np.array([3.0, -1.0])]
+    weights = [keras.Variable(start, dtype="float64") for start in starts]
+    rate = CosineToFloor(0.1, STEPS, dtype="float64")
+    optimizer = CoupledSGD(rate, weight_decay=0.1)
+    optimizer.build(weights)
+    # Traced once: rate and momenta must be read anew in every call.
+    step = tf.function(lambda slopes: optimizer.apply(slopes, weights), jit_compile=jit_compile)
+    got = apply_bowl(optimizer, weights, lambda slopes, _: step(slopes))
+    rates = [loop_training.cosine(t, 0.1, STEPS, 1e-6) for t in range(STEPS)]
+    want = loop_training.sgd(starts, bowl, rates, 0.9, True, 0.1)
+    for ours, theirs in zip(got, want, strict=True):
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(mine, other, rtol=1e-12, atol=1e-14)
+
+
+def small_model(seed=0):
+    """Convolution with bias, batch normalisation and a dense layer: every kind of parameter."""
+    keras.utils.set_random_seed(seed)
+    images = keras.Input([6, 5, 3])
+    x = keras.layers.Conv2D(4, 3)(images)
+    x = keras.layers.BatchNormalization(synchronized=True)(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    return keras.Model(images, keras.layers.Dense(3, dtype="float32")(x))
+
+
+def small_batch(count=8):
+    rng = np.random.default_rng(1)
+    return rng.standard_normal((count, 6, 5, 3), np.float32), rng.integers(0, 3, count)
+
+
+def test_every_kind_of_parameter_decays():
+    model = small_model()
+    weights = model.trainable_variables
+    assert [w.name for w in weights] == ["kernel", "bias", "gamma", "beta", "kernel", "bias"]
+    for weight in weights:
+        weight.assign(tf.fill(weight.shape, 2.0))
+    optimizer = CoupledSGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.5)
+    optimizer.apply([tf.zeros(weight.shape) for weight in weights], weights)
+    for weight in weights:  # g = 0.5 * 2 = v, so w = 2 - 0.1 * (1 + 0.9)
+        np.testing.assert_allclose(weight, np.full(weight.shape, 1.81), rtol=1e-6)
+
+
+def test_a_variable_without_gradient_is_left_alone():
+    first, second = keras.Variable(np.ones(2)), keras.Variable(np.ones(2))
+    optimizer = CoupledSGD(0.1, weight_decay=0.5)
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        optimizer.apply([tf.zeros(2), None], [first, second])
+    assert np.all(first.numpy() < 1)
+    np.testing.assert_array_equal(second, [1.0, 1.0])
+
+
+def test_sparse_gradients_decay_every_row():
+    table = keras.Variable(np.ones([3, 2]))
+    optimizer = CoupledSGD(0.1, 0.0, nesterov=False, weight_decay=0.5)
+    slices = tf.IndexedSlices(tf.ones([2, 2]), tf.constant([1, 1]), tf.constant([3, 2]))
+    optimizer.apply([slices], [table])
+    np.testing.assert_allclose(table, [[0.95] * 2, [0.75] * 2, [0.95] * 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+def test_trains_through_fit(policy, jit_compile):
+    keras.config.set_dtype_policy(policy)
+    images, labels = small_batch()
+    model = small_model()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    rate = CosineToFloor(0.3, 20)
+    model.compile(CoupledSGD(rate), loss, jit_compile=jit_compile)
+    history = model.fit(images, labels, batch_size=8, epochs=20, verbose=0).history["loss"]
+    assert history[-1] < 0.7 * history[0]
+    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    assert isinstance(inner, CoupledSGD)
+    assert {m.dtype for m in inner.momenta} == {"float32"}
+
+
+def test_loss_scale_is_taken_out_again():
+    plain, scaled = keras.Variable(np.ones(2)), keras.Variable(np.ones(2))
+    CoupledSGD(0.1, weight_decay=0.5).apply([tf.constant([1.0, -2.0])], [plain])
+    optimizer = CoupledSGD(0.1, weight_decay=0.5, loss_scale_factor=1024.0)
+    optimizer.apply([optimizer.scale_loss(tf.constant([1.0, -2.0]))], [scaled])
+    np.testing.assert_array_equal(scaled, plain)
+
+
+@pytest.mark.parametrize("rate", [0.25, CosineToFloor(0.1, 50)])
+def test_keras_round_trip(rate):
+    optimizer = CoupledSGD(rate, 0.8, False, 0.02, name="mine", loss_scale_factor=8.0)
+    restored = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert isinstance(restored, CoupledSGD)
+    assert restored.get_config() == optimizer.get_config()
+    assert restored.get_config()["weight_decay"] == 0.02
+    assert restored.weight_decay is None, "Keras would add its decoupled decay"
+    np.testing.assert_array_equal(
+        tf.convert_to_tensor(restored.learning_rate), tf.convert_to_tensor(optimizer.learning_rate)
+    )
+
+
+def train(model, optimizer, steps):
+    images, labels = small_batch()
+    for _ in range(steps):
+        with tf.GradientTape() as tape:
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                labels, model(images, training=True)
+            )
+            loss = tf.reduce_mean(losses)
+        weights = model.trainable_variables
+        optimizer.apply(tape.gradient(loss, [w.value for w in weights]), weights)
+
+
+def test_checkpoint_resumes_exactly(tmp_path):
+    def fresh(seed):
+        model, optimizer = small_model(seed), CoupledSGD(CosineToFloor(0.1, 8), weight_decay=0.01)
+        optimizer.build(model.trainable_variables)
+        return model, optimizer, tf.train.Checkpoint(model=model, optimizer=optimizer)
+
+    model, optimizer, checkpoint = fresh(seed=0)
+    train(model, optimizer, 3)
+    path = checkpoint.write(str(tmp_path / "step3"))
+    train(model, optimizer, 3)
+    other, other_optimizer, other_checkpoint = fresh(seed=5)
+    other_checkpoint.read(path).assert_consumed()
+    assert int(other_optimizer.iterations.numpy()) == 3
+    assert max(np.abs(m.numpy()).max() for m in other_optimizer.momenta) > 0
+    train(other, other_optimizer, 3)
+    for mine, want in zip(other.variables, model.variables, strict=True):
+        np.testing.assert_array_equal(mine, want)
+
+
+def test_saved_model_keeps_the_optimizer(tmp_path):
+    images, labels = small_batch()
+    model = small_model()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(CoupledSGD(CosineToFloor(0.1, 8), weight_decay=0.01), loss)
+    model.fit(images, labels, batch_size=8, epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras").optimizer
+    assert restored.get_config() == model.optimizer.get_config()
+    for mine, want in zip(restored.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(mine, want)
+
+
+def train_on(strategy, steps=5):
+    """Returns every weight and momentum after training on one global batch, as lists."""
+    images, labels = small_batch(2 * REPLICA_BATCH)
+    with strategy.scope():
+        model = small_model()
+        optimizer = CoupledSGD(CosineToFloor(0.3, steps), weight_decay=0.1)
+        optimizer.build(model.trainable_variables)
+
+    def replica_step(images, labels):
+        with tf.GradientTape() as tape:
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                labels, model(images, training=True)
+            )
+            loss = tf.reduce_sum(losses) / (2 * REPLICA_BATCH)
+        weights = model.trainable_variables
+        optimizer.apply(tape.gradient(loss, [w.value for w in weights]), weights)
+
+    step = tf.function(lambda *batch: strategy.run(replica_step, args=batch))
+    data = tf.data.Dataset.from_tensors((images, labels)).unbatch().batch(2 * REPLICA_BATCH)
+    for batch in strategy.experimental_distribute_dataset(data.repeat(steps)):
+        step(*batch)
+    return [v.numpy().tolist() for v in [*model.trainable_variables, *optimizer.momenta]]
+
+
+def two_replicas():
+    """Prints the results of one and of two replicas; a process of its own, for its two devices."""
+    device = tf.config.LogicalDeviceConfiguration()
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [device, device]
+    )
+    both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    assert both.num_replicas_in_sync == 2
+    print(json.dumps([train_on(tf.distribute.OneDeviceStrategy("CPU:0")), train_on(both)]))
+
+
+def test_two_replicas_equal_one():
+    command = [sys.executable, "-c", "from tests import test_optimizer as t; t.two_replicas()"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = json.loads(done.stdout.splitlines()[-1])
+    assert len(one) == 12
+    for mine, want in zip(two, one, strict=True):
+        np.testing.assert_allclose(mine, want, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CoupledSGD(0.0), "a positive learning_rate, got 0.0"),
+        (lambda: CoupledSGD(0.1, momentum=1.0), "below 1, got 1.0"),
+        (lambda: CoupledSGD(0.1, momentum=-0.1), "got -0.1"),
+        (lambda: CoupledSGD(0.1, momentum=0.0), "momentum above 0 with nesterov, got 0.0"),
+        (lambda: CoupledSGD(0.1, weight_decay=-1e-4), "at least 0, got -0.0001"),
+    ],
+)
+def test_refusals(make, message):
+    with pytest.raises(CommandError, match=message):
+        make()
