@@ -45,7 +45,8 @@ def jensen_shannon(logits: tf.Tensor) -> tf.Tensor:
         JSD(p_1..p_V) = (1/V) sum_v KL(p_v || m),    m = max((1/V) sum_v p_v, 1e-7)
 
     Between 0 (all views agree) and ln V (each view sure of a class of its own). The floor under
-    the mixture, which the reference has, can take the value below 0, by less than K * 4e-8.
+    the mixture, which the reference has, can take the value below 0, by less than K * 4e-8 (besides
+    rounding).
     Gradients flow into every view, also through m, except where m stands on its floor.
 
     Args:
@@ -68,8 +69,8 @@ def jensen_shannon(logits: tf.Tensor) -> tf.Tensor:
     log_views = tf.math.log(tf.cast(tf.shape(logits)[1], logits.dtype))
     log_m = tf.reduce_logsumexp(log_p, axis=1, keepdims=True) - log_views
     # The logarithm grows with its argument, so a floor under log m is the reference's floor under
-    # m, in value and gradient. Its ceiling of 1 is left out: a mean of probabilities exceeds 1 by
-    # rounding only, and then the ceiling would cut off the gradient of m.
+    # m, in value and gradient. Its ceiling of 1 is left out: a mean of probabilities passes it by
+    # rounding only.
     log_m = tf.maximum(log_m, tf.constant(math.log(MIXTURE_FLOOR), logits.dtype))
     divergences = tf.reduce_sum(tf.exp(log_p) * (log_p - log_m), axis=-1)
     return tf.reduce_mean(divergences, axis=1)

@@ -6,9 +6,15 @@ kept, so a resumed run, another process and another number of workers draw the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 Index = int | tf.Tensor
+Shape = Sequence[int | tf.Tensor]
+
+# Named, because the default algorithm differs between compiled and other code.
+ALGORITHM = "philox"
 
 # A view is numbered 1 to V - 1 (view 0, the clean picture, draws nothing). The other consumers of
 # chance count down from -1, so that no number of views can meet them.
@@ -31,10 +37,25 @@ def fold(run_seed: Index, epoch: Index, step: Index, view: Index) -> tf.Tensor:
     """
     seed = tf.stack([tf.cast(run_seed, tf.int32), tf.constant(0, tf.int32)])
     for index in (epoch, step, view):
-        seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(index, tf.int32))
+        seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(index, tf.int32), ALGORITHM)
     return tf.ensure_shape(seed, [2])
 
 
 def split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
     """Returns `count` unrelated seeds, int32 [2] each, made from one."""
-    return tf.unstack(tf.random.experimental.stateless_split(seed, num=count))
+    return tf.unstack(tf.random.experimental.stateless_split(seed, count, ALGORITHM))
+
+
+def integers(seed: tf.Tensor, shape: Shape, low: int, high: int) -> tf.Tensor:
+    """Draws int32 of `shape`, uniform over low, ..., high - 1."""
+    return tf.random.stateless_uniform(shape, seed, low, high, tf.int32, alg=ALGORITHM)
+
+
+def uniform(seed: tf.Tensor, shape: Shape, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+    """Draws float64 of `shape`, uniform from low to below high."""
+    return tf.random.stateless_uniform(shape, seed, low, high, tf.float64, alg=ALGORITHM)
+
+
+def permutation(seed: tf.Tensor, count: int) -> tf.Tensor:
+    """Draws an order of 0, ..., count - 1, int32 [count]."""
+    return tf.random.experimental.stateless_shuffle(tf.range(count), seed, ALGORITHM)

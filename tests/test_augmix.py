@@ -55,6 +55,12 @@ def pillow_chains(images: np.ndarray, plan: AugMixPlan, fill: int = 0) -> np.nda
     return chains
 
 
+def pillow_views(images: np.ndarray, plan: AugMixPlan, chains: np.ndarray) -> np.ndarray:
+    """The mix of each image with its chains."""
+    parts = zip(images, chains, plan.chain_weights, plan.mixed_share, strict=True)
+    return np.stack([pillow_augmix.mix(*part) for part in parts])
+
+
 @pytest.mark.parametrize(("settings", "size", "fill"), SETTINGS.values(), ids=SETTINGS)
 def test_a_drawn_view_equals_pillow(settings, size, fill):
     images = np.concatenate([pictures(*size, seed) for seed in range(3)])
@@ -63,12 +69,9 @@ def test_a_drawn_view_equals_pillow(settings, size, fill):
     for chain in range(settings.width):
         got = apply_plan(images, only_chain(plan, chain), fill)
         np.testing.assert_array_equal(got, chains[:, chain])
-    want = [
-        pillow_augmix.mix(*parts)
-        for parts in zip(images, chains, plan.chain_weights, plan.mixed_share, strict=True)
-    ]
     got = apply_plan(images, plan, fill)
     assert got.dtype == tf.float32
+    want = pillow_views(images, plan, chains)
     np.testing.assert_allclose(got, want, rtol=0, atol=ROUNDING)
 
 
@@ -176,11 +179,13 @@ def test_views_are_the_clean_picture_and_one_plan_each(views):
 def test_a_last_smaller_batch_of_a_pipeline_gets_its_views():
     images, settings = pictures(12, 20), AugMixSettings()
     batches = tf.data.Dataset.from_tensor_slices(images).batch(5).enumerate()
-    got = list(batches.map(lambda step, batch: augmix_views(batch, 3, 0, step, settings)))
+    got = list(batches.map(lambda step, batch: augmix_views(batch, 3, 0, step, settings, views=2)))
     assert [len(views) for views in got] == [5, 3]
     for step, (views, batch) in enumerate(zip(got, (images[:5], images[5:]), strict=True)):
-        want = augmix_views(batch, 3, 0, step, settings)
-        np.testing.assert_allclose(views, want, rtol=0, atol=ROUNDING)
+        plan = draw_plan(seeds.fold(3, 0, step, 1), len(batch), (12, 20), settings)
+        want = pillow_views(batch, plan, pillow_chains(batch, plan))
+        np.testing.assert_array_equal(views[:, 0], batch)
+        np.testing.assert_allclose(views[:, 1], want, rtol=0, atol=ROUNDING)
 
 
 def compiled_functions() -> dict[tuple[str, str], compiled.Function]:
@@ -206,8 +211,8 @@ def test_new_seeds_and_steps_are_no_new_program():
     assert traces() == before + 1
     for step in range(1, 20):
         augmix_views(images, step, step // 2, tf.constant(step), settings)
-        apply_of_equal_settings = AugMixSettings(alpha=1.0 + step, severity=1.0)
-        augmix_views(images, 0, 0, step, apply_of_equal_settings)
+        other_strength = AugMixSettings(alpha=1.0 + step, severity=1.0)
+        augmix_views(images, 0, 0, step, other_strength)
     assert traces() == before + 1
 
 

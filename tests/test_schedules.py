@@ -38,15 +38,27 @@ def test_step_decay_equals_the_reference(dtype):
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_equal_plain_loops(run, dtype):
     steps = [0, 1, 5, 6, 7, 11, 12, 13, 17, 19, 20, 35]
-    cosine = CosineToFloor(0.3, 20, floor=1e-4, dtype=dtype)
-    decay = StepDecay(0.3, 10, 2, dtype=dtype)
-    for step in steps:
-        got = run(cosine, tf.constant(step, tf.int64))
-        assert got.dtype == dtype
-        assert got.shape == []
-        np.testing.assert_allclose(got, loop_training.cosine(step, 0.3, 20, 1e-4), RELATIVE[dtype])
-        got = run(decay, tf.constant(step, tf.int32))
-        np.testing.assert_allclose(got, loop_training.thirds(step, 0.3, 10, 2), RELATIVE[dtype])
+    wants = {
+        CosineToFloor(0.3, 20, floor=1e-4, dtype=dtype): [
+            loop_training.cosine(step, 0.3, 20, 1e-4) for step in steps
+        ],
+        StepDecay(0.3, 10, 2, dtype=dtype): [
+            loop_training.thirds(step, 0.3, 10, 2) for step in steps
+        ],
+    }
+    for rate, want in wants.items():
+        got = run(lambda s, r=rate: tf.map_fn(r, s, fn_output_signature=dtype), tf.constant(steps))
+        assert rate(0).shape == []
+        np.testing.assert_allclose(got, want, RELATIVE[dtype])
+
+
+@pytest.mark.parametrize("kind", ["int", "int32", "int64", "keras"])
+@pytest.mark.parametrize("rate", [CosineToFloor(0.1, 8), StepDecay(0.1, 4, 2)])
+def test_steps_of_any_integer_type(rate, kind):
+    step = {"int": 5, "keras": keras.Variable(5, dtype="int64")}.get(kind)
+    got = rate(tf.constant(5, kind) if step is None else step)
+    assert got.dtype == tf.float32
+    np.testing.assert_array_equal(got, rate(5))
 
 
 def test_float32_keeps_its_digits_to_the_end():
@@ -90,9 +102,7 @@ def test_fewer_than_three_epochs_use_a_hundredth():
     "rate", [CosineToFloor(0.1, 100, 1e-5, 7, "float64"), StepDecay(0.2, 9, 5, 3, "float64")]
 )
 def test_keras_round_trip(rate):
-    restored = keras.optimizers.schedules.deserialize(
-        keras.optimizers.schedules.serialize(rate)
-    )
+    restored = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(rate))
     assert type(restored) is type(rate)
     assert restored.get_config() == rate.get_config()
     assert type(rate).from_config(rate.get_config()).get_config() == rate.get_config()

@@ -50,13 +50,11 @@ def draw_plan(
     calls = [*chains, settings.longest_chain]
     for_ops, for_levels, for_signs, for_depths, for_weights, for_share = seeds.split(seed, 6)
 
-    operation = _integers(for_ops, calls, 0, len(names))
-    level = tf.random.stateless_uniform(
-        calls, for_levels, 0.1, max(settings.severity, 0.1), tf.float64
-    )
-    negative = _integers(for_signs, calls, 0, 2) == 1
+    operation = seeds.integers(for_ops, calls, 0, len(names))
+    level = seeds.uniform(for_levels, calls, 0.1, settings.severity)
+    negative = seeds.integers(for_signs, calls, 0, 2) == 1
     if settings.depth == -1:
-        chain_depth = _integers(for_depths, chains, 1, LONGEST_RANDOM_CHAIN + 1)
+        chain_depth = seeds.integers(for_depths, chains, 1, LONGEST_RANDOM_CHAIN + 1)
     else:
         chain_depth = tf.fill(chains, settings.depth)
     return AugMixPlan(
@@ -211,13 +209,9 @@ def _dirichlet(seed: tf.Tensor, count: int | tf.Tensor, parts: int, alpha: float
     for_gamma, for_uniform = seeds.split(seed, 2)
     shape = [count, parts]
     gamma = tf.random.stateless_gamma(shape, for_gamma, alpha + 1.0, dtype=tf.float64)
-    uniform = tf.random.stateless_uniform(shape, for_uniform, dtype=tf.float64)
+    uniform = seeds.uniform(for_uniform, shape)
     log_gamma = tf.math.log(gamma) + tf.math.log1p(-uniform) / alpha
     return tf.cast(tf.nn.softmax(log_gamma), tf.float32)
-
-
-def _integers(seed: tf.Tensor, shape: list[int | tf.Tensor], low: int, high: int) -> tf.Tensor:
-    return tf.random.stateless_uniform(shape, seed, low, high, tf.int32)
 
 
 def _checked(images: tf.Tensor) -> tf.Tensor:

@@ -24,10 +24,8 @@ def draw_crop(seed: tf.Tensor, batch_size: int | tf.Tensor, padding: int = PADDI
     """Draws a crop uniformly among all places, and a flip with probability one half."""
     for_offset, for_flip = seeds.split(seed, 2)
     return CropPlan(
-        offset=tf.random.stateless_uniform(
-            [batch_size, 2], for_offset, 0, 2 * padding + 1, tf.int32
-        ),
-        flip=tf.random.stateless_uniform([batch_size], for_flip, 0, 2, tf.int32) == 1,
+        offset=seeds.integers(for_offset, [batch_size, 2], 0, 2 * padding + 1),
+        flip=seeds.integers(for_flip, [batch_size], 0, 2) == 1,
     )
 
 

@@ -59,8 +59,7 @@ def training_batches(
     images_tensor, labels_tensor = tf.constant(images), tf.constant(labels, tf.int64)
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        order_seed = seeds.fold(run_seed, epoch, 0, seeds.SHUFFLE)
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), order_seed)
+        order = seeds.permutation(seeds.fold(run_seed, epoch, 0, seeds.SHUFFLE), count)
         first = tf.where(epoch == start.epoch, tf.constant(start.step, tf.int64), 0)
         steps = tf.data.Dataset.range(first, batches)
         return steps.map(lambda step: (epoch, step, _rows(order, step)))

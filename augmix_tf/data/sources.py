@@ -259,7 +259,7 @@ def _check_features(name: str, features: Any) -> None:
 def _check_splits(name: str, builder: Any, limits: dict[str, int]) -> None:
     """Refuses a set that lacks a split of `limits`, or that exceeds the memory under them."""
     splits = builder.info.splits
-    missing = [split for split in limits if not splits.get(split)]
+    missing = [key for key in limits if key not in splits or not splits[key].num_examples]
     if missing:
         wanted = "a dataset with the splits train and test (or validation)"
         raise checks.CommandError(f"want {wanted}, got {name!r} with {', '.join(splits) or 'none'}")
@@ -307,7 +307,7 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
     import tensorflow_datasets as tfds
 
     missing = _missing(builder)
-    command = f"tfds.load({name!r}, data_dir={builder.data_dir_root!r})"
+    command = f"tfds.load({name!r}, data_dir={os.fspath(builder.data_dir_root)!r})"
     command = f'python -c "import tensorflow_datasets as tfds; {command}"'
     if not download:
         raise checks.RunError(f"{missing}; prepare it with `{command}` or drop --nodownload")
@@ -336,10 +336,10 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
 
 def _missing(builder: Any) -> str:
     """What was looked for and not found, and where."""
-    root, place = builder.data_dir_root, builder.data_path
-    text = f"{builder.info.full_name} is not in the data directory {root} (no {place})"
+    root, place = os.fspath(builder.data_dir_root), builder.data_path
     if "://" not in root and not os.path.exists(root):
-        return f"the data directory {root} for {builder.info.full_name} does not exist"
+        return f"{builder.info.full_name} is not there: no data directory {root}"
+    text = f"{builder.info.full_name} is not in the data directory {root} (no {place})"
     others = sorted(path.parent.name for path in place.parent.glob("*.*.*/dataset_info.json"))
     return f"{text}; it holds version {', '.join(others)}" if others else text
 
@@ -426,11 +426,8 @@ def _ids(builder: Any, split: str) -> np.ndarray:
     if feature is None or feature.shape != ():
         return places
     batches = _dataset(builder, split, "id").batch(BATCH).as_numpy_iterator()
-    values = [value for batch in batches for value in batch["id"]]
-    matches = [
-        _NUMBERED_ID.fullmatch(str(value).encode() if not isinstance(value, bytes) else value)
-        for value in values
-    ]
+    texts = np.concatenate([batch["id"] for batch in batches]).astype(np.bytes_)
+    matches = [_NUMBERED_ID.fullmatch(text) for text in texts.tolist()]
     if None in matches:
         return places
     numbers = np.array([int(match[1]) for match in matches if match], np.int64)

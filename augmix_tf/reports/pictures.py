@@ -69,7 +69,7 @@ def save_views(
 
     draw = ImageDraw.Draw(sheet)
     for x, name in zip(xs, _column_titles(columns), strict=True):
-        _write(draw, (x + width / 2, top - GUTTER), name, font, "mb")
+        _write(draw, (x + width / 2, top - GUTTER), name, font, "ms")
     for y, title in zip(ys, titles, strict=True):
         _write(draw, (left - MARGIN, y + height / 2), title, font, "rm")
     png = io.BytesIO()

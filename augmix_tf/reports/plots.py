@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, GREY = "#0b6fb5", "#d9640c", "#2a8a4a", "#767676"
+DPI = 120
 FEW_POINTS = 40  # up to so many, each is marked
 
 # Panel: y axis, factor on the values, and its lines as (column, label, colour).
@@ -23,19 +24,17 @@ PANELS: Sequence[tuple[str, float, Sequence[tuple[str, str, str]]]] = (
     (
         "loss (nats)",
         1.0,
-        (
-            ("loss", "loss", BLUE),
-            ("cross_entropy", "cross-entropy", ORANGE),
-            ("jsd", "Jensen-Shannon", GREEN),
-        ),
+        (("loss", "loss", BLUE), ("cross_entropy", "cross-entropy", ORANGE)),
     ),
     ("error (%)", 100.0, (("train_error", "train", BLUE), ("test_error", "test", ORANGE))),
+    # Far smaller than the loss, which holds it times its weight.
+    ("Jensen-Shannon divergence (nats)", 1.0, (("jsd", "Jensen-Shannon divergence", GREEN),)),
     ("learning rate", 1.0, (("learning_rate", "learning rate", GREY),)),
 )
 
 
 def curves(columns: Mapping[str, Sequence[float]]) -> bytes:
-    """Draws loss, error and learning rate over the epochs.
+    """Draws loss, error, divergence and learning rate over the epochs.
 
     Args:
         columns: equally long; `epoch` and any of loss, cross_entropy, jsd (nats), train_error,
@@ -44,12 +43,12 @@ def curves(columns: Mapping[str, Sequence[float]]) -> bytes:
     Returns:
         A PNG.
     """
-    figure = _figure(11.0, 3.4)
-    axes = figure.subplots(1, len(PANELS))
-    for panel, (y_label, factor, lines) in zip(axes, PANELS, strict=True):
+    figure = _figure(8.6, 5.6)
+    axes = figure.subplots(2, 2, sharex=True)
+    for panel, (y_label, factor, lines) in zip(axes.flat, PANELS, strict=True):
         for column, label, colour in lines:
             _line(panel, columns["epoch"], columns.get(column, ()), factor, label, colour)
-        _finish(panel, "epoch", y_label)
+        _finish(panel, "epoch" if panel in axes[-1] else "", y_label)
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_ylim(bottom=0)
         if len(panel.get_lines()) > 1:
@@ -84,7 +83,7 @@ def reliability(bins: Sequence[Mapping[str, float]], caption: str) -> bytes:
     axes.vlines(confidence, confidence, accuracy, color=ORANGE, linewidth=2, label="gap")
     axes.plot(confidence, accuracy, color=BLUE, linewidth=1, alpha=0.5)
     axes.scatter(confidence, accuracy, s=area, color=BLUE, zorder=3, label="images of one bin")
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
     axes.set_title(caption, fontsize=10)
     _finish(axes, "confidence", "accuracy")
     axes.legend(frameon=False, loc="upper left")
@@ -122,7 +121,7 @@ def _finish(axes: Axes, x_label: str, y_label: str) -> None:
 def _figure(width: float, height: float) -> Any:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def _png(figure: Figure) -> bytes:

@@ -81,13 +81,8 @@ def _title(run: run_files.RunFiles) -> str:
     names = [_named(n) for n in (method, model, dataset)]
     title = "# {}: {} on {}".format(*names) if all(names) else "# Report of a run"
     facts = [
-        f"{label} {_plain(settings[key])}"
-        for key, label in (
-            ("epochs", "epochs:"),
-            ("seed", "seed:"),
-            ("parameters", "parameters:"),
-            ("finished", "finished:"),
-        )
+        f"{key}: {_plain(settings[key])}"
+        for key in ("epochs", "seed", "parameters", "finished")
         if settings.get(key) is not None
     ]
     return "\n\n".join(filter(None, [title, ", ".join(facts)]))
@@ -123,7 +118,7 @@ def _corrupted(corrupted: Mapping[str, Any]) -> str:
 def _training(metrics: Mapping[str, list[float]], drawn: list[str]) -> str:
     if CURVES not in drawn:
         return ""
-    picture = f"![Loss, error and learning rate over the epochs]({CURVES})"
+    picture = f"![Loss, error, divergence and learning rate over the epochs]({CURVES})"
     speed = [value for value in metrics.get("images_per_second", []) if value > 0]
     median = sorted(speed)[len(speed) // 2] if speed else None
     line = f"Median speed: {median:,.0f} images a second." if median else ""
@@ -188,8 +183,6 @@ def _plain(value: Any) -> str:
         return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) and abs(value) >= 10_000:
-        return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):

@@ -48,7 +48,7 @@ def reference_logits(classifier: keras.Model, images: npt.ArrayLike) -> npt.NDAr
 
     Args:
         classifier: float32 [N, H, W, 3] in 0..255 to logits [N, K].
-        images: uint8 [N, H, W, 3].
+        images: uint8 [N, H, W, 3], N >= 1.
 
     Returns:
         float32 [N, K].
@@ -70,19 +70,19 @@ def verify(
 
     Args:
         folder_version: `<folder>/export/<version>`, as `export` returns it.
-        images: uint8 [N, H, W, 3] of the model's size; a few are enough.
+        images: uint8 [N, H, W, 3] of the model's size, N >= 1; a few are enough.
         expected_logits: float [N, K] from the model in memory, see `reference_logits`.
 
     Returns:
-        The largest difference of the two signatures, at most 1e-5. An empty batch gives 0.
+        The largest difference of the two signatures, at most 1e-5.
 
     Raises:
-        CommandError: images of another type or rank, or not one row of logits for each.
+        CommandError: no images, of another type or rank, or not one row of logits for each.
         RunError: it cannot be loaded or run, or it differs.
     """
     images, expected = np.asarray(images), np.asarray(expected_logits, np.float64)
-    sound = images.dtype == np.uint8 and images.ndim == 4
-    require(sound, "uint8 images [N, H, W, 3]", f"{images.dtype} {images.shape}")
+    sound = images.dtype == np.uint8 and images.ndim == 4 and images.size > 0
+    require(sound, "uint8 images [N, H, W, 3], N >= 1", f"{images.dtype} {images.shape}")
     rows = len(images)
     require(expected.shape[:1] == (rows,), f"{rows} rows of expected logits", expected.shape)
     logits = _reload(Path(folder_version), images)
@@ -99,8 +99,8 @@ def verify(
 def _difference(logits: npt.NDArray[np.float32], expected: npt.NDArray[np.float64]) -> float:
     if logits.shape != expected.shape:
         return float("inf")
-    scale = max(1.0, np.abs(expected).max(initial=0.0))
-    return float(np.abs(logits - expected).max(initial=0.0) / scale)
+    scale = max(1.0, np.abs(expected).max())
+    return float(np.abs(logits - expected).max() / scale)
 
 
 def _reload(version: Path, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:

@@ -77,11 +77,11 @@ class Monitor:
             views: float32 or uint8 [N, V, H, W, C], 0..255; view 0 is the original.
 
         Raises:
-            CommandError: views of another rank.
+            CommandError: views of another rank, or none.
             RunError: it cannot be written.
         """
         values = np.asarray(views)
-        require(values.ndim == 5, "views [N, V, H, W, C]", values.shape)
+        require(values.ndim == 5 and values.size > 0, "views [N, V, H, W, C]", values.shape)
         cells = np.rint(np.clip(values, 0, 255)).astype(np.uint8)
         frame = (FRAME, FRAME)
         cells = np.pad(cells, ((0, 0), (0, 0), frame, frame, (0, 0)), constant_values=255)

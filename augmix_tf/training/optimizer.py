@@ -10,8 +10,6 @@ import tensorflow as tf
 
 from augmix_tf import checks
 
-LearningRate = float | keras.optimizers.schedules.LearningRateSchedule
-
 
 @keras.saving.register_keras_serializable(package="augmix_tf")
 class CoupledSGD(keras.optimizers.Optimizer):
@@ -51,7 +49,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate: LearningRate,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
         momentum: float = 0.9,
         nesterov: bool = True,
         weight_decay: float = 5e-4,

@@ -151,6 +151,6 @@ def _check_warmup(warmup_steps: int, total_steps: int) -> None:
 
 def _warmup_share(step: tf.Tensor, warmup_steps: int, dtype: str) -> tf.Tensor:
     """Share of the rate that `step` uses: above 0 from the start, 1 from step `warmup_steps` on."""
-    # The smaller integer first: a quotient of equal numbers is exactly 1, whatever the type.
+    # Bounded as an integer, so that both sides round alike and the share ends at exactly 1.
     done = tf.minimum(step, warmup_steps) + 1
     return tf.cast(done, dtype) / (warmup_steps + 1)

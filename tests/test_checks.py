@@ -1,0 +1,57 @@
+"""Errors that name what was meant; seeds that never meet."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import tensorflow as tf
+
+from augmix_tf import checks, seeds
+from tests.runs import RUNS
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "near"),
+    [
+        ("modle", ["mode", "model", "method"], "model"),
+        ("wnr", ["allconv", "wrn", "resnext"], "wrn"),
+        ("cifar1O0", ["cifar10", "cifar100", "shapes"], "cifar100"),
+        ("augmx", ["standard", "augmix"], "augmix"),
+    ],
+)
+def test_the_nearest_name_is_the_one_that_was_meant(name, names, near):
+    assert f"did you mean {near!r}?" in checks.unknown_name("thing", name, names)
+
+
+def test_no_name_is_offered_that_is_far_away():
+    assert "did you mean" not in checks.unknown_name("thing", "zebra", ["wrn", "allconv"])
+
+
+def test_lookup_and_require_raise_command_errors():
+    assert checks.lookup("number", "one", {"one": 1}) == 1
+    with pytest.raises(checks.CommandError, match="unknown number 'tow', did you mean 'two'"):
+        checks.lookup("number", "tow", {"two": 2})
+    with pytest.raises(checks.CommandError, match="want a batch size above 0, got -3"):
+        checks.require(False, "a batch size above 0", -3)
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_seeds_are_the_same_in_every_way_they_are_run(run):
+    want = seeds.fold(5, 2, 7, 1).numpy().tolist()
+    arguments = [tf.constant(value) for value in (5, 2, 7, 1)]
+    assert run(seeds.fold, *arguments).numpy().tolist() == want
+    assert want == seeds.fold(5, tf.constant(2, tf.int64), 7, 1).numpy().tolist()
+
+
+def test_seeds_of_different_places_differ():
+    streams = (seeds.SHUFFLE, seeds.CROP_AND_FLIP, seeds.METHOD, 1, 2)
+    places = list(itertools.product((0, 1), (0, 1, 2), (0, 1, 2), streams))
+    drawn = {tuple(seeds.fold(*place).numpy().tolist()) for place in places}
+    assert len(drawn) == len(places)
+
+
+def test_split_seeds_differ_from_each_other_and_their_parent():
+    parent = seeds.fold(1, 0, 0, 1)
+    children = [tuple(seed.numpy().tolist()) for seed in seeds.split(parent, 6)]
+    assert len({*children, tuple(parent.numpy().tolist())}) == 7

@@ -1,0 +1,183 @@
+import contextlib
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from augmix_tf.checks import CommandError, RunError
+from augmix_tf.training.monitoring import Monitor
+
+LOSSES = [2.5, 1.75, 1.25, 0.5]
+AFTER_RESTART = [1.0, 0.25]  # logged anew for steps 30 and 40
+CONFIG = {"dataset": "shapes", "augmix": {"severity": 3.0}, "note": "a|b\nc"}
+
+
+def some_views() -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 255, (2, 3, 5, 7, 3)).astype(np.float32)
+
+
+def log_interrupted_run(folder) -> None:
+    """A run that is resumed from step 20 after it has logged step 40."""
+    with Monitor(folder) as monitor:
+        monitor.config(CONFIG)
+        monitor.views(0, some_views())
+        for step, loss in zip((10, 20, 30, 40), LOSSES, strict=True):
+            monitor.scalars(step, {"train/loss": loss, "train/learning_rate": 0.1})
+    with Monitor(folder, resumed_step=20) as monitor:
+        monitor.config(CONFIG)
+        for step, loss in zip((30, 40), AFTER_RESTART, strict=True):
+            monitor.scalars(step, {"train/loss": loss, "test/error": np.float32(0.25)})
+
+
+class Server:
+    """A TensorBoard on loopback, asked over HTTP as its web page asks it."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}/data"
+
+    def get(self, path: str, **query: str) -> bytes:
+        address = f"{self.url}/{path}?{urllib.parse.urlencode(query)}"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(address, timeout=30) as response:
+            return response.read()
+
+    def json(self, path: str, **query: str):
+        return json.loads(self.get(path, **query))
+
+    def wait_for(self, condition, seconds: float = 60.0) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                if condition(self):
+                    return
+            time.sleep(0.3)
+        pytest.fail(f"TensorBoard did not show the data within {seconds} s")
+
+
+@contextlib.contextmanager
+def serving(folder, *options: str):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = ["--logdir", str(folder), "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "tensorboard.main", *where, "--reload_interval", "1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([*command, *options], **quiet)
+    try:
+        yield Server(port)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+# Both of TensorBoard's readers: the native one, and the Python one that it falls back on.
+@pytest.fixture(params=["true", "false"], ids=["native_reader", "python_reader"], scope="module")
+def server(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("logs")
+    log_interrupted_run(folder / "run")
+    with serving(folder, "--load_fast", request.param) as server:
+        server.wait_for(lambda s: "test/error" in s.json("plugin/scalars/tags").get("run", {}))
+        yield server
+
+
+def points(server: Server, tag: str) -> list[tuple[int, float]]:
+    found = server.json("plugin/scalars/scalars", run="run", tag=tag)
+    return [(step, value) for _, step, value in found]
+
+
+def test_tensorboard_serves_the_scalars_once(server):
+    tags = server.json("plugin/scalars/tags")["run"]
+    assert set(tags) == {"train/loss", "train/learning_rate", "test/error"}
+    want = list(zip((10, 20, 30, 40), LOSSES[:2] + AFTER_RESTART, strict=True))
+    assert points(server, "train/loss") == want
+    assert points(server, "test/error") == [(30, 0.25), (40, 0.25)]
+
+
+def test_tensorboard_serves_the_views_as_png(server):
+    assert server.json("plugin/images/tags")["run"]["views"]["samples"] == 1
+    (entry,) = server.json("plugin/images/images", run="run", tag="views", sample="0")
+    assert entry["step"] == 0
+    query = dict(urllib.parse.parse_qsl(entry["query"]))
+    png = server.get("plugin/images/individualImage", **query)
+    assert png.startswith(b"\x89PNG")
+    picture = np.asarray(Image.open(io.BytesIO(png)))
+    assert picture.shape == (2 * (5 + 2), 3 * (7 + 2), 3)
+    second_row_third_column = picture[7 + 1 : 7 + 6, 18 + 1 : 18 + 8]
+    np.testing.assert_array_equal(second_row_third_column, np.rint(some_views()[1, 2]))
+    assert (picture[[0, 6, 7, 13]] == 255).all()
+
+
+def test_tensorboard_serves_the_configuration_as_text(server):
+    assert server.json("plugin/text/tags")["run"] == ["config"]
+    entries = server.json("plugin/text/text", run="run", tag="config")
+    assert [entry["step"] for entry in entries] == [0, 21]
+    for cell in ("<table>", "<code>augmix.severity</code>", "<td>3.0</td>", "<td>a|b c</td>"):
+        assert cell in entries[0]["text"]
+
+
+def recorded(folder) -> list[tuple[int, float]]:
+    """The losses that TensorBoard's own Python reader finds in a folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    reader = EventAccumulator(str(folder)).Reload()
+    events = reader.Tensors("train/loss")
+    return [(event.step, float(make_ndarray(event.tensor_proto))) for event in events]
+
+
+def test_a_second_restart_from_the_same_step_leaves_no_double(tmp_path):
+    log_interrupted_run(tmp_path)
+    with Monitor(tmp_path, resumed_step=20) as monitor:
+        monitor.scalars(30, {"train/loss": 0.125})
+    assert recorded(tmp_path) == [(10, 2.5), (20, 1.75), (30, 0.125)]
+
+
+def test_a_fresh_start_in_an_old_folder_forgets_everything(tmp_path):
+    with Monitor(tmp_path) as monitor:
+        monitor.scalars(0, {"train/loss": 4.0})
+        monitor.scalars(5, {"train/loss": 3.0})
+    with Monitor(tmp_path) as monitor:
+        monitor.scalars(0, {"train/loss": 2.0})
+    assert recorded(tmp_path) == [(0, 2.0)]
+
+
+def test_what_was_logged_outlives_a_killed_process(tmp_path):
+    script = (
+        "import os, sys\n"
+        "from augmix_tf.training.monitoring import Monitor\n"
+        "Monitor(sys.argv[1]).scalars(3, {'train/loss': 0.5})\n"
+        "os._exit(9)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, check=False)
+    assert recorded(tmp_path) == [(3, 0.5)]
+
+
+def test_missing_tensorboard_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(CommandError, match="python -m pip install tensorboard"):
+        Monitor(tmp_path)
+
+
+def test_refusals(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write TensorBoard logs to .*file"):
+        Monitor(tmp_path / "file" / "logs")
+    with pytest.raises(CommandError, match="got -1"):
+        Monitor(tmp_path, resumed_step=-1)
+    monitor = Monitor(tmp_path / "logs")
+    with pytest.raises(CommandError, match=r"want views \[N, V, H, W, C\], got \(2, 5, 7, 3\)"):
+        monitor.views(0, some_views()[:, 0])
+    monitor.close()
+    monitor.close()
+    with pytest.raises(ValueError, match="closed"):
+        monitor.scalars(0, {"train/loss": 1.0})

@@ -1,0 +1,472 @@
+"""Datasets in memory: tiny ones that TFDS writes here itself, and real ones where there are."""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from augmix_tf.checks import CommandError, RunError
+from augmix_tf.data import shapes, sources
+
+COUNTS = {"train": 23, "test": 11}
+HEIGHT, WIDTH = 5, 7
+REPOSITORY = Path(__file__).parents[1]
+REAL = Path(os.environ.get("AUGMIX_DATA", REPOSITORY.parent / "shared" / "data" / "tfds"))
+
+
+def pictures(split, channels=3):
+    """What the tiny sets hold, in official order: noise, with 0 and 255 in it."""
+    rng = np.random.default_rng(len(split))
+    images = rng.integers(0, 256, (COUNTS[split], HEIGHT, WIDTH, channels), np.uint8)
+    images[:, 0, 0], images[:, -1, -1] = 0, 255
+    return images, rng.integers(0, 3, COUNTS[split])
+
+
+def examples(split, channels=3, ids="{split}_{number:05d}"):
+    for number, (image, label) in enumerate(zip(*pictures(split, channels), strict=True)):
+        example = {"image": image, "label": label}
+        if ids:
+            example["id"] = ids.format(split=split, number=number)
+        yield example
+
+
+def write(data_dir, name, image=None, splits=("train", "test"), shards=1, **options):
+    """Has TFDS prepare a tiny set, shuffled as it does."""
+    channels, ids = options.get("channels", 3), options.get("ids", "{split}_{number:05d}")
+    features = {
+        "image": image or tfds.features.Image(shape=(HEIGHT, WIDTH, channels)),
+        "label": tfds.features.ClassLabel(names=["cat", "dog", "eel"]),
+    }
+    if ids:
+        features["id"] = tfds.features.Text()
+    like = {split: "test" if split == "validation" else split for split in splits}
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name,
+        version="1.0.0",
+        features=tfds.features.FeaturesDict(features),
+        split_datasets={
+            split: list(enumerate(examples(like[split], channels, ids))) for split in splits
+        },
+        data_dir=data_dir,
+        download_config=tfds.download.DownloadConfig(num_shards=shards),
+        disable_shuffling=options.get("in_order", False),
+    )
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """A data directory with "tiny" in it; tests that damage it take a copy."""
+    root = tmp_path_factory.mktemp("tfds")
+    write(root, "tiny", shards=3)
+    return root
+
+
+@pytest.fixture
+def own_dir(data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path / "data")
+    return tmp_path / "data"
+
+
+class TinyCode(tfds.core.GeneratorBasedBuilder):
+    """A dataset that TFDS has code for, as it has for CIFAR; it downloads nothing in truth."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(HEIGHT, WIDTH, 3)),
+            "label": tfds.features.ClassLabel(num_classes=3),
+            "id": tfds.features.Text(),
+        }
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features), homepage="https://nowhere.invalid/"
+        )
+
+    def _split_generators(self, dl_manager):
+        print("remarks of TFDS")
+        return {split: enumerate(examples(split)) for split in COUNTS}
+
+    def _generate_examples(self):
+        raise NotImplementedError
+
+
+def with_url(monkeypatch, url):
+    info = tfds.download.checksums.UrlInfo(size=3 << 20, checksum="", filename="x") if url else None
+    monkeypatch.setattr(TinyCode, "url_infos", {url: info} if url else None)
+
+
+def one_line(error):
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def assert_holds(split, name, count=None, channels=3):
+    """The arrays of `split` are the first `count` examples of `name`, in official order."""
+    images, labels = pictures(name, channels)
+    count = count or len(images)
+    np.testing.assert_array_equal(
+        split.images, np.broadcast_to(images, (*images.shape[:3], 3))[:count]
+    )
+    np.testing.assert_array_equal(split.labels, labels[:count])
+    np.testing.assert_array_equal(split.ids, np.arange(count))
+    assert (split.images.dtype, split.labels.dtype, split.ids.dtype) == (
+        np.uint8,
+        np.int64,
+        np.int64,
+    )
+    assert split.images.flags.c_contiguous
+
+
+# What comes out
+
+
+def test_rows_come_in_official_order_from_many_shuffled_files(data_dir):
+    source = sources.load("tiny", data_dir, download=False)
+    assert_holds(source.train, "train")
+    assert_holds(source.test, "test")
+    assert source.class_names == ("cat", "dog", "eel")
+    assert (source.name, source.num_classes, source.image_size) == ("tiny", 3, (HEIGHT, WIDTH))
+    assert source.description == f"tiny 1.0.0 (TFDS, {data_dir})"
+
+
+def test_files_are_indeed_in_another_order(data_dir):  # else the test above proves nothing
+    read = tfds.load("tiny", data_dir=data_dir, split="train", download=False)
+    assert [x["id"] for x in read.as_numpy_iterator()] != [
+        f"train_{i:05d}".encode() for i in range(23)
+    ]
+
+
+@pytest.mark.parametrize(("train", "test"), [(1, 3), (22, 10), (23, 11), (1000, 12)])
+def test_limits_take_the_first_in_official_order(data_dir, train, test):
+    source = sources.load("tiny", data_dir, False, train_limit=train, eval_limit=test)
+    assert_holds(source.train, "train", min(train, 23))
+    assert_holds(source.test, "test", min(test, 11))
+
+
+def test_greyscale_becomes_three_equal_channels(tmp_path):
+    write(tmp_path, "grey", channels=1)
+    source = sources.load("grey", tmp_path, download=False, eval_limit=4)
+    assert_holds(source.train, "train", channels=1)
+    assert_holds(source.test, "test", 4, channels=1)
+
+
+@pytest.mark.parametrize("ids", [None, "picture_{split}_a", "same_7"])
+def test_without_numbered_ids_the_order_is_that_of_the_files(tmp_path, ids):
+    write(tmp_path, "plain", ids=ids, shards=2, in_order=True)
+    source = sources.load("plain", tmp_path, download=False, train_limit=9)
+    assert_holds(source.train, "train", 9)
+    assert_holds(source.test, "test")
+
+
+def test_validation_stands_in_for_a_missing_test_split(tmp_path):
+    write(tmp_path, "held", splits=("train", "validation"))
+    assert_holds(sources.load("held", tmp_path, download=False).test, "test")
+
+
+def test_shapes_need_no_data(tmp_path):
+    source = sources.load(
+        "shapes", tmp_path / "none", download=False, train_limit=7, eval_limit=9999
+    )
+    images, labels = shapes.make("train")
+    np.testing.assert_array_equal(source.train.images, images[:7])
+    np.testing.assert_array_equal(source.train.labels, labels[:7])
+    np.testing.assert_array_equal(source.test.images, shapes.make("test")[0])
+    np.testing.assert_array_equal(source.test.ids, np.arange(1000))
+    assert source.train.ids.dtype == source.train.labels.dtype == np.int64
+    assert source.class_names == shapes.CLASS_NAMES
+    assert source.image_size == (32, 32)
+
+
+def test_reading_says_nothing(data_dir, capfd):
+    sources.load("tiny", data_dir)
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "tfds" not in captured.err.lower()
+    assert "WARNING:absl" not in captured.err
+
+
+# Requests that are wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cifr10", "unknown dataset 'cifr10', did you mean 'cifar10'?"),
+        ("shape", "did you mean 'shapes'?"),
+        ("qqqq", r"unknown dataset 'qqqq'\. Known: shapes, and the \d+ names"),
+        (
+            "imagenet2012",
+            r"images of one size.*'imagenet2012' with .* varying size \(None, None, 3\)",
+        ),
+        ("ag_news_subset", "image classification.*'ag_news_subset' with description, label, title"),
+        ("emnist/leters", "unknown configuration 'leters' of 'emnist', did you mean 'letters'?"),
+        ("cifar10/x", "'cifar10' has no configurations"),
+        ("cifar10:9.9.9", "cannot be loaded at version 9.9.9"),
+        ("huggingface:mnist", "want a dataset name such as .*, got 'huggingface:mnist'"),
+        ("", "want a dataset name such as .*, got ''"),
+        ("../cifar10", "want a dataset name such as"),
+    ],
+)
+def test_wrong_names_are_refused(tmp_path, name, message):
+    with pytest.raises(CommandError, match=message.replace("?", r"\?")) as error:
+        sources.load(name, tmp_path)
+    assert len(one_line(error)) < 300
+    assert not list(tmp_path.iterdir())
+
+
+def test_negative_limits_are_refused():
+    with pytest.raises(CommandError, match=r"train_limit of 0 \(all\) or more, got -1"):
+        sources.load("shapes", train_limit=-1)
+    with pytest.raises(CommandError, match="eval_limit of 0"):
+        sources.load("shapes", eval_limit=-2)
+
+
+def test_sets_without_usable_splits_are_refused(tmp_path):
+    write(tmp_path, "halved", splits=("train",))
+    with pytest.raises(
+        CommandError, match=r"train and test \(or validation\), got 'halved' with train"
+    ):
+        sources.load("halved", tmp_path)
+
+
+def test_images_of_other_kinds_are_refused(tmp_path):
+    write(tmp_path, "alpha", channels=4)
+    with pytest.raises(CommandError, match=r"1 or 3 channels, got 'alpha' with uint8 \(5, 7, 4\)"):
+        sources.load("alpha", tmp_path)
+
+
+def test_hidden_labels_are_refused(tmp_path, monkeypatch):
+    labels = np.full(COUNTS["test"], -1)
+    real = pictures
+    monkeypatch.setitem(
+        globals(),
+        "pictures",
+        lambda s, c=3: real(s, c) if s == "train" else (real(s, c)[0], labels),
+    )
+    write(tmp_path, "secret")
+    with pytest.raises(CommandError, match="test labels are hidden"):
+        sources.load("secret", tmp_path)
+
+
+def test_what_exceeds_the_memory_is_refused_unless_limited(data_dir, monkeypatch):
+    monkeypatch.setattr(sources, "_memory_bytes", lambda: 20.0 * HEIGHT * WIDTH * 3)
+    with pytest.raises(CommandError, match="fits into memory"):
+        sources.load("tiny", data_dir)
+    assert_holds(sources.load("tiny", data_dir, train_limit=15, eval_limit=5).train, "train", 15)
+
+
+# Data that are missing
+
+
+def test_missing_data_without_download(tmp_path):
+    with pytest.raises(RunError) as error:
+        sources.load("cifar10", tmp_path, download=False)
+    text = one_line(error)
+    assert f"cifar10/3.0.2 is not in the data directory {tmp_path}" in text
+    assert str(tmp_path / "cifar10" / "3.0.2") in text
+    command = f"import tensorflow_datasets as tfds; tfds.load('cifar10', data_dir='{tmp_path}')"
+    assert f'`python -c "{command}"` or drop --nodownload' in text
+
+
+def test_missing_data_are_noticed_before_tensorflow_is_loaded(tmp_path):
+    code = (
+        "import sys\nfrom augmix_tf.data import sources\n"
+        f"try: sources.load('cifar10', {str(tmp_path)!r}, download=False)\n"
+        "except RuntimeError as error: print('tensorflow' in sys.modules, error)"
+    )
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(
+        run, capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=True
+    )
+    assert done.stdout.startswith("False cifar10/3.0.2 is not in")
+    assert done.stderr == ""
+
+
+def test_missing_data_name_the_version_that_is_there(tmp_path):
+    (tmp_path / "cifar10" / "3.0.1").mkdir(parents=True)
+    (tmp_path / "cifar10" / "3.0.1" / "dataset_info.json").touch()
+    with pytest.raises(RunError, match=r"it holds version 3\.0\.1"):
+        sources.load("cifar10", tmp_path, download=False)
+
+
+def test_missing_directory(tmp_path):
+    with pytest.raises(RunError, match=f"no data directory {tmp_path}/none; prepare it with"):
+        sources.load("cifar10", tmp_path / "none", download=False)
+
+
+def test_directories_that_cannot_be_read(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"cannot read the data directory .*/file: Not a directory"):
+        sources.load("cifar10", tmp_path / "file")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(RunError, match=r"cannot read the data directory .*: Permission denied"):
+        sources.load("cifar10", tmp_path)
+
+
+def refuse_download(*args, **kwargs):
+    raise AssertionError("TFDS was asked to download")
+
+
+def test_without_network_nothing_is_tried(tmp_path, monkeypatch, capfd):
+    with_url(monkeypatch, "http://127.0.0.1:9/tiny.zip")  # nobody listens there
+    monkeypatch.setattr(TinyCode, "download_and_prepare", refuse_download)
+    with pytest.raises(RunError) as error:
+        sources.load("tiny_code", tmp_path / "new")
+    text = one_line(error)
+    assert "cannot be downloaded: no connection to 127.0.0.1:9 (Connection refused)" in text
+    assert "tfds.load('tiny_code', data_dir=" in text
+    announced = f"Downloading tiny_code/1.0.0 (up to 3 MiB) from 127.0.0.1 to {tmp_path}/new\n"
+    assert announced in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_host_that_keeps_silent_is_not_waited_for(tmp_path, monkeypatch):
+    release = threading.Event()
+    with_url(monkeypatch, "https://silent.invalid/tiny.zip")
+    monkeypatch.setattr(sources, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(sources.socket, "create_connection", lambda *a, **k: release.wait(30))
+    monkeypatch.setattr(TinyCode, "download_and_prepare", refuse_download)
+    with pytest.raises(RunError, match=r"no answer from silent\.invalid within 0\.05 seconds"):
+        sources.load("tiny_code", tmp_path)
+    release.set()
+
+
+def test_a_proxy_is_asked_in_place_of_the_host(tmp_path, monkeypatch):
+    asked = []
+
+    def connect(address, timeout):
+        asked.append(address)
+        return io.BytesIO()
+
+    with_url(monkeypatch, "https://data.invalid/tiny.zip")
+    monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setattr(sources.socket, "create_connection", connect)
+    assert_holds(sources.load("tiny_code", tmp_path, train_limit=2).train, "train", 2)
+    assert asked == [("proxy.invalid", 3128)]
+
+
+def test_download_prepares_once_and_then_reads(tmp_path, monkeypatch, capfd):
+    with_url(monkeypatch, None)  # so the home page is asked
+    asked = []
+    monkeypatch.setattr(sources, "_knock", lambda *a: asked.append(a[:2]) or a[2].put(""))
+    source = sources.load("tiny_code", tmp_path / "new")
+    assert_holds(source.train, "train")
+    assert source.class_names == ("0", "1", "2")
+    assert asked == [("nowhere.invalid", 443)]
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert f"Downloading tiny_code/1.0.0 to {tmp_path}/new\n" in captured.err
+    assert "%|" not in captured.err  # no progress bars into a log
+    assert_holds(sources.load("tiny_code", tmp_path / "new", download=False).test, "test")
+    assert len(asked) == 1
+
+
+def test_failing_downloads_leave_nothing_and_say_why(tmp_path, monkeypatch):
+    def fail(self, dl_manager):
+        raise ConnectionResetError("the line went dead\nand more")
+
+    monkeypatch.setattr(sources, "_unreachable", lambda urls: "")
+    monkeypatch.setattr(TinyCode, "_split_generators", fail)
+    with pytest.raises(RunError, match=r"cannot download and prepare tiny_code.*line went dead;"):
+        sources.load("tiny_code", tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+# Data that are damaged
+
+
+def test_truncated_file_is_named(own_dir):
+    path = sorted((own_dir / "tiny" / "1.0.0").glob("tiny-train*"))[1]
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(RunError, match=f"{re.escape(str(path))} is damaged .*prepare it again"):
+        sources.load("tiny", own_dir)
+
+
+def test_missing_file_is_named(own_dir):
+    path = sorted((own_dir / "tiny" / "1.0.0").glob("tiny-test*"))[0]
+    path.unlink()
+    with pytest.raises(RunError, match=f"{re.escape(str(path))} is missing"):
+        sources.load("tiny", own_dir)
+
+
+def test_file_that_lost_whole_examples_is_named(own_dir):
+    path = sorted((own_dir / "tiny" / "1.0.0").glob("tiny-train*"))[2]
+    path.write_bytes(b"")
+    with pytest.raises(RunError, match=f"{re.escape(str(path))} is damaged .holds 0 examples"):
+        sources.load("tiny", own_dir)
+
+
+def test_undecodable_images_name_the_directory(tmp_path, monkeypatch):
+    buffer = io.BytesIO()
+    Image.fromarray(pictures("train")[0][0]).save(buffer, "PNG")
+    image = tfds.features.Image(shape=(HEIGHT, WIDTH, 3), encoding_format="png")
+    monkeypatch.setattr(type(image), "encode_example", lambda *a: buffer.getvalue()[:50])
+    write(tmp_path, "torn", image=image)
+    with pytest.raises(RunError, match=f"{tmp_path}/torn/1.0.0 cannot be read"):
+        sources.load("torn", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_damaged_descriptions(own_dir, name):
+    (own_dir / "tiny" / "1.0.0" / name).write_text("{torn")
+    with pytest.raises(RunError, match=f"cannot open dataset 'tiny' in {own_dir}") as error:
+        sources.load("tiny", own_dir)
+    one_line(error)
+
+
+def test_unfinished_directories(tmp_path):
+    (tmp_path / "cifar10" / "3.0.2").mkdir(parents=True)
+    with pytest.raises(
+        RunError, match=r"3\.0\.2 is incomplete \(no dataset_info\.json\): remove it"
+    ):
+        sources.load("cifar10", tmp_path)
+
+
+# Real data
+
+
+def real(name):
+    if not (REAL / name).is_dir():
+        pytest.skip(f"no {name} in {REAL}: set AUGMIX_DATA to a TFDS directory that holds it")
+    return REAL
+
+
+def test_cifar10():
+    source = sources.load("cifar10", real("cifar10"), download=False, eval_limit=200)
+    assert source.train.images.shape == (50000, 32, 32, 3)
+    assert np.bincount(source.train.labels).tolist() == [5000] * 10
+    np.testing.assert_array_equal(source.train.ids, np.arange(50000))
+    # The first labels of the official files data_batch_1 and test_batch.
+    assert source.train.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
+    assert source.test.labels[:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]
+    assert source.class_names[:3] == ("airplane", "automobile", "bird")
+    assert source.test.images.shape == (200, 32, 32, 3)
+
+
+def test_cifar100():
+    source = sources.load("cifar100", real("cifar100"), download=False, train_limit=50)
+    assert (source.num_classes, source.image_size) == (100, (32, 32))
+    assert source.class_names[-1] == "worm"  # the fine labels, not the twenty coarse ones
+    assert source.train.images.shape == (50, 32, 32, 3)
+    assert np.all(np.diff(source.test.ids) > 0)
+    reference = tfds.load("cifar100", data_dir=REAL, split="test", download=False)
+    by_id = {int(x["id"][-5:]): x for x in reference.take(40).as_numpy_iterator()}
+    for row in np.flatnonzero(np.isin(source.test.ids, list(by_id))):
+        want = by_id[source.test.ids[row]]
+        np.testing.assert_array_equal(source.test.images[row], want["image"])
+        assert source.test.labels[row] == want["label"]

@@ -1,0 +1,195 @@
+"""The training step and loop: one forward pass, the right loss, logs that are the numbers."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from augmix_tf import losses
+from augmix_tf.checks import RunError
+from augmix_tf.data.pipeline import Position
+from augmix_tf.training import loop
+from augmix_tf.training.checkpoints import Checkpoints
+from augmix_tf.training.optimizer import CoupledSGD
+from augmix_tf.training.schedules import CosineToFloor
+from augmix_tf.training.step import METRICS, Trainer
+
+CLASSES = 5
+
+
+def small_classifier(seed=0, dropout=0.0) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    stack = [
+        layers.Input((6, 7, 3)),
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(4, 3, padding="same", use_bias=False),
+        layers.BatchNormalization(momentum=0.9, epsilon=1e-5),
+        layers.ReLU(),
+        layers.Dropout(dropout),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(CLASSES),
+    ]
+    return keras.Sequential(stack)
+
+
+def trainer_of(steps=12, weight=12.0, **kwargs) -> Trainer:
+    trainer = Trainer(small_classifier(**kwargs), weight)
+    trainer.compile(optimizer=CoupledSGD(CosineToFloor(0.1, steps)))
+    return trainer
+
+
+def data(batches=12, views=3, size=4) -> tf.data.Dataset:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batches, size, views, 6, 7, 3)).astype(np.float32)
+    labels = rng.integers(0, CLASSES, (batches, size))
+    return tf.data.Dataset.from_tensor_slices((images, labels))
+
+
+def weights(trainer: Trainer) -> list[np.ndarray]:
+    return [np.asarray(v) for v in (*trainer.classifier.variables, *trainer.optimizer.variables)]
+
+
+@pytest.mark.parametrize("views", [1, 2, 3])
+def test_a_step_is_the_gradient_of_the_papers_loss(views):
+    """Against a tape written out by hand: concatenated views, mean over the batch."""
+    trainer, by_hand = trainer_of(), small_classifier()
+    images, labels = next(iter(data(views=views)))
+    logs = trainer.train_step((images, labels))
+
+    with tf.GradientTape() as tape:
+        stacked = tf.concat([images[:, v] for v in range(views)], axis=0)
+        logits = tf.stack(tf.split(by_hand(stacked, training=True), views), axis=1)
+        cross_entropy = tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits[:, 0])
+        )
+        jsd = tf.reduce_mean(losses.jensen_shannon(logits)) if views > 1 else tf.constant(0.0)
+        loss = cross_entropy + 12.0 * jsd
+    optimizer = CoupledSGD(CosineToFloor(0.1, 12))
+    optimizer.apply(tape.gradient(loss, by_hand.trainable_variables), by_hand.trainable_variables)
+
+    for ours, wanted in zip(trainer.classifier.variables, by_hand.variables, strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=2e-5, atol=2e-6)
+    error = np.mean(np.argmax(logits[:, 0], 1) != labels)
+    wanted = {"loss": loss, "cross_entropy": cross_entropy, "jsd": jsd, "error": error}
+    assert tuple(logs) == METRICS
+    for name, value in logs.items():
+        np.testing.assert_allclose(value, wanted[name], rtol=1e-5, atol=1e-7)
+
+
+def test_logs_weigh_examples_and_not_batches():
+    trainer = trainer_of()
+    images, labels = next(iter(data(size=5)))
+    singles = [trainer.test_step((images[i : i + 1], labels[i : i + 1])) for i in range(5)]
+    one_by_one = {name: float(value) for name, value in singles[-1].items()}
+    trainer.reset_metrics()
+    trainer.test_step((images[:3], labels[:3]))
+    uneven = trainer.test_step((images[3:], labels[3:]))
+    for name, value in uneven.items():
+        np.testing.assert_allclose(value, one_by_one[name], rtol=1e-5, atol=1e-7)
+
+
+def test_fit_and_our_loop_give_the_same_weights():
+    with_fit, with_loop = trainer_of(), trainer_of()
+    with_fit.fit(data(), epochs=1, verbose=0, shuffle=False)
+    loop.train(with_loop, data(), epochs=1, steps_per_epoch=12, steps_per_call=5)
+    for ours, theirs in zip(weights(with_loop), weights(with_fit), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert int(with_loop.optimizer.iterations) == 12
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 4, 100])
+def test_callbacks_see_every_epoch_and_floats(steps_per_call):
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((epoch, dict(logs)))
+
+    loop.train(
+        trainer_of(), data(), epochs=3, steps_per_epoch=4, callbacks=[Watch()],
+        steps_per_call=steps_per_call,
+    )  # fmt: skip
+    assert [epoch for epoch, _ in seen] == [0, 1, 2]
+    assert all(set(logs) == set(METRICS) for _, logs in seen)
+    assert all(isinstance(value, float) for _, logs in seen for value in logs.values())
+
+
+@pytest.mark.parametrize("stop", [Position(0, 3), Position(1, 0), Position(2, 1)])
+def test_a_restored_run_ends_with_the_same_bytes(tmp_path, stop):
+    """Weights, momenta, batch statistics, dropout's chance and the running means."""
+    tf.config.experimental.enable_op_determinism()
+    steps = 4
+
+    class Stop(Exception):
+        pass
+
+    class Watch(keras.callbacks.Callback):
+        """Keeps the logs of the epochs, and dies like a process after some batches."""
+
+        def __init__(self, batches=None):
+            super().__init__()
+            self.left, self.logs = batches, []
+
+        def on_train_batch_end(self, batch, logs=None):
+            if self.left is not None:
+                self.left -= 1
+                if self.left == 0:
+                    raise Stop
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.logs.append(dict(logs))
+
+    def run(trainer, watch, start=Position()):
+        batches = data().skip(start.epoch * steps + start.step)
+        loop.train(
+            trainer, batches, epochs=3, steps_per_epoch=steps, start=start, callbacks=[watch],
+            steps_per_call=1,
+        )  # fmt: skip
+        return watch.logs
+
+    whole = trainer_of(dropout=0.5)
+    whole_logs = run(whole, Watch())
+
+    interrupted = trainer_of(dropout=0.5)
+    checkpoints = Checkpoints(interrupted, tmp_path)
+    with pytest.raises(Stop):
+        run(interrupted, Watch(stop.epoch * steps + stop.step))
+    checkpoints.save(stop)
+
+    resumed = trainer_of(seed=9, dropout=0.5)
+    start = Checkpoints(resumed, tmp_path).restore()
+    assert start == stop
+    resumed_logs = run(resumed, Watch(), start)
+    for ours, theirs in zip(weights(resumed), weights(whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert resumed_logs[-1] == whole_logs[-1]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step():
+    broken = data().map(lambda images, labels: (images * np.float32("nan"), labels))
+    with pytest.raises(RunError, match="after step 2 of epoch 1"):
+        loop.train(trainer_of(), broken, epochs=1, steps_per_epoch=12, steps_per_call=2)
+
+
+def test_training_learns():
+    """The step goes downhill: a batch that is shown again and again is learnt by heart."""
+    trainer = trainer_of(steps=200, weight=1.0)
+    batch = data(batches=1).repeat(200)
+    loop.train(trainer, batch, epochs=1, steps_per_epoch=200)
+    images, labels = next(iter(batch))
+    trainer.reset_metrics()
+    assert float(trainer.test_step((images, labels))["error"]) == 0.0
+
+
+def test_mixed_precision_keeps_the_loss_in_float32():
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        trainer = trainer_of()
+        logs = trainer.train_step(next(iter(data())))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert logs["loss"].dtype == tf.float32
+    assert np.isfinite(float(logs["loss"]))
