@@ -21,13 +21,16 @@ quiet.import_tensorflow()
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from augmix_tf import models, reports, serving  # noqa: E402
+from augmix_tf import models  # noqa: E402
 from augmix_tf.augment import augmix_views, methods  # noqa: E402
 from augmix_tf.data import pipeline, sources  # noqa: E402
 from augmix_tf.data.pipeline import Position  # noqa: E402
 from augmix_tf.evaluation import predict, results  # noqa: E402
 from augmix_tf.metrics import error_rate  # noqa: E402
 from augmix_tf.models.classifier import CIFAR_NORMALIZATION, with_normalization  # noqa: E402
+from augmix_tf.reports import pictures, summary  # noqa: E402
+from augmix_tf.serving.export import export as export_model  # noqa: E402
+from augmix_tf.serving.verify import reference_logits, verify  # noqa: E402
 from augmix_tf.training import loop  # noqa: E402
 from augmix_tf.training.checkpoints import Checkpoints  # noqa: E402
 from augmix_tf.training.monitoring import Monitor  # noqa: E402
@@ -89,9 +92,8 @@ def train(config: ExperimentConfig, folder: Workdir) -> None:
         _show(folder)
         return
     _measure(config, folder, source, trainer)
-    version = serving.export(trainer.classifier, source.class_names, folder.root)
-    _verify(version, trainer, source)
-    reports.write(folder.root)
+    _export(folder, source, trainer)
+    summary.write(folder.root)
     _show(folder)
 
 
@@ -99,15 +101,14 @@ def evaluate(config: ExperimentConfig, folder: Workdir) -> None:
     """Measures the newest checkpoint again and writes results and report."""
     source, trainer = _restored(config, folder)
     _measure(config, folder, source, trainer)
-    reports.write(folder.root)
+    summary.write(folder.root)
     _show(folder)
 
 
 def export(config: ExperimentConfig, folder: Workdir) -> None:
     """Writes a new export version from the newest checkpoint."""
     source, trainer = _restored(config, folder)
-    version = serving.export(trainer.classifier, source.class_names, folder.root)
-    _verify(version, trainer, source)
+    version = _export(folder, source, trainer)
     print(f"exported {version} and {folder.model}")
 
 
@@ -117,7 +118,7 @@ def save_views(config: ExperimentConfig, root: Path | None) -> None:
     shown = source.train.images[:_PICTURES_SHOWN]
     views = _example_views(config, shown)
     names = [source.class_names[label] for label in source.train.labels[: len(shown)]]
-    path = reports.save_views((root or Path()) / "views.png", views, names)
+    path = pictures.save_views((root or Path()) / "views.png", views, names)
     print(f"wrote {path}: {len(shown)} images of {source.description}, {views.shape[1]} views")
 
 
@@ -242,10 +243,12 @@ def _measure(
     results.write(folder.results, measured, provenance)
 
 
-def _verify(version: Path, trainer: Trainer, source: sources.Source) -> None:
+def _export(folder: Workdir, source: sources.Source, trainer: Trainer) -> Path:
+    """Writes the next export version and compares it with the model in memory."""
+    version = export_model(trainer.classifier, source.class_names, folder.root)
     images = source.test.images[:_PICTURES_SHOWN]
-    logits = predict.predict(predict.predictor(trainer.classifier), images)
-    serving.verify(version, images, logits)
+    verify(version, images, reference_logits(trainer.classifier, images))
+    return version
 
 
 def _parameters(trainer: Trainer) -> int:

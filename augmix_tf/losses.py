@@ -45,9 +45,8 @@ def jensen_shannon(logits: tf.Tensor) -> tf.Tensor:
         JSD(p_1..p_V) = (1/V) sum_v KL(p_v || m),    m = max((1/V) sum_v p_v, 1e-7)
 
     Between 0 (all views agree) and ln V (each view sure of a class of its own). The floor under
-    the mixture, which the reference has, can take the value below 0, by less than K * 4e-8 (besides
-    rounding).
-    Gradients flow into every view, also through m, except where m stands on its floor.
+    the mixture, which the reference has, can take the value below 0, by less than K * 4e-8 besides
+    rounding. Gradients flow into every view, also through m, except where m stands on its floor.
 
     Args:
         logits: float [N, V, K], V >= 2 views of each of N examples.

@@ -27,6 +27,7 @@ from tests.runs import RUNS
 from tests.test_ops import pictures
 
 FALSE_ALARM = 1e-12
+PAPER = AugMixSettings()
 SEED = 2020
 BATCH, STEPS = 5_000, 20
 SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
@@ -35,7 +36,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 @functools.cache
 def drawn(
-    settings: AugMixSettings = AugMixSettings(),  # noqa: B008 - frozen
+    settings: AugMixSettings = PAPER,
     size: tuple[int, int] = (24, 32),
     view: int = 1,
     epoch: int = 0,
@@ -91,10 +92,9 @@ def test_operations_are_equally_likely_and_independent_within_and_between_chains
 def test_depths_are_drawn_for_each_chain_by_itself():
     plan = drawn()
     assert_uniform_table(3, *(plan.chain_depth[:, chain] - 1 for chain in range(3)))
-    depth, operation = plan.chain_depth - 1, plan.operation[:, :, 0]
-    for name, kind in zip(PAPER_OPERATIONS, range(9), strict=True):
-        chosen = depth[operation == kind]
-        assert_counts(np.bincount(chosen), len(chosen), 1 / 3), name
+    for kind in range(len(PAPER_OPERATIONS)):  # nor does it depend on what is done
+        chosen = plan.chain_depth[plan.operation[:, :, 0] == kind]
+        assert_counts(np.bincount(chosen)[1:], len(chosen), 1 / 3)
 
 
 def test_a_given_depth_is_kept():
@@ -195,11 +195,11 @@ def test_weights_are_dirichlet_and_the_share_is_beta(alpha):
         assert_law(weights[:, chain], stats.beta(alpha, 2 * alpha))
     # Independent of each other: the share, a weight, and how the rest divides between two.
     two = weights[:, 0] + weights[:, 1]
-    sure = two > 1e-30
+    sure = two > 1e-3  # else float32 could not tell
     divided = weights[sure, 0] / two[sure]
-    for half in (share[sure] < 0.5, weights[sure, 2] < np.median(weights[sure, 2])):
+    for half in (share[sure] < 0.5, two[sure] <= np.median(two[sure])):
+        assert half.any()
         assert_law(divided[half], stats.beta(alpha, alpha))
-        assert_law(divided[~half], stats.beta(alpha, alpha))
     for half in (share < 0.5, share >= 0.5):
         assert_law(weights[half, 0], stats.beta(alpha, 2 * alpha))
     # First and second moments; a mean of n values in 0..1 obeys Hoeffding's bound.
@@ -251,21 +251,29 @@ def digest(*arrays) -> str:
     return hashlib.sha256(b"".join(np.asarray(array).tobytes() for array in arrays)).hexdigest()
 
 
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_a_seed_is_the_same_in_every_way_it_is_run(run):
+    want = seeds.fold(SEED, 1, 2, 1)
+    for integer in (tf.int32, tf.int64):  # Dataset.range counts in int64
+        place = [tf.constant(index, integer) for index in (SEED, 1, 2, 1)]
+        np.testing.assert_array_equal(run(seeds.fold, *place), want)
+
+
+# XLA has no gamma distribution: plans are drawn outside of what it compiles.
 @pytest.mark.parametrize("name", ["eager", "graph", "tf_data"])
 def test_draws_the_same_bytes_in_every_way_it_is_run(name):
     def draw(*place):
-        return draw_plan(seeds.fold(*place), 6, (12, 20), AugMixSettings())
+        return draw_plan(seeds.fold(*place), 600, (12, 20), PAPER)
 
     place = (SEED, 1, 2, 1)
-    want = digest(*draw(*place))
-    assert digest(*RUNS[name](draw, *map(tf.constant, place))) == want
-    wider = [tf.constant(part, tf.int64) for part in place]  # what Dataset.range counts in
-    assert digest(*RUNS[name](draw, *wider)) == want
+    got = RUNS[name](draw, *map(tf.constant, place))
+    for part, want in zip(got, draw(*place), strict=True):
+        np.testing.assert_array_equal(part, want)
 
 
 def test_applies_the_same_bytes_in_every_way_it_is_run():
     images = tf.constant(pictures(12, 20))
-    plan = draw_plan(seeds.fold(SEED, 1, 2, 1), len(images), (12, 20), AugMixSettings())
+    plan = draw_plan(seeds.fold(SEED, 1, 2, 1), len(images), (12, 20), PAPER)
     assert len({digest(run(apply_plan, images, plan)) for run in RUNS.values()}) == 1
 
 
@@ -274,7 +282,7 @@ def pipeline(first: int = 0, parallel: int | None = None) -> list[str]:
     images = pictures(12, 20)
 
     def views(step):
-        return augmix_views(images, SEED, 0, step, AugMixSettings())
+        return augmix_views(images, SEED, 0, step, PAPER)
 
     steps = tf.data.Dataset.range(6).skip(first).map(views, num_parallel_calls=parallel)
     return [digest(batch) for batch in steps]
@@ -322,6 +330,11 @@ def test_another_process_draws_the_same_and_compiles_one_program_for_all_batches
     assert last == first
 
 
+PUBLISHED = "93f04c0112f9a188646a08d62f616affca6e37beeda22a1139d89c4e8c4f2403"
+PUBLISHED_WEIGHTS = [0.09151006, 0.18198657, 0.7265034]
+PUBLISHED_SHARES = [0.47088745, 0.71361154, 0.42056146]
+
+
 def test_the_stream_is_the_one_that_was_published():
     """Runs are repeated by their seed: a change here is a change of every published result."""
     plan = draw_plan(seeds.fold(SEED, 1, 2, 1), 64, (24, 32), AugMixSettings(all_ops=True))
@@ -329,8 +342,3 @@ def test_the_stream_is_the_one_that_was_published():
     # Logarithms may differ in the last place between machines.
     np.testing.assert_allclose(plan.chain_weights[0], PUBLISHED_WEIGHTS, rtol=1e-5)
     np.testing.assert_allclose(plan.mixed_share[:3], PUBLISHED_SHARES, rtol=1e-5)
-
-
-PUBLISHED = ""
-PUBLISHED_WEIGHTS = [0, 0, 0]
-PUBLISHED_SHARES = [0, 0, 0]

@@ -126,7 +126,7 @@ def test_tensorboard_serves_the_configuration_as_text(server):
 
 def recorded(folder) -> list[tuple[int, float]]:
     """The losses that TensorBoard's own Python reader finds in a folder."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
     reader = EventAccumulator(str(folder)).Reload()

@@ -136,7 +136,7 @@ def test_rows_come_in_official_order_from_many_shuffled_files(data_dir):
     assert_holds(source.test, "test")
     assert source.class_names == ("cat", "dog", "eel")
     assert (source.name, source.num_classes, source.image_size) == ("tiny", 3, (HEIGHT, WIDTH))
-    assert source.description == f"tiny 1.0.0 (TFDS, {data_dir})"
+    assert source.description == f"tiny 1.0.0 (TFDS, {data_dir}/tiny/1.0.0)"
 
 
 def test_files_are_indeed_in_another_order(data_dir):  # else the test above proves nothing
@@ -336,9 +336,14 @@ def test_without_network_nothing_is_tried(tmp_path, monkeypatch, capfd):
 
 def test_a_host_that_keeps_silent_is_not_waited_for(tmp_path, monkeypatch):
     release = threading.Event()
+
+    def connect(*args, **kwargs):
+        release.wait(30)
+        raise TimeoutError
+
     with_url(monkeypatch, "https://silent.invalid/tiny.zip")
     monkeypatch.setattr(sources, "PROBE_SECONDS", 0.05)
-    monkeypatch.setattr(sources.socket, "create_connection", lambda *a, **k: release.wait(30))
+    monkeypatch.setattr(sources.socket, "create_connection", connect)
     monkeypatch.setattr(TinyCode, "download_and_prepare", refuse_download)
     with pytest.raises(RunError, match=r"no answer from silent\.invalid within 0\.05 seconds"):
         sources.load("tiny_code", tmp_path)

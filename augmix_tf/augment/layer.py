@@ -10,8 +10,9 @@ import keras
 import tensorflow as tf
 
 from augmix_tf import checks, seeds
-from augmix_tf.augment.augmix import AugMixSettings, apply_plan, draw_plan
+from augmix_tf.augment.augmix import apply_plan, draw_plan
 from augmix_tf.ops import pixels
+from augmix_tf.settings import AugMixSettings
 
 
 @keras.saving.register_keras_serializable(package="augmix_tf")
@@ -23,14 +24,14 @@ class AugMix(keras.layers.Layer):
     `dataset.batch`. XLA has no gamma distribution, so a model that holds this layer cannot be
     compiled with `jit_compile=True`; Keras chooses `False` by itself. The work is compiled anyway.
 
-    What can be repeated: calls are numbered by a generator that is seeded with `seed` and shared by
-    all uses of the layer, and a call's choices follow from the seed and its number. So the same
-    calls one after another draw the same. With several parallel calls in `dataset.map`, no number
-    is used twice, but which batch gets which depends on timing. Deterministic tf.data options turn
-    that parallelism off or do not change it; where every batch must get the same views whatever
-    the parallelism, and after a resumption too, use `augmix_views`, which keeps no state.
-    `tf.train.Checkpoint` saves the generator; a `.keras` file does not, so a loaded layer starts
-    again from its seed.
+    What can be repeated: a call's choices follow from `seed` and how many calls the layer has seen,
+    wherever they came from. The same calls one after another therefore draw the same. Several
+    parallel calls in `dataset.map` draw the same choices too, none of them twice, but which batch
+    gets which depends on timing, unless `tf.config.experimental.enable_op_determinism` makes such
+    a map run one call at a time. Where each batch must get the same views whatever the parallelism,
+    or after a run was resumed, use `augmix_views`, which keeps no state. `tf.train.Checkpoint`
+    saves how far the layer has come; a `.keras` file does not, so a loaded layer starts again.
+    Replicas of a `tf.distribute` strategy draw apart from each other.
 
     Args:
         severity, width, depth, alpha, all_ops: as in `AugMixSettings`.
@@ -66,7 +67,7 @@ class AugMix(keras.layers.Layer):
         self.supports_jit = False
         with tf.device("CPU:0"):  # dataset.map cannot reach a variable of an accelerator
             self._generator = tf.random.Generator.from_seed(
-                random.randint(0, 2**31 - 1) if seed is None else seed, alg="philox"
+                random.randint(0, 2**31 - 1) if seed is None else seed, seeds.ALGORITHM
             )
 
     def call(self, images: tf.Tensor, training: bool | None = True) -> tf.Tensor:

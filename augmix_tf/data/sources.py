@@ -129,7 +129,7 @@ def load(
             train=_read(builder, "train", train_limit),
             test=_read(builder, test, eval_limit),
             class_names=_class_names(builder.info.features["label"]),
-            description=f"{dataset} {version} (TFDS, {builder.data_dir_root})",
+            description=f"{dataset} {version} (TFDS, {builder.data_path})",
         )
 
 
@@ -491,7 +491,7 @@ def _damage(builder: Any, split: str, error: Exception) -> str:
         try:
             found = int(tf.data.TFRecordDataset(str(path)).reduce(0, lambda total, _: total + 1))
         except tf.errors.OpError as shard_error:
-            return f"{path} is damaged ({_reason(shard_error)}); {again}"
+            return f"{path} is damaged or unreadable ({_reason(shard_error)}); {again}"
         if found != count:
             return f"{path} is damaged (holds {found} examples instead of {count}); {again}"
     return f"{builder.data_dir} cannot be read ({_reason(error)}); {again}"

@@ -146,18 +146,19 @@ def mark_restart(folder: Path, first_step: int) -> None:
     has a hyphen in place of the host, which sorts before any host name.
 
     `tf.summary` has no call for this event, hence the file is written as the records that it is.
+    It stands there twice, because TensorBoard takes the first one for the start of the old run.
+    TensorBoard's native reader needs no marker: it forgets a tag's later steps as soon as an
+    earlier one comes.
     """
     stamps = [path.name.partition("tfevents.")[2][:10] for path in folder.glob("*tfevents*")]
     if f"{int(time.time()):010d}" in stamps:
         time.sleep(1 - math.modf(time.time())[0])
     now = time.time()
     session = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
-    events = (
-        tf.compat.v1.Event(wall_time=now, file_version="brain.Event:2"),
-        tf.compat.v1.Event(wall_time=now, step=first_step, session_log=session),
-    )
+    start = tf.compat.v1.Event(wall_time=now, step=first_step, session_log=session)
+    version = tf.compat.v1.Event(wall_time=now, file_version="brain.Event:2")
     with tf.io.TFRecordWriter(str(folder / f"events.out.tfevents.{int(now):010d}.-.v2")) as file:
-        for event in events:
+        for event in (version, start, start):
             file.write(event.SerializeToString())
 
 
