@@ -1,8 +1,9 @@
 """The chance in AugMix: its laws, and that seed, epoch, step and view alone decide it.
 
-Counts are held against the binomial law and distribution functions against the bound of Dvoretzky,
-Kiefer, Wolfowitz and Massart, each so wide that a right program fails one comparison in 10^12. There
-are fewer than 1,000 comparisons: all together raise one false alarm in 10^9 choices of `SEED`.
+Counts are held against the binomial law, distribution functions against the bound of Dvoretzky,
+Kiefer, Wolfowitz and Massart, means against Hoeffding's; each is so wide that a right program fails
+one comparison in 10^12. There are fewer than 3,000 comparisons (cells of a table counted one by
+one): all together raise less than one false alarm in 3 * 10^8 choices of `SEED`.
 """
 
 from __future__ import annotations

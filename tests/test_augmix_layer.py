@@ -98,14 +98,13 @@ def test_the_share_of_one_solarized_picture_has_its_distribution(alpha):
         assert min(tails) > FALSE_ALARM / 2, f"{seen} of {len(share)}, want {probability}"
 
 
-@pytest.mark.parametrize("parallel", [None, 2])
-def test_takes_single_pictures_and_batches_of_unknown_size(parallel):
+def test_takes_single_pictures_and_batches_of_unknown_size():
     pieces = tf.data.Dataset.from_tensor_slices(IMAGES)
-    for pipeline in (pieces, pieces.batch(3)):
-        augmented = pipeline.map(AugMix(seed=1), num_parallel_calls=parallel)
+    for pipeline in (pieces, pieces.batch(4)):
+        augmented = pipeline.map(AugMix(seed=1))
         assert augmented.element_spec.dtype == tf.float32
         assert augmented.element_spec.shape.as_list() == pipeline.element_spec.shape.as_list()
-        assert [len(x) for x in augmented] == [len(x) for x in pipeline]
+        assert [x.shape for x in augmented] == [x.shape for x in pipeline]
     one = AugMix(seed=1)(IMAGES[0])
     np.testing.assert_array_equal(one, AugMix(seed=1)(IMAGES[:1])[0])
 
@@ -193,7 +192,8 @@ def test_a_model_is_saved_and_loaded_with_the_layer_in_it(model, tmp_path):
     assert isinstance(loaded.layers[0], AugMix)
     assert loaded.layers[0].get_config() == model.layers[0].get_config()
     for training in (False, True):
-        np.testing.assert_array_equal(loaded(IMAGES, training), model(IMAGES, training))
+        want = model(IMAGES, training=training)
+        np.testing.assert_array_equal(loaded(IMAGES, training=training), want)
 
 
 def test_a_checkpoint_holds_how_far_the_layer_has_come(tmp_path):
@@ -206,7 +206,7 @@ def test_a_checkpoint_holds_how_far_the_layer_has_come(tmp_path):
 
 
 def test_refuses_what_it_cannot_augment():
-    with pytest.raises(CommandError, match="severity in 0.1..10, got 11"):
+    with pytest.raises(CommandError, match=r"severity in 0.1..10, got 11"):
         AugMix(severity=11)
     for shape in [(12, 20), (2, 12, 20, 1), (1, 2, 12, 20, 3)]:
         with pytest.raises(CommandError, match="H and W known"):

@@ -84,8 +84,8 @@ class AugMix(keras.layers.Layer):
     def _augment(self, images: tf.Tensor) -> tf.Tensor:
         # One operation reads the generator and moves it on. A variable that is read and then
         # assigned gives two parallel calls the same number now and then.
-        number = tf.unstack(self._generator.uniform_full_int([2], tf.int32))
-        seed = seeds.fold(*number, step=0, view=1)
+        run_seed, epoch = tf.unstack(self._generator.uniform_full_int([2], tf.int32))
+        seed = seeds.fold(run_seed, epoch, step=0, view=1)
         size = (images.shape[1], images.shape[2])
         return apply_plan(images, draw_plan(seed, tf.shape(images)[0], size, self.settings))
 

@@ -177,8 +177,10 @@ def _open(name: str, root: str | None) -> Any:
         raise checks.CommandError(_unknown_dataset(name)) from error
     except Exception as error:  # a set's own code may raise anything
         reason = _reason(error)
+        # Only of the configuration or version that was asked for can the name be guilty.
         unreadable = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
-        if isinstance(error, AssertionError | ValueError) and not unreadable:
+        variant = "/" in name or ":" in name
+        if variant and isinstance(error, AssertionError | ValueError) and not unreadable:
             raise checks.CommandError(_unknown_variant(name, reason)) from error
         where = f" in {root}" if root else ""
         raise checks.RunError(f"cannot open dataset {name!r}{where}: {reason}") from error
@@ -228,6 +230,7 @@ def _nearest(name: str, names: Iterable[str]) -> str:
 def _reason(error: BaseException) -> str:
     """The one line of a message from TFDS or TensorFlow that says what happened."""
     text = re.sub(r"^Failed to construct dataset .*?}\": ", "", str(error).strip())
+    text = re.sub(r"{{.*?}} ?| ?\[Op:.*", "", text)  # TensorFlow's names of graph nodes
     line = next(iter(text.splitlines()), "").removesuffix(":") or type(error).__name__
     return line if len(line) <= 240 else line[:240] + "..."
 

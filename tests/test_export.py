@@ -1,0 +1,321 @@
+import errno
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from augmix_tf import models
+from augmix_tf.checks import CommandError, RunError
+from augmix_tf.serving import decoding, verify
+from augmix_tf.serving.export import export, versions
+from tests.tiny_models import shake
+
+HEIGHT, WIDTH, CLASSES = 24, 32, 10
+NAMES = [f"class {i}" for i in range(CLASSES)]
+TEMPERATURE = 1.75
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    backbone = models.build("wrn", CLASSES, (HEIGHT, WIDTH, 3), seed=1, depth=10, widen_factor=1)
+    shake(backbone)
+    images = keras.Input((HEIGHT, WIDTH, 3))
+    return keras.Model(images, backbone(keras.layers.Rescaling(1 / 127.5, -1.0)(images)))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (5, HEIGHT, WIDTH, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(classifier, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    assert export(classifier, NAMES, folder, TEMPERATURE) == folder / "export" / "1"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def signatures(folder):
+    return tf.saved_model.load(folder / "export" / "1").signatures
+
+
+@pytest.fixture(scope="module")
+def logits(classifier, images):
+    return verify.reference_logits(classifier, images)
+
+
+def softmax(logits):
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def encoded(image: np.ndarray | Image.Image, kind: str = "png", **options) -> bytes:
+    file = io.BytesIO()
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def run_python(*arguments: object, cwd: Path) -> str:
+    """Runs a fresh interpreter that cannot see this package."""
+    command = [sys.executable, "-P", *map(str, arguments)]
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
+
+
+def test_a_fresh_process_gives_the_same_logits_through_both_signatures(folder, images, logits):
+    assert 0 <= verify.verify(folder / "export" / "1", images, logits) <= 1e-5
+
+
+def test_outputs(signatures, images, logits):
+    out = signatures["serving_default"](images=tf.constant(images))
+    assert {name: value.dtype for name, value in out.items()} == {
+        "logits": tf.float32,
+        "probabilities": tf.float32,
+        "classes": tf.int64,
+        "class_names": tf.string,
+    }
+    np.testing.assert_allclose(out["logits"], logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(out["probabilities"], softmax(logits / TEMPERATURE), atol=1e-5)
+    np.testing.assert_array_equal(out["classes"], logits.argmax(axis=1))
+    assert [name.decode() for name in out["class_names"].numpy()] == [
+        NAMES[i] for i in logits.argmax(axis=1)
+    ]
+
+
+def test_the_keras_file_loads_without_this_package(folder, images, logits, tmp_path):
+    script = (
+        "import sys, keras, numpy as np\n"
+        "model = keras.saving.load_model(sys.argv[1], safe_mode=True)\n"
+        "images = np.load('images.npy')\n"
+        "np.save('integers.npy', model.predict(images, verbose=0))\n"
+        "np.save('floats.npy', model.predict(images.astype('float32'), verbose=0))\n"
+        "assert 'augmix_tf' not in sys.modules\n"
+    )
+    np.save(tmp_path / "images.npy", images)
+    run_python("-c", script, folder / "model.keras", cwd=tmp_path)
+    for name in ("integers.npy", "floats.npy"):
+        want = softmax(logits / TEMPERATURE)
+        np.testing.assert_allclose(np.load(tmp_path / name), want, atol=1e-5)
+
+
+def test_saved_model_cli_shows_and_runs_it(folder, images, logits, tmp_path):
+    cli = ("-m", "tensorflow.python.tools.saved_model_cli")
+    version = folder / "export" / "1"
+    shown = run_python(*cli, "show", "--dir", version, "--all", cwd=tmp_path)
+    for line in ("signature_def['serving_default']", "inputs['images'] tensor_info"):
+        assert line in shown
+    for line in ("signature_def['serve_bytes']", "inputs['image_bytes'] tensor_info"):
+        assert line in shown
+    assert "shape: (-1, 24, 32, 3)" in shown
+    np.save(tmp_path / "bytes.npy", np.array([encoded(image) for image in images]))
+    which = ("--dir", version, "--tag_set", "serve", "--signature_def", "serve_bytes")
+    where = ("--inputs", "image_bytes=bytes.npy", "--outdir", tmp_path)
+    run_python(*cli, "run", *which, *where, cwd=tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), logits, rtol=1e-5, atol=1e-5)
+    assert np.load(tmp_path / "class_names.npy").dtype.kind in "SO"
+
+
+def test_empty_batches_give_empty_outputs(signatures):
+    no_images = tf.zeros([0, HEIGHT, WIDTH, 3], tf.uint8)
+    for out in (
+        signatures["serving_default"](images=no_images),
+        signatures["serve_bytes"](image_bytes=tf.constant([], tf.string)),
+    ):
+        assert out["logits"].shape == out["probabilities"].shape == [0, CLASSES]
+        assert out["classes"].shape == out["class_names"].shape == [0]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"<html>no image</html>", "Unknown image file format"),
+        (b"", "Input is empty"),
+        (encoded(np.zeros((9, 9, 3), np.uint8))[:-20], "Invalid PNG data"),
+        (b"BM\0\0", "Incomplete bmp content"),
+    ],
+    ids=["text", "empty", "cut_png", "cut_bmp"],
+)
+def test_a_broken_image_is_refused(signatures, images, data, message):
+    batch = tf.constant([encoded(images[0]), data])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        signatures["serve_bytes"](image_bytes=batch)
+
+
+def decode(*batch: bytes) -> np.ndarray:
+    decoded = tf.function(decoding.decode)(tf.constant(batch), HEIGHT, WIDTH)
+    assert decoded.shape == [len(batch), HEIGHT, WIDTH, 3]
+    return decoded.numpy()
+
+
+def test_lossless_formats_and_all_kinds_of_png(images):
+    colour = Image.fromarray(images[0])
+    opacity = Image.fromarray(images[1, :, :, 0])
+    transparent, grey, palette = colour.copy(), colour.convert("L"), colour.quantize(64)
+    transparent.putalpha(opacity)
+    grey_transparent = Image.merge("LA", (grey, opacity))
+    few = palette.convert("RGB")
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    batch = {
+        encoded(colour): colour,
+        encoded(colour, "bmp"): colour,
+        encoded(transparent): colour,
+        encoded(transparent, "bmp"): colour,
+        encoded(grey): grey,
+        encoded(grey, "bmp"): grey,
+        encoded(grey_transparent): grey,
+        encoded(deep): grey,
+        encoded(palette): few,
+        encoded(palette, "gif"): few,
+        encoded(palette, "gif", save_all=True, append_images=[colour.quantize(8)]): few,
+    }
+    want = [np.asarray(image.convert("RGB")) for image in batch.values()]
+    np.testing.assert_array_equal(decode(*batch), want)
+
+
+def test_jpeg_is_as_pillow_decodes_it(images):
+    smooth = Image.fromarray(images[0, :4, :4]).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    for image in (smooth, smooth.convert("L")):
+        data = encoded(image, "jpeg", quality=95, subsampling=0)
+        want = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float32)
+        np.testing.assert_allclose(decode(data)[0], want, atol=4)
+
+
+@pytest.mark.parametrize("size", [(90, 70), (11, 9), (32, 60), (1, 1)])  # width, height
+def test_other_sizes_are_resized_as_pillow_does(images, size):
+    image = Image.fromarray(images[0]).resize(size, Image.Resampling.NEAREST)
+    want = np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR), np.float32)
+    np.testing.assert_allclose(decode(encoded(image))[0], want, atol=1.5)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def quick_saved_model(monkeypatch):
+    """Puts a small file where the SavedModel would be written."""
+
+    def write_out(archive, path, **_):
+        Path(path).mkdir()
+        (Path(path) / "saved_model.pb").write_bytes(b"model")
+
+    monkeypatch.setattr(keras.export.ExportArchive, "write_out", write_out)
+
+
+@pytest.mark.usefixtures("quick_saved_model")
+def test_a_version_is_never_overwritten(classifier, tmp_path):
+    (tmp_path / "export" / "9").mkdir(parents=True)
+    (tmp_path / "export" / "9" / "saved_model.pb").write_bytes(b"old")
+    (tmp_path / "export" / "notes").mkdir()
+    assert export(classifier, NAMES, tmp_path) == tmp_path / "export" / "10"
+    assert export(classifier, NAMES, tmp_path) == tmp_path / "export" / "11"
+    assert versions(tmp_path) == [9, 10, 11]
+    assert content(tmp_path / "export" / "9") == {"saved_model.pb": b"old"}
+
+
+@pytest.mark.usefixtures("quick_saved_model")
+def test_two_exports_at_once_take_two_versions(classifier, tmp_path, monkeypatch):
+    real, raced = os.rename, []
+
+    def rename(source, target):  # another process takes the version first
+        if not raced:
+            raced.append(target)
+            Path(target).mkdir()
+            (Path(target) / "saved_model.pb").write_bytes(b"other")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    assert export(classifier, NAMES, tmp_path) == tmp_path / "export" / "2"
+    assert content(tmp_path / "export" / "1") == {"saved_model.pb": b"other"}
+
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    ("failure", "seen", "message"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+        (FULL, RunError, "cannot write .*export: No space left on device"),
+        (tf.errors.ResourceExhaustedError(None, None, "disk full"), RunError, "export: disk full"),
+    ],
+    ids=["interrupted", "full_disk", "full_disk_in_tensorflow"],
+)
+@pytest.mark.parametrize("failing", [keras.export.ExportArchive, keras.Model])
+@pytest.mark.usefixtures("quick_saved_model")
+def test_a_failed_export_leaves_nothing(
+    classifier, tmp_path, monkeypatch, failure, seen, message, failing
+):
+    export(classifier, NAMES, tmp_path)
+    before = content(tmp_path)
+
+    def fail(self, path, **_):
+        path = Path(path)
+        path.mkdir() if failing is keras.export.ExportArchive else path.write_bytes(b"half")
+        raise failure
+
+    method = "write_out" if failing is keras.export.ExportArchive else "save"
+    monkeypatch.setattr(failing, method, fail)
+    with pytest.raises(seen, match=message):
+        export(classifier, NAMES, tmp_path)
+    assert content(tmp_path) == before
+    assert sorted(p.name for p in (tmp_path / "export").iterdir()) == ["1"]
+
+
+def test_export_refusals(classifier, tmp_path):
+    with pytest.raises(CommandError, match="want 10 class names, got 9"):
+        export(classifier, NAMES[1:], tmp_path)
+    with pytest.raises(CommandError, match=r"want a temperature above 0, got 0\.0"):
+        export(classifier, NAMES, tmp_path, 0.0)
+    open_sides = models.build("wrn", CLASSES, (None, None, 3), depth=10, widen_factor=1)
+    with pytest.raises(CommandError, match=r"H and W known, got \(None, None, None, 3\)"):
+        export(open_sides, NAMES, tmp_path)
+
+    class Doubling(keras.layers.Layer):
+        def call(self, x):
+            return 2.0 * x
+
+    images = keras.Input((HEIGHT, WIDTH, 3))
+    foreign = keras.Model(images, classifier(Doubling(name="mine")(images)))
+    with pytest.raises(CommandError, match=r"layers of Keras alone.*got \['mine'\]"):
+        export(foreign, NAMES, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_folder_is_one_line(classifier, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write .*file/export: Not a directory"):
+        export(classifier, NAMES, tmp_path / "file")
+
+
+@pytest.mark.parametrize("wrong", ["logits", "shape", "nan"])
+def test_verify_refuses_another_model(monkeypatch, images, logits, wrong):
+    changed = {"logits": logits + 1e-3, "shape": logits[:, 1:], "nan": logits * np.nan}[wrong]
+    got = {"serving_default": logits, "serve_bytes": changed}
+    monkeypatch.setattr(verify, "_reload", lambda *_: got)
+    with pytest.raises(RunError, match="export/3 gives other logits .* through serve_bytes"):
+        verify.verify("export/3", images, logits)
+
+
+def test_verify_names_a_version_that_does_not_load(tmp_path, images, logits):
+    with pytest.raises(RunError, match=r"export/7 cannot be loaded .* does not exist"):
+        verify.verify(tmp_path / "export" / "7", images, logits)
+
+
+def test_verify_refusals(folder, images, logits):
+    with pytest.raises(CommandError, match="N >= 1, got float32"):
+        verify.verify(folder, images.astype(np.float32), logits)
+    with pytest.raises(CommandError, match=r"N >= 1, got uint8 \(0, 24, 32, 3\)"):
+        verify.verify(folder, images[:0], logits[:0])
+    with pytest.raises(CommandError, match="want 5 rows of expected logits"):
+        verify.verify(folder, images, logits[:4])
