@@ -55,7 +55,9 @@ def define(values: absl_flags.FlagValues) -> dict[str, list[str]]:
     add("Data", "bool", "download", "Let TFDS download what is missing.")
     add("Data", "integer", "train_limit", "Use only the first n training images (0: all).")
     add("Data", "integer", "eval_limit", "Use only the first n test images (0: all).")
-    add("Model", "string", "model", "wrn (40-2), allconv, densenet (BC 100-12), resnext (29, 4x32).")
+    add(
+        "Model", "string", "model", "wrn (40-2), allconv, densenet (BC 100-12), resnext (29, 4x32)."
+    )
     add("Model", "integer", "depth", "Layers of wrn, 6 n + 4.")
     add("Model", "integer", "widen_factor", "Width of wrn.")
     add("Method", "string", "method", "augmix or standard.")

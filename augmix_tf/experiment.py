@@ -207,9 +207,7 @@ def _train(
             callbacks=[
                 TestError(test_error),
                 progress,
-                Records(
-                    folder.metrics, monitor, steps, start, lambda: progress.images_per_second
-                ),
+                Records(folder.metrics, monitor, steps, start, lambda: progress.images_per_second),
             ],
             save=checkpoints.save,
         )

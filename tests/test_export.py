@@ -14,6 +14,7 @@ from PIL import Image
 from augmix_tf import models
 from augmix_tf.checks import CommandError, RunError
 from augmix_tf.serving import decoding, verify
+from augmix_tf.serving import export as exporting
 from augmix_tf.serving.export import export, versions
 from tests.tiny_models import shake
 
@@ -122,7 +123,8 @@ def test_saved_model_cli_shows_and_runs_it(folder, images, logits, tmp_path):
     where = ("--inputs", "image_bytes=bytes.npy", "--outdir", tmp_path)
     run_python(*cli, "run", *which, *where, cwd=tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), logits, rtol=1e-5, atol=1e-5)
-    assert np.load(tmp_path / "class_names.npy").dtype.kind in "SO"
+    names = np.load(tmp_path / "class_names.npy", allow_pickle=True)
+    assert [name.decode() for name in names] == [NAMES[i] for i in logits.argmax(axis=1)]
 
 
 def test_empty_batches_give_empty_outputs(signatures):
@@ -182,10 +184,11 @@ def test_lossless_formats_and_all_kinds_of_png(images):
     np.testing.assert_array_equal(decode(*batch), want)
 
 
-def test_jpeg_is_as_pillow_decodes_it(images):
+def test_jpeg_is_near_what_pillow_decodes(images):
+    # TensorFlow's data pipelines decode JPEG with the fast integer transform, and so does this.
     smooth = Image.fromarray(images[0, :4, :4]).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     for image in (smooth, smooth.convert("L")):
-        data = encoded(image, "jpeg", quality=95, subsampling=0)
+        data = encoded(image, "jpeg", quality=75, subsampling=0)
         want = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float32)
         np.testing.assert_allclose(decode(data)[0], want, atol=4)
 
@@ -201,30 +204,35 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def tiny_classifier() -> keras.Model:
+    layers = [keras.Input((2, 3, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    return keras.Sequential(layers)
+
+
 @pytest.fixture
 def quick_saved_model(monkeypatch):
     """Puts a small file where the SavedModel would be written."""
 
-    def write_out(archive, path, **_):
-        Path(path).mkdir()
-        (Path(path) / "saved_model.pb").write_bytes(b"model")
+    def write(classifier, class_names, temperature, path):
+        path.mkdir()
+        (path / "saved_model.pb").write_bytes(b"model")
 
-    monkeypatch.setattr(keras.export.ExportArchive, "write_out", write_out)
+    monkeypatch.setattr(exporting, "_write_saved_model", write)
 
 
 @pytest.mark.usefixtures("quick_saved_model")
-def test_a_version_is_never_overwritten(classifier, tmp_path):
+def test_a_version_is_never_overwritten(tmp_path):
     (tmp_path / "export" / "9").mkdir(parents=True)
     (tmp_path / "export" / "9" / "saved_model.pb").write_bytes(b"old")
     (tmp_path / "export" / "notes").mkdir()
-    assert export(classifier, NAMES, tmp_path) == tmp_path / "export" / "10"
-    assert export(classifier, NAMES, tmp_path) == tmp_path / "export" / "11"
+    assert export(tiny_classifier(), ["a", "b"], tmp_path) == tmp_path / "export" / "10"
+    assert export(tiny_classifier(), ["a", "b"], tmp_path) == tmp_path / "export" / "11"
     assert versions(tmp_path) == [9, 10, 11]
     assert content(tmp_path / "export" / "9") == {"saved_model.pb": b"old"}
 
 
 @pytest.mark.usefixtures("quick_saved_model")
-def test_two_exports_at_once_take_two_versions(classifier, tmp_path, monkeypatch):
+def test_two_exports_at_once_take_two_versions(tmp_path, monkeypatch):
     real, raced = os.rename, []
 
     def rename(source, target):  # another process takes the version first
@@ -235,41 +243,49 @@ def test_two_exports_at_once_take_two_versions(classifier, tmp_path, monkeypatch
         real(source, target)
 
     monkeypatch.setattr(os, "rename", rename)
-    assert export(classifier, NAMES, tmp_path) == tmp_path / "export" / "2"
+    assert export(tiny_classifier(), ["a", "b"], tmp_path) == tmp_path / "export" / "2"
     assert content(tmp_path / "export" / "1") == {"saved_model.pb": b"other"}
 
 
-FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+FAILURES = {
+    "interrupted": (KeyboardInterrupt(), KeyboardInterrupt, None),
+    "full_disk": (
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        RunError,
+        "cannot write .*export: No space left on device",
+    ),
+    "full_disk_in_tensorflow": (
+        tf.errors.ResourceExhaustedError(None, None, "{{node a}} disk full [Op:SaveV2]"),
+        RunError,
+        "cannot write .*export: disk full$",
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("failure", "seen", "message"),
-    [
-        (KeyboardInterrupt(), KeyboardInterrupt, ""),
-        (FULL, RunError, "cannot write .*export: No space left on device"),
-        (tf.errors.ResourceExhaustedError(None, None, "disk full"), RunError, "export: disk full"),
-    ],
-    ids=["interrupted", "full_disk", "full_disk_in_tensorflow"],
-)
-@pytest.mark.parametrize("failing", [keras.export.ExportArchive, keras.Model])
+@pytest.mark.parametrize(("failure", "seen", "message"), FAILURES.values(), ids=FAILURES)
+@pytest.mark.parametrize("part", ["version", "model.keras"])
 @pytest.mark.usefixtures("quick_saved_model")
-def test_a_failed_export_leaves_nothing(
-    classifier, tmp_path, monkeypatch, failure, seen, message, failing
-):
-    export(classifier, NAMES, tmp_path)
+def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch, failure, seen, message, part):
+    export(tiny_classifier(), ["a", "b"], tmp_path)
     before = content(tmp_path)
 
-    def fail(self, path, **_):
-        path = Path(path)
-        path.mkdir() if failing is keras.export.ExportArchive else path.write_bytes(b"half")
+    def fail_version(classifier, class_names, temperature, path):
+        path.mkdir()
+        (path / "saved_model.pb").write_bytes(b"half")
         raise failure
 
-    method = "write_out" if failing is keras.export.ExportArchive else "save"
-    monkeypatch.setattr(failing, method, fail)
+    def fail_keras(model, path):
+        path.write_bytes(b"half")
+        raise failure
+
+    if part == "version":
+        monkeypatch.setattr(exporting, "_write_saved_model", fail_version)
+    else:
+        monkeypatch.setattr(keras.Model, "save", fail_keras)
     with pytest.raises(seen, match=message):
-        export(classifier, NAMES, tmp_path)
+        export(tiny_classifier(), ["a", "b"], tmp_path)
     assert content(tmp_path) == before
-    assert sorted(p.name for p in (tmp_path / "export").iterdir()) == ["1"]
+    assert [p.name for p in (tmp_path / "export").iterdir()] == ["1"]
 
 
 def test_export_refusals(classifier, tmp_path):
@@ -289,12 +305,19 @@ def test_export_refusals(classifier, tmp_path):
     foreign = keras.Model(images, classifier(Doubling(name="mine")(images)))
     with pytest.raises(CommandError, match=r"layers of Keras alone.*got \['mine'\]"):
         export(foreign, NAMES, tmp_path)
+
+    class Trainer(keras.Model):
+        pass
+
+    trainer = Trainer(classifier.inputs, classifier.outputs, name="trainer")
+    with pytest.raises(CommandError, match=r"layers of Keras alone.*got \['trainer'\]"):
+        export(trainer, NAMES, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unwritable_folder_is_one_line(classifier, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot write .*file/export: Not a directory"):
+    with pytest.raises(RunError, match=r"cannot write .*file/export: Not a directory"):
         export(classifier, NAMES, tmp_path / "file")
 
 
@@ -303,7 +326,7 @@ def test_verify_refuses_another_model(monkeypatch, images, logits, wrong):
     changed = {"logits": logits + 1e-3, "shape": logits[:, 1:], "nan": logits * np.nan}[wrong]
     got = {"serving_default": logits, "serve_bytes": changed}
     monkeypatch.setattr(verify, "_reload", lambda *_: got)
-    with pytest.raises(RunError, match="export/3 gives other logits .* through serve_bytes"):
+    with pytest.raises(RunError, match=r"export/3 gives other logits .* through serve_bytes"):
         verify.verify("export/3", images, logits)
 
 

@@ -50,7 +50,10 @@ def test_a_run_that_starts_in_the_middle_gets_the_same_bytes(pictures, start):
 
 
 def test_another_seed_gives_another_order_and_other_views(pictures):
-    (first, first_labels), (second, second_labels) = batches(pictures)[0], batches(pictures, seed=4)[0]
+    (first, first_labels), (second, second_labels) = (
+        batches(pictures)[0],
+        batches(pictures, seed=4)[0],
+    )
     assert not np.array_equal(first_labels, second_labels)
     assert not np.array_equal(first, second)
 
@@ -94,7 +97,10 @@ def test_crop_equals_numpy(pictures, run):
     offset = rng.integers(0, 9, (COUNT, 2)).astype(np.int32)
     offset[:4] = [[0, 0], [8, 8], [0, 8], [4, 4]]
     flip = rng.random(COUNT) < 0.5
-    got = run(lambda x, o, f: crop.apply_crop(x, crop.CropPlan(o, f)), *map(tf.constant, (images, offset, flip)))
+    got = run(
+        lambda x, o, f: crop.apply_crop(x, crop.CropPlan(o, f)),
+        *map(tf.constant, (images, offset, flip)),
+    )
     for image, (top, left), mirrored, result in zip(images, offset, flip, got, strict=True):
         picture = image[:, ::-1] if mirrored else image
         padded = np.pad(picture, ((4, 4), (4, 4), (0, 0)))

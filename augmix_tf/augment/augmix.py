@@ -21,6 +21,7 @@ from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS, pixels, run_chains
 from augmix_tf.ops.compiled import compiled
 from augmix_tf.settings import LONGEST_RANDOM_CHAIN, AugMixSettings
 
+
 class AugMixPlan(NamedTuple):
     """Every random choice of one view of N images; tests write it by hand."""
 
@@ -32,7 +33,10 @@ class AugMixPlan(NamedTuple):
 
 
 def draw_plan(
-    seed: tf.Tensor, batch_size: int | tf.Tensor, image_size: tuple[int, int], settings: AugMixSettings
+    seed: tf.Tensor,
+    batch_size: int | tf.Tensor,
+    image_size: tuple[int, int],
+    settings: AugMixSettings,
 ) -> AugMixPlan:
     """Draws one view of each image of a batch.
 

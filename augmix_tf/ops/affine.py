@@ -15,11 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from augmix_tf.ops import pixels
+from augmix_tf.ops.blocks import by_blocks
 
 Rows = Callable[[tf.Tensor], tf.Tensor]
-
-# Rows of a picture that are computed together; the best of 512 to 4096 at 32 x 32 and 224 x 224.
-_BLOCK_PIXELS = 2048
 
 
 def rotate(picture: tf.Tensor, degrees: tf.Tensor, fill: int = 0) -> tf.Tensor:
@@ -42,11 +40,10 @@ def rotate(picture: tf.Tensor, degrees: tf.Tensor, fill: int = 0) -> tf.Tensor:
         return _cell(v, height) * (width + 2) + _cell(u, width)
 
     flat = tf.reshape(_repeat_edges(picture), [-1])
-    corner = _by_rows(height, width, index)
+    corner = by_blocks(index, width, tf.range(height))
 
-    def block(rows: tf.Tensor) -> tf.Tensor:
+    def block(rows: tf.Tensor, upper: tf.Tensor) -> tf.Tensor:
         u, v = points(rows)
-        upper = tf.gather(corner, rows)
         lower = upper + (width + 2)
         corners = [tf.gather(flat, at) for at in (upper, upper + 1, lower, lower + 1)]
         dx, dy = _past_centre(u), _past_centre(v)
@@ -58,7 +55,7 @@ def rotate(picture: tf.Tensor, degrees: tf.Tensor, fill: int = 0) -> tf.Tensor:
         inside = (u >= 0.0) & (u < width) & (v >= 0.0) & (v < height)
         return tf.where(inside, pixels.join(turned), pixels.grey(fill))
 
-    return _by_rows(height, width, block)
+    return by_blocks(block, width, tf.range(height), corner)
 
 
 def shear_x(picture: tf.Tensor, factor: tf.Tensor, fill: int = 0) -> tf.Tensor:
@@ -116,41 +113,21 @@ def _slide(
     """Resamples along one direction only, where the other coordinate stays on pixel centres."""
     height, width = picture.shape
     flat = tf.reshape(_repeat_edges(picture), [-1])
-    first = _by_rows(height, width, lambda rows: index(points(rows), rows))
+    first = by_blocks(lambda rows: index(points(rows), rows), width, tf.range(height))
 
-    def block(rows: tf.Tensor) -> tf.Tensor:
+    def block(rows: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
         point = points(rows)
-        at = tf.gather(first, rows)
         share = _past_centre(point)
         slid = []
-        for values in zip(*(pixels.split(tf.gather(flat, i)) for i in (at, at + step)), strict=True):
+        for values in zip(
+            *(pixels.split(tf.gather(flat, i)) for i in (at, at + step)), strict=True
+        ):
             a, b = (tf.cast(value, tf.float64) for value in values)
             slid.append(tf.cast(_between(a, b, share), tf.int32))
         inside = (point >= 0.0) & (point < length)
         return tf.where(inside, pixels.join(slid), pixels.grey(fill))
 
-    return _by_rows(height, width, block)
-
-
-def _by_rows(height: int, width: int, block: Rows) -> tf.Tensor:
-    """Computes int32 [H, W] some rows at a time: `block(row numbers)` gives those rows.
-
-    XLA would hand a whole picture's worth of float64 arithmetic to several threads and lose more
-    by it than it wins (twice the processor time at 224 x 224). It also repeats the arithmetic of
-    an index in each load that uses it, unless the index comes out of a loop of its own: with both
-    cures a rotation takes less than half the time.
-    """
-    rows = max(
-        count
-        for count in range(1, max(1, height // 2) + 1)
-        if height % count == 0 and (count == 1 or count * width <= _BLOCK_PIXELS)
-    )
-    blocks = tf.map_fn(
-        lambda start: block(start + tf.range(rows)),
-        tf.range(0, height, rows),
-        fn_output_signature=tf.TensorSpec([rows, width], tf.int32),
-    )
-    return tf.reshape(blocks, [height, width])
+    return by_blocks(block, width, tf.range(height), first)
 
 
 def _columns(width: int) -> tf.Tensor:

@@ -138,9 +138,7 @@ def run_chains(
         return tf.while_loop(lambda index, _: index < depth[chain], step, start)[1]
 
     chains = tf.range(tf.shape(source)[0])
-    return tf.map_fn(
-        run, chains, fn_output_signature=tf.TensorSpec(pictures.shape[1:], tf.int32)
-    )
+    return tf.map_fn(run, chains, fn_output_signature=tf.TensorSpec(pictures.shape[1:], tf.int32))
 
 
 def _bind(name: str, fill: int) -> PictureOp:

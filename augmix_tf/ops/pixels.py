@@ -17,7 +17,9 @@ _SHIFTS = (0, 8, 16)
 def check_images(images: tf.Tensor) -> None:
     """Raises `CommandError` unless `images` is uint8 [N, H, W, 3]."""
     if images.dtype != tf.uint8 or images.shape.rank != 4 or images.shape[-1] != CHANNELS:
-        raise CommandError(f"want uint8 images [N, H, W, 3], got {images.dtype.name} {images.shape}")
+        raise CommandError(
+            f"want uint8 images [N, H, W, 3], got {images.dtype.name} {images.shape}"
+        )
 
 
 def shift_left(values: tf.Tensor, bits: int) -> tf.Tensor:

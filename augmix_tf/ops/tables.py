@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from augmix_tf.ops import pixels
+from augmix_tf.ops.blocks import by_blocks
 
 _LEVELS = 256
 
@@ -49,9 +50,7 @@ def posterize(picture: tf.Tensor, bits: tf.Tensor) -> tf.Tensor:
 def solarize(picture: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
     """Inverts the values from `threshold` (0 to 256) on."""
     threshold = tf.cast(threshold, tf.int32)
-    return pixels.join(
-        [tf.where(c < threshold, c, 255 - c) for c in pixels.split(picture)]
-    )
+    return pixels.join([tf.where(c < threshold, c, 255 - c) for c in pixels.split(picture)])
 
 
 def histogram(picture: tf.Tensor) -> tf.Tensor:
@@ -71,12 +70,16 @@ def histogram(picture: tf.Tensor) -> tf.Tensor:
 def look_up(picture: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     """Sends value v of channel c to `table[c, v]`; the table is int32 [3, 256], 0 to 255."""
     table = tf.reshape(table, [-1])
-    return pixels.join(
-        [
-            tf.gather(table, channel + _LEVELS * index)
-            for index, channel in enumerate(pixels.split(picture))
-        ]
-    )
+
+    def block(rows: tf.Tensor) -> tf.Tensor:
+        return pixels.join(
+            [
+                tf.gather(table, channel + _LEVELS * index)
+                for index, channel in enumerate(pixels.split(rows))
+            ]
+        )
+
+    return by_blocks(block, picture.shape[1], picture)
 
 
 def _sums_below(counts: tf.Tensor) -> tf.Tensor:

@@ -119,9 +119,7 @@ def _font() -> ImageFont.FreeTypeFont:
     import matplotlib
     from PIL import ImageFont
 
-    return ImageFont.truetype(
-        f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", TEXT_SIZE
-    )
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf", TEXT_SIZE)
 
 
 def _shortened(title: str, font: ImageFont.FreeTypeFont) -> str:

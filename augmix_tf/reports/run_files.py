@@ -14,8 +14,15 @@ from augmix_tf.checks import CommandError, RunError
 
 SCHEMA = 1
 CONFIG, RESULTS, METRICS = "config.json", "results.json", "metrics.csv"
-MEASURES = ("images", "error", "nll", "brier", "rms_calibration_error")
-MEASURES += ("expected_calibration_error", "temperature")
+MEASURES = (
+    "images",
+    "error",
+    "nll",
+    "brier",
+    "rms_calibration_error",
+    "expected_calibration_error",
+    "temperature",
+)
 BIN_KEYS = ("confidence", "accuracy", "count")
 
 

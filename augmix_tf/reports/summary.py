@@ -76,7 +76,7 @@ def write(workdir: files.PathLike) -> Path:
 
 
 def _title(run: run_files.RunFiles) -> str:
-    settings = run.config | (run.results.get("provenance") or {})
+    settings = {**run.config, **(run.results.get("provenance") or {})}
     method, model, dataset = (settings.get(key) for key in ("method", "model", "dataset"))
     names = [_named(n) for n in (method, model, dataset)]
     title = "# {}: {} on {}".format(*names) if all(names) else "# Report of a run"

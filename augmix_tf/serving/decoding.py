@@ -10,6 +10,8 @@ def decode(image_bytes: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
     - PNG, JPEG, GIF (its first frame), BMP, and what more `tf.io.decode_image` of the server's
       TensorFlow reads; of 16 bits a value the upper eight.
+    - JPEG goes through TensorFlow's default transform, as in `tf.data` pipelines: a few levels from
+      the exact one.
     - Grey becomes three equal channels; opacity is dropped and the colours under it count.
     - Another size is resized to height x width, bilinear and with antialiasing (as Pillow does, so
       that shrinking averages and does not pick), whatever the aspect ratio; nothing is rounded.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -87,9 +88,16 @@ def _check(classifier: keras.Model, class_names: Sequence[str], temperature: flo
     require(known and shape[3] == 3, "a classifier of [N, H, W, 3], H and W known", shape)
     require(len(class_names) == classes, f"{classes} class names", len(class_names))
     require(0 < temperature < float("inf"), "a temperature above 0", temperature)
-    layers = classifier._flatten_layers(include_self=False)
+    layers = [classifier, *_layers_within(classifier)]
     foreign = [layer.name for layer in layers if not type(layer).__module__.startswith("keras.")]
     require(not foreign, "layers of Keras alone, so that the file loads anywhere", foreign)
+
+
+def _layers_within(model: keras.Model) -> Iterator[L.Layer]:
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers_within(layer)
 
 
 def _write_saved_model(
@@ -144,7 +152,8 @@ def _unfinished_folder(parent: Path) -> Iterator[Path]:
             folder.mkdir(parents=True)
             yield folder
     except tf.errors.OpError as error:  # how TensorFlow reports a full disk
-        raise RunError(f"cannot write {parent}: {error.message}") from error
+        reason = re.sub(r"\{\{.*?\}\} | \[Op:.*?\]", "", error.message)  # but for its own nodes
+        raise RunError(f"cannot write {parent}: {reason}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -48,7 +48,9 @@ class Checkpoints:
             self._manager.save()
         except (tf.errors.OpError, OSError) as error:
             reason = str(getattr(error, "message", error)).splitlines()[0]
-            raise RunError(f"cannot write a checkpoint to {self._manager.directory}: {reason}") from error
+            raise RunError(
+                f"cannot write a checkpoint to {self._manager.directory}: {reason}"
+            ) from error
 
     def restore(self) -> Position | None:
         """Restores the newest checkpoint and returns its position; None where there is none."""

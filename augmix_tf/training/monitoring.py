@@ -24,7 +24,8 @@ FRAME = 1  # white pixels around each picture
 class Monitor:
     """Writes scalars, pictures and the configuration to a log folder for TensorBoard.
 
-    Every call reaches the disk before it returns, so that a killed run keeps what it logged.
+    Every call reaches the disk before it returns, so that a killed run keeps what it logged. Where
+    a disk fills up, TensorFlow drops the events silently: the training goes on.
 
     A run that resumes repeats the steps after its checkpoint, and those were logged before. A new
     event file therefore starts where older ones lie in the folder (`tf.summary` never appends),

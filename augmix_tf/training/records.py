@@ -81,7 +81,10 @@ class Records(keras.callbacks.Callback):
         row: dict[str, object] = {"epoch": epoch + 1, "step": step}
         row |= {name: logs[name] for name in ("loss", "cross_entropy", "jsd")}
         row |= {"train_error": logs["error"], "test_error": logs.get("test_error", "")}
-        row |= {"learning_rate": self._learning_rate(), "images_per_second": round(self._speed(), 1)}
+        row |= {
+            "learning_rate": self._learning_rate(),
+            "images_per_second": round(self._speed(), 1),
+        }
         self._rows.append({name: str(value) for name, value in row.items()})
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
