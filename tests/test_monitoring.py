@@ -164,7 +164,9 @@ def test_missing_tensorboard_says_how_to_get_it(tmp_path, monkeypatch):
 
 def test_refusals(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"cannot write TensorBoard logs to .*file"):
+    with pytest.raises(
+        RunError, match=r"^cannot write TensorBoard logs to .*logs: .*file is not a directory$"
+    ):
         Monitor(tmp_path / "file" / "logs")
     with pytest.raises(CommandError, match="got -1"):
         Monitor(tmp_path, resumed_step=-1)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from augmix_tf import checks, seeds
+from augmix_tf.checks import CommandError
 from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS, pixels, run_chains
 from augmix_tf.ops.compiled import compiled
 from augmix_tf.settings import LONGEST_RANDOM_CHAIN, AugMixSettings
@@ -47,7 +48,8 @@ def draw_plan(
         settings: the knobs.
 
     Returns:
-        The plan; the same for the same arguments, on every machine.
+        The plan; the same for the same arguments, eagerly and in graphs. It is drawn on the host:
+        XLA has no gamma distribution.
     """
     names = OPERATIONS if settings.all_ops else PAPER_OPERATIONS
     chains = [batch_size, settings.width]
@@ -85,7 +87,7 @@ def apply_plan(images: tf.Tensor, plan: AugMixPlan, fill: int = 0) -> tf.Tensor:
         float32 [N, H, W, 3], 0..255.
 
     Raises:
-        CommandError: images of another type or rank.
+        CommandError: images of another type or rank, or a plan for another number of them.
     """
     return _apply_plans(_checked(images), (plan,), fill)[:, 1]
 
@@ -135,6 +137,8 @@ def _apply_plans(images: tf.Tensor, plans: tuple[AugMixPlan, ...], fill: int) ->
     # All chains of all views go through one loop: axes (image, view, chain).
     plan = AugMixPlan(*(tf.stack(parts, axis=1) for parts in zip(*plans, strict=True)))
     count, views, width, longest = plan.operation.shape
+    if None not in (count, images.shape[0]) and count != images.shape[0]:
+        raise CommandError(f"want a plan for {images.shape[0]} images, got one for {count}")
     count = count or tf.shape(images)[0]
     chains = run_chains(
         pictures,
@@ -195,7 +199,9 @@ def parameter_of(
     def of_drawn(values: list[float]) -> tf.Tensor:
         return tf.gather(tf.constant(values, tf.float64), operation)
 
-    amount = level * of_drawn([maximum.get(name, 0.0) for name in OPERATIONS]) / 10.0
+    # TensorFlow's graphs, not its eager mode, turn x / 10.0 into x * 0.1, which is not the same.
+    tens = of_drawn([10.0] * len(OPERATIONS))
+    amount = level * of_drawn([maximum.get(name, 0.0) for name in OPERATIONS]) / tens
     cut = of_drawn([float(name not in uncut) for name in OPERATIONS]) > 0
     amount = tf.where(cut, tf.floor(amount), amount)
     downwards = of_drawn([float(name in ("posterize", "solarize")) for name in OPERATIONS]) > 0

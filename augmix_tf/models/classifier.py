@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import keras
 
-
 CIFAR_NORMALIZATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """(mean, standard deviation) of each channel on the scale 0 to 1, as in the authors' training."""
 

@@ -5,7 +5,6 @@ Per picture: int32 [H, W], packed (`pixels`). Equal to Pillow's `ImageOps` in ev
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow as tf
 
 from augmix_tf.ops import pixels

@@ -152,7 +152,7 @@ def _unfinished_folder(parent: Path) -> Iterator[Path]:
             folder.mkdir(parents=True)
             yield folder
     except tf.errors.OpError as error:  # how TensorFlow reports a full disk
-        reason = re.sub(r"\{\{.*?\}\} | \[Op:.*?\]", "", error.message)  # but for its own nodes
+        reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message)  # less its names of nodes
         raise RunError(f"cannot write {parent}: {reason}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

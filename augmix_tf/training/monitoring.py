@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -134,7 +135,8 @@ class Monitor:
         try:
             yield
         except (OSError, tf.errors.OpError) as error:
-            reason = getattr(error, "message", None) or error
+            # Less TensorFlow's names of its own nodes.
+            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", getattr(error, "message", str(error)))
             raise RunError(f"cannot write TensorBoard logs to {self.folder}: {reason}") from error
 
 

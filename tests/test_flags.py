@@ -1,0 +1,402 @@
+"""The command line and the configuration that it makes; nothing here needs TensorFlow."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flags
+from augmix_tf import presets, workdir
+from augmix_tf.checks import CommandError
+from augmix_tf.config import ExperimentConfig
+
+REPOSITORY = Path(__file__).parents[1]
+FIELDS = {field.name: field.default for field in dataclasses.fields(ExperimentConfig)}
+SHOW_IMPORTS = ("-X", "importtime")
+REQUEST = {"mode", "workdir", "help", "strategy"}
+# Where "one more" or "the opposite" of the default is no other legal value.
+OTHERS = {
+    "dataset": "cifar100",
+    "model": "allconv",
+    "method": "standard",
+    "depth": 16,
+    "widen_factor": 4,
+    "mixture_depth": 2,
+    "precision": "mixed_bfloat16",
+    "data_dir": "/elsewhere",
+}
+
+
+def other_value(name):
+    """A legal value of a setting that is not its default, found from the default's type."""
+    default = FIELDS[name]
+    if name in OTHERS:
+        return OTHERS[name]
+    if isinstance(default, bool):
+        return not default
+    return default + 1 if isinstance(default, int) else default * 1.5
+
+
+def spelled(name, value):
+    """The flag that gives a setting this value."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={value}"
+
+
+def parsed(*arguments):
+    return flags.parse(arguments).config
+
+
+def refusal(*arguments):
+    """The one line that a wrong command line is answered with."""
+    with pytest.raises(CommandError) as error:
+        flags.parse(arguments)
+    text = str(error.value)
+    assert text.strip()
+    assert "\n" not in text
+    return text
+
+
+def main_py(*arguments, python=()):
+    command = [sys.executable, *python, "main.py", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+
+
+def assert_imports_are_cheap(said):
+    """Holds what Python said of its imports against the modules that take seconds."""
+    imported = {line.rpartition("|")[2].strip() for line in said.splitlines()}
+    assert "augmix_tf.config" in imported
+    heavy = {"tensorflow", "keras", "tensorflow_datasets", "matplotlib", "scipy", "cv2"}
+    assert not {name.partition(".")[0] for name in imported} & heavy
+
+
+# What is asked for
+
+
+def test_no_flags_ask_for_the_quick_start():
+    command = flags.parse([])
+    assert command.mode == "train"
+    assert command.workdir is None
+    assert command.given == frozenset()
+    assert not command.help
+    assert command.config == presets.quick_start("wrn")
+
+
+@pytest.mark.parametrize("mode", flags.MODES)
+def test_mode_and_workdir_are_handed_on(mode):
+    command = flags.parse([f"--mode={mode}", "--workdir=some/where"])
+    assert (command.mode, command.workdir) == (mode, Path("some/where"))
+    assert command.config == presets.quick_start("wrn")
+
+
+def test_every_setting_has_a_flag_and_every_flag_a_use():
+    values = flags.absl_flags.FlagValues()
+    named = [name for group in flags.define(values).values() for name in group]
+    assert len(named) == len(set(named))
+    assert set(named) == set(FIELDS) | REQUEST
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_flag_changes_its_setting_and_no_other(name):
+    base = ["--dataset=cifar10"]
+    value = other_value(name)
+    assert value != getattr(parsed(*base), name)
+    command = flags.parse([*base, spelled(name, value)])
+    changed = dataclasses.replace(parsed(*base), **{name: value})
+    assert command.config == changed
+    assert type(getattr(command.config, name)) is type(value)
+    assert command.given == {"dataset", name}
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if isinstance(FIELDS[name], bool)])
+def test_a_switch_is_spelled_in_four_ways(name):
+    for on in (f"--{name}", f"--{name}=true"):
+        assert getattr(parsed(on), name) is True
+    for off in (f"--no{name}", f"--{name}=false"):
+        assert getattr(parsed(off), name) is False
+
+
+@pytest.mark.parametrize("name", ["epochs", "learning_rate", "data_dir", "model"])
+def test_a_value_may_follow_as_a_word_of_its_own(name):
+    value = other_value(name)
+    assert parsed(f"--{name}", str(value)) == parsed(spelled(name, value))
+
+
+def test_a_flag_given_with_the_recipes_own_value_counts_as_given():
+    assert flags.parse(["--seed=1", "--jsd"]).given == {"seed", "jsd"}
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("method", presets.METHODS)
+@pytest.mark.parametrize(
+    ("model", "epochs", "weight_decay"),
+    [("wrn", 100, 5e-4), ("allconv", 100, 5e-4), ("densenet", 200, 1e-4), ("resnext", 200, 5e-4)],
+)
+def test_the_papers_recipe_stays_where_no_flag_says_otherwise(
+    dataset, method, model, epochs, weight_decay
+):
+    arguments = [f"--dataset={dataset}", f"--model={model}", f"--method={method}"]
+    config = parsed(*arguments)
+    assert config == ExperimentConfig(
+        dataset=dataset, model=model, method=method, epochs=epochs, weight_decay=weight_decay
+    )
+    assert (config.learning_rate, config.batch_size) == (0.1, 128)
+    assert (config.aug_severity, config.mixture_width, config.mixture_depth) == (3, 3, -1)
+    assert (config.jsd, config.jsd_weight, config.views, config.all_ops) == (True, 12, 3, False)
+    assert config.model_options == {}
+    assert parsed(*arguments, "--seed=7") == dataclasses.replace(config, seed=7)
+    assert parsed(*arguments, "--epochs=7") == dataclasses.replace(config, epochs=7)
+
+
+def test_the_quick_start_is_a_small_network_for_a_few_epochs():
+    config = parsed()
+    assert (config.dataset, config.model, config.method) == ("shapes", "wrn", "augmix")
+    assert (config.epochs, config.batch_size) == (8, 64)
+    assert config.model_options == {"depth": 10, "widen_factor": 1}
+    assert parsed("--model=densenet").model_options == {}
+    assert parsed("--depth=16").model_options == {"depth": 16, "widen_factor": 1}
+
+
+def test_any_dataset_of_tfds_gets_the_papers_recipe():
+    assert parsed("--dataset=emnist/letters") == presets.preset("emnist/letters", "wrn", "augmix")
+    assert parsed("--dataset=svhn_cropped").epochs == 100
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("argument", "meant"),
+    [
+        ("--modle=wrn", "--model"),
+        ("--epoch=3", "--epochs"),
+        ("--batchsize=3", "--batch_size"),
+        ("--learning-rate=0.1", "--learning_rate"),
+        ("--nodownlod", "--download"),
+        ("--mode=evalute", "evaluate"),
+        ("--mode=trian", "train"),
+        ("--model=wnr", "wrn"),
+        ("--model=resnxt", "resnext"),
+        ("--method=augmx", "augmix"),
+        ("--method=standart", "standard"),
+        ("--precision=float23", "float32"),
+        ("--precision=mixed_bfloat61", "mixed_bfloat16"),
+        ("--strategy=atuo", "auto"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(argument, meant):
+    text = refusal(argument)
+    assert f"did you mean {meant!r}?" in text
+    wrong = argument.split("=")[0] if meant.startswith("--") else argument.split("=")[1]
+    assert repr(wrong) in text
+
+
+def test_an_unknown_flag_is_answered_without_the_list_of_all():
+    assert refusal("--modle=wrn") == "unknown flag '--modle', did you mean '--model'?"
+    assert "did you mean" not in refusal("--xyzzyplugh")
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--epochs=0",
+        "--epochs=1.5",
+        "--batch_size=0",
+        "--batch_size=-1",
+        "--batch_size=x",
+        "--learning_rate=0",
+        "--learning_rate=nan",
+        "--learning_rate=inf",
+        "--weight_decay=-1e-4",
+        "--weight_decay=nan",
+        "--weight_decay=inf",
+        "--aug_severity=11",
+        "--aug_severity=0",
+        "--aug_severity=nan",
+        "--mixture_width=0",
+        "--mixture_depth=0",
+        "--mixture_depth=-2",
+        "--alpha=0",
+        "--alpha=-1",
+        "--alpha=inf",
+        "--jsd_weight=-1",
+        "--jsd_weight=nan",
+        "--jsd_weight=inf",
+        "--views=1",
+        "--views=0",
+        "--seed=-1",
+        f"--seed={2**31}",
+        "--train_limit=-1",
+        "--eval_limit=-1",
+        "--jsd=perhaps",
+    ],
+)
+def test_an_illegal_value_is_named(argument):
+    name, _, value = argument.removeprefix("--").partition("=")
+    text = refusal(argument)
+    assert value.lstrip("-") in text or str(float(value)) in text
+    # AugMix's own settings call themselves by shorter names.
+    assert name.split("_")[-1] in text
+
+
+@pytest.mark.parametrize("name", ["dataset", "model", "method", "mode", "precision", "strategy"])
+def test_an_empty_name_is_refused(name):
+    refusal(f"--{name}=")
+
+
+@pytest.mark.parametrize("name", ["epochs", "data_dir"])
+def test_a_flag_without_its_value_is_named(name):
+    assert name in refusal(f"--{name}")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("train",), ("--epochs=2", "train"), ("--jsd", "false"), ("--", "--epochs=2")]
+)
+def test_stray_words_are_refused(arguments):
+    assert repr(arguments[-1]) in refusal(*arguments)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--method=cutout",
+        "--method=mixup",
+        "--method=cutmix",
+        "--method=autoaugment",
+        "--method=random_autoaugment",
+        "--method=adversarial",
+        "--method=patch_uniform",
+        "--model=resnet50",
+        "--dataset=imagenet2012",
+        "--dataset=folder",
+        "--mode=corrupt",
+        "--mode=report",
+        "--strategy=mirrored",
+        "--strategy=multiworker",
+        "--strategy=tpu",
+    ],
+)
+def test_what_the_paper_has_and_this_version_not_is_said_to_be_missing(argument):
+    assert refusal(argument) == f"{argument} is not in this version yet"
+
+
+@pytest.mark.parametrize("free", ["--nojsd", "--method=standard"])
+def test_one_view_is_enough_without_the_consistency_loss(free):
+    assert parsed("--views=1", free).views == 1
+
+
+# The configuration
+
+
+def changed_config():
+    return ExperimentConfig(**{name: other_value(name) for name in FIELDS})
+
+
+def test_a_configuration_goes_to_json_and_back():
+    for config in (ExperimentConfig(), changed_config(), parsed()):
+        text = config.to_json()
+        assert ExperimentConfig.from_json(text) == config
+        assert list(json.loads(text)) == list(FIELDS)
+        assert len(text.splitlines()) == len(FIELDS) + 2
+
+
+def test_a_configuration_of_an_older_version_gets_the_defaults():
+    assert ExperimentConfig.from_json('{"seed": 7}') == ExperimentConfig(seed=7)
+
+
+def test_an_unknown_setting_in_json_is_answered_with_the_nearest():
+    with pytest.raises(CommandError, match="unknown setting 'epoch', did you mean 'epochs'"):
+        ExperimentConfig.from_json('{"epoch": 7}')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"epochs": 3',
+        "[]",
+        "[1]",
+        "null",
+        "3",
+        '"epochs"',
+        '{"epochs": "ten"}',
+        '{"epochs": null}',
+        '{"learning_rate": []}',
+        '{"method": 3}',
+        '{"epochs": 0}',
+        '{"precision": "float23"}',
+    ],
+)
+def test_a_damaged_configuration_is_refused_in_one_line(text):
+    with pytest.raises(CommandError) as error:
+        ExperimentConfig.from_json(text)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_differences_name_the_setting_and_both_values(name):
+    config, value = ExperimentConfig(), other_value(name)
+    found = config.differences(dataclasses.replace(config, **{name: value}))
+    if name in ("data_dir", "download"):  # where data lie is no matter of what is computed
+        assert found == []
+    else:
+        assert found == [f"{name} {FIELDS[name]!r} -> {value!r}"]
+
+
+def test_equal_configurations_differ_in_nothing():
+    assert changed_config().differences(changed_config()) == []
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_each_run_has_a_default_folder_of_its_own(name):
+    """A request that would resume a run in a given folder finds it by itself as well."""
+    config = ExperimentConfig()
+    other = dataclasses.replace(config, **{name: other_value(name)})
+    same_run = not config.differences(other)
+    assert (workdir.default_root(other) == workdir.default_root(config)) == same_run
+
+
+# The program itself
+
+
+def test_help_shows_every_flag_and_does_not_load_tensorflow():
+    result = main_py("--help", python=SHOW_IMPORTS)
+    assert result.returncode == 0
+    for name in [*FIELDS, *REQUEST]:
+        assert f"--{name} " in result.stdout
+    for name in flags.MODES:
+        assert f"{name}: " in result.stdout
+    assert_imports_are_cheap(result.stderr)
+
+
+def test_a_wrong_command_line_ends_with_2_and_one_line_before_tensorflow_loads():
+    result = main_py("--modle=wrn")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == "main.py: unknown flag '--modle', did you mean '--model'?\n"
+    assert_imports_are_cheap(main_py("--modle=wrn", python=SHOW_IMPORTS).stderr)
+
+
+def test_the_package_never_imports_the_command_line():
+    for path in (REPOSITORY / "augmix_tf").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [node.module or "", *(alias.name for alias in node.names)]
+                modules = modules if node.level or node.module == "absl" else modules[:1]
+            else:
+                continue
+            roots = {module.partition(".")[0] for module in modules}
+            assert not roots & {"flags", "main", "tests"}, f"{path} imports {sorted(roots)}"
