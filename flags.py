@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags as absl_flags
 
@@ -98,8 +99,8 @@ def parse(arguments: Sequence[str]) -> Command:
         raise CommandError(f"want flags only, got {rest[0]!r}")
     if values["help"].value:
         return Command("train", ExperimentConfig(), frozenset(), None, help=True)
-    mode = _checked_mode(values["mode"].value)
-    _check_strategy(values["strategy"].value)
+    mode = _checked_mode(str(values["mode"].value))
+    _check_strategy(str(values["strategy"].value))
     config = apply(values, presets.preset(*_cell(values)))
     settings = {field.name for field in dataclasses.fields(config)}
     given = frozenset(name for name in settings if values[name].present)
@@ -110,7 +111,7 @@ def parse(arguments: Sequence[str]) -> Command:
 def apply(values: absl_flags.FlagValues, preset: ExperimentConfig) -> ExperimentConfig:
     """Returns the preset with the flags that were given."""
     names = [field.name for field in dataclasses.fields(preset)]
-    given = {name: values[name].value for name in names if values[name].value is not None}
+    given: dict[str, Any] = {n: values[n].value for n in names if values[n].value is not None}
     return dataclasses.replace(preset, **given)
 
 

@@ -38,8 +38,9 @@ def unknown_name(kind: str, name: str, names: Iterable[str]) -> str:
 
 
 def _edits(name: str, other: str) -> int:
-    """Letters to insert, delete, replace or swap with their neighbour to come from one to the other."""
-    before, last = [], list(range(len(other) + 1))
+    """Letters to insert, delete, replace or swap to come from one name to the other."""
+    before: list[int] = []
+    last = list(range(len(other) + 1))
     for i, letter in enumerate(name, 1):
         row = [i]
         for j, wanted in enumerate(other, 1):

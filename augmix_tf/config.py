@@ -64,7 +64,7 @@ class ExperimentConfig:
             require(self.views >= 2, "--views of at least 2 for the JSD (or --nojsd)", self.views)
 
     @property
-    def model_options(self) -> dict[str, int]:
+    def model_options(self) -> dict[str, Any]:
         """The options of `models.build` that were set."""
         sizes = {"depth": self.depth, "widen_factor": self.widen_factor}
         return {name: value for name, value in sizes.items() if value is not None}

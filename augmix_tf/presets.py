@@ -45,8 +45,8 @@ def quick_start(model: str) -> ExperimentConfig:
 
     Made to show the whole job at once, not to compare methods.
     """
-    sizes = {"depth": 10, "widen_factor": 1} if model == "wrn" else {}
-    return dataclasses.replace(cifar(model), epochs=8, batch_size=64, **sizes)
+    recipe = dataclasses.replace(cifar(model), epochs=8, batch_size=64)
+    return dataclasses.replace(recipe, depth=10, widen_factor=1) if model == "wrn" else recipe
 
 
 def cifar(model: str) -> ExperimentConfig:

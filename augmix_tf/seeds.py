@@ -7,11 +7,12 @@ kept, so a resumed run, another process and another number of workers draw the s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 
-Index = int | tf.Tensor
-Shape = Sequence[int | tf.Tensor]
+Index: TypeAlias = int | tf.Tensor
+Shape: TypeAlias = Sequence[int | tf.Tensor]
 
 # Named, because the default algorithm differs between compiled and other code.
 ALGORITHM = "philox"

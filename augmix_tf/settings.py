@@ -34,9 +34,11 @@ class AugMixSettings:
     def __post_init__(self) -> None:
         # Posterize keeps 4 - int(0.4 * level) bits: at level 10 none would be left.
         checks.require(0.1 <= self.severity <= 10, "severity in 0.1..10", self.severity)
-        checks.require(self.width >= 1, "mixture width of at least 1", self.width)
-        checks.require(self.depth == -1 or self.depth >= 1, "mixture depth -1 or >= 1", self.depth)
-        checks.require(0 < self.alpha < float("inf"), "alpha above 0", self.alpha)
+        whole = isinstance(self.width, int) and self.width >= 1
+        checks.require(whole, "a whole mixture width of at least 1", self.width)
+        whole = isinstance(self.depth, int) and (self.depth == -1 or self.depth >= 1)
+        checks.require(whole, "a mixture depth of -1 or a whole number from 1 on", self.depth)
+        checks.require(1e-6 <= self.alpha <= 1e6, "alpha in 1e-6..1e6", self.alpha)
 
     @property
     def longest_chain(self) -> int:

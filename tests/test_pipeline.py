@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -36,7 +38,7 @@ def test_each_epoch_holds_each_example_once_in_another_order(pictures):
     assert sizes == [8, 8, 6] * 3
     epochs = [np.concatenate([labels for _, labels in made[e : e + 3]]) for e in (0, 3, 6)]
     assert all(sorted(epoch) == list(range(COUNT)) for epoch in epochs)
-    assert not any(np.array_equal(a, b) for a, b in zip(epochs, epochs[1:], strict=False))
+    assert not any(np.array_equal(a, b) for a, b in itertools.pairwise(epochs))
 
 
 @pytest.mark.parametrize("start", [Position(0, 1), Position(0, 2), Position(1, 0), Position(2, 2)])

@@ -123,7 +123,7 @@ def test_a_restored_run_ends_with_the_same_bytes(tmp_path, stop):
     tf.config.experimental.enable_op_determinism()
     steps = 4
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     class Watch(keras.callbacks.Callback):
@@ -137,7 +137,7 @@ def test_a_restored_run_ends_with_the_same_bytes(tmp_path, stop):
             if self.left is not None:
                 self.left -= 1
                 if self.left == 0:
-                    raise Stop
+                    raise StopError
 
         def on_epoch_end(self, epoch, logs=None):
             self.logs.append(dict(logs))
@@ -155,7 +155,7 @@ def test_a_restored_run_ends_with_the_same_bytes(tmp_path, stop):
 
     interrupted = trainer_of(dropout=0.5)
     checkpoints = Checkpoints(interrupted, tmp_path)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         run(interrupted, Watch(stop.epoch * steps + stop.step))
     checkpoints.save(stop)
 

@@ -60,7 +60,7 @@ def rotate(picture: tf.Tensor, degrees: tf.Tensor, fill: int = 0) -> tf.Tensor:
 
 def shear_x(picture: tf.Tensor, factor: tf.Tensor, fill: int = 0) -> tf.Tensor:
     """Slides each row: u = x + factor * y, measured at pixel centres."""
-    height, width = picture.shape
+    width = picture.shape[1]
     return _slide(
         picture,
         points=lambda rows: _columns(width) + pixels.rounded(factor * _centres(rows)),

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from augmix_tf.checks import CommandError
+from augmix_tf.checks import CommandError, require
 
 CHANNELS = 3
 _SHIFTS = (0, 8, 16)
 
 
 def check_images(images: tf.Tensor) -> None:
-    """Raises `CommandError` unless `images` is uint8 [N, H, W, 3]."""
-    if images.dtype != tf.uint8 or images.shape.rank != 4 or images.shape[-1] != CHANNELS:
+    """Raises `CommandError` unless `images` is uint8 [N, H, W, 3] with H and W known."""
+    fits = images.dtype == tf.uint8 and images.shape.rank == 4 and images.shape[-1] == CHANNELS
+    if not fits or None in images.shape[1:]:
         raise CommandError(
-            f"want uint8 images [N, H, W, 3], got {images.dtype.name} {images.shape}"
+            f"want uint8 images [N, H, W, 3] with H and W known, got {images.dtype.name} "
+            f"{images.shape}"
         )
 
 
@@ -56,7 +58,8 @@ def join(channels: list[tf.Tensor]) -> tf.Tensor:
 
 
 def grey(value: int) -> int:
-    """The packed pixel whose three channels are all `value`."""
+    """The packed pixel whose three channels are all `value`, 0 to 255."""
+    require(0 <= value <= 255, "a fill value in 0..255", value)
     return value * 0x010101
 
 

@@ -34,12 +34,13 @@ class ProgressBar(keras.callbacks.Callback):
         self._epochs, self._steps, self._examples = epochs, steps_per_epoch, examples
         self._stream = stream or sys.stderr
         self._epoch = start.epoch
-        self._began = self._first_steps = None
+        self._began = 0.0
+        self._first_steps = self._last = 0
 
     @property
     def images_per_second(self) -> float:
         """Over this process's training so far, without the first steps (which compile)."""
-        if self._began is None or self._last <= self._first_steps:
+        if self._last <= self._first_steps:
             return 0.0
         images = (self._last - self._first_steps) * self._examples / self._steps
         return images / (self._now - self._began)
@@ -51,7 +52,7 @@ class ProgressBar(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Redraws the line."""
         self._now, self._last = time.perf_counter(), self._epoch * self._steps + batch + 1
-        if self._began is None:
+        if not self._began:
             self._began, self._first_steps = self._now, self._last
         if self._stream.isatty():
             self._stream.write("\r" + self._line(batch + 1, logs or {}) + "\033[K")

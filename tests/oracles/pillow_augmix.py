@@ -69,7 +69,9 @@ def draw_parameter(rng, name: str, severity: float, size: tuple[int, int]) -> fl
 
 def mix(image: np.ndarray, chains: list[np.ndarray], weights, share) -> np.ndarray:
     """(1 - share) x + share * sum_i weight_i chain_i, float32 on the scale 0 to 255."""
-    blend = sum(np.float32(w) * chain.astype(np.float32) for w, chain in zip(weights, chains))
+    blend = np.zeros(image.shape, np.float32)
+    for weight, chain in zip(weights, chains, strict=True):
+        blend += np.float32(weight) * chain.astype(np.float32)
     return (1 - np.float32(share)) * image.astype(np.float32) + np.float32(share) * blend
 
 

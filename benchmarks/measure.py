@@ -1,0 +1,65 @@
+"""What both benchmarks share: fair rounds, medians, the machine's description."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """Says on what the numbers were measured."""
+    model = "unknown"
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        model = names[0].split(":")[1].strip() if names else model
+    import tensorflow as tf
+
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+    }
+
+
+def interleaved(
+    sides: Mapping[str, Callable[[], dict[str, float]]], rounds: int
+) -> dict[str, dict[str, float]]:
+    """Runs all sides in turn, `rounds` times, and returns the median of each of their figures.
+
+    In turn, so that a machine that gets slower or faster does so for all of them.
+    """
+    seen: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    for side in sides.values():  # not counted: compiles, fills caches
+        side()
+    for number in range(rounds):
+        for name, side in sides.items():
+            seen[name].append(side())
+        print(f"round {number + 1}/{rounds} done", flush=True)
+    return {
+        name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        for name, runs in seen.items()
+    }
+
+
+def timed(work: Callable[[], int]) -> dict[str, float]:
+    """Runs `work`, which returns how many images it made, and gives speed and cost."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    images = work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"images_per_second": images / wall, "cpu_us_per_image": 1e6 * cpu / images}
+
+
+def save(path: str | None, document: dict[str, Any]) -> None:
+    """Writes the figures as JSON where a path was given."""
+    if path:
+        Path(path).write_text(json.dumps(document, indent=2) + "\n")
+        print(f"wrote {path}")

@@ -1,0 +1,283 @@
+"""How fast AugMix makes views: ours, Pillow, Keras and plain C, in one run on the same cores.
+
+    python -m benchmarks.pipeline [--rounds=5] [--json=FILE] [--scaling]
+
+Everybody makes the same thing from the same images: crop and flip, the clean picture and two
+augmented views (width 3, depth 1 to 3), normalised float32. `keras.layers.AugMix` stands beside
+them for its speed; it computes something else (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import itertools
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from augmix_tf.data import shapes
+from augmix_tf.settings import AugMixSettings
+from benchmarks import measure
+from tests.oracles import pillow_augmix
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+WARM_UP = 8
+Dataset: TypeAlias = "tf.data.Dataset"
+# side: (severity, batch, images that each side makes in a round: ours, Pillow, Keras, C)
+CASES = {32: (3.0, 128, (25600, 800, 6400, 6000)), 224: (1.0, 16, (640, 64, 320, 160))}
+
+
+def pictures(side: int, count: int) -> np.ndarray:
+    """Embedded pictures, enlarged where needed: uint8 [count, side, side, 3]."""
+    images = shapes.make("test")[0][:count]
+    if side == 32:
+        return images
+    size = (side, side)
+    return np.stack([np.asarray(Image.fromarray(i).resize(size, Image.BICUBIC)) for i in images])
+
+
+def our_dataset(
+    images: np.ndarray, severity: float, batch: int, views: int = 3, **settings: int
+) -> Dataset:
+    """The training pipeline, with the normalisation that otherwise is a layer of the model."""
+    import tensorflow as tf
+
+    from augmix_tf.augment import methods
+    from augmix_tf.data import pipeline
+
+    make = methods.augmix(0, AugMixSettings(severity=severity, **settings), views)
+    labels = np.zeros(len(images), np.int64)
+    dataset = pipeline.training_batches(
+        images, labels, make, run_seed=0, epochs=10**9, batch_size=batch
+    )
+
+    @tf.function(jit_compile=True)
+    def normalise(made):
+        return made * (1 / 127.5) - 1.0
+
+    return dataset.map(lambda made, _: normalise(made))
+
+
+def rounds_of(dataset: Dataset, batch: int, count: int) -> Callable[[], dict[str, float]]:
+    """Times `count` images of a dataset in its steady state.
+
+    Each round has an iterator of its own: one that lived on would fill its buffers while the
+    others are measured, on their processor time.
+    """
+
+    def run() -> dict[str, float]:
+        batches = iter(dataset)
+        for _ in range(WARM_UP):
+            next(batches)
+
+        def work() -> int:
+            for _ in range(count // batch):
+                next(batches)
+            return count // batch * batch
+
+        return measure.timed(work)
+
+    return run
+
+
+def keras_dataset(images: np.ndarray, batch: int) -> Dataset:
+    """`keras.layers.AugMix` on whole batches, twice for two views; its own crop and flip."""
+    import keras
+    import tensorflow as tf
+
+    side = images.shape[1]
+    crop_and_flip = keras.Sequential(
+        [
+            keras.layers.RandomFlip("horizontal"),
+            keras.layers.ZeroPadding2D(4),
+            keras.layers.RandomCrop(side, side),
+        ]
+    )
+    layer = keras.layers.AugMix((0, 255), num_chains=3, chain_depth=2, factor=0.3)
+
+    def views(batch_of_images):
+        clean = crop_and_flip(tf.cast(batch_of_images, tf.float32), training=True)
+        made = tf.stack([clean, layer(clean, training=True), layer(clean, training=True)], axis=1)
+        return made * (1 / 127.5) - 1.0
+
+    dataset = tf.data.Dataset.from_tensor_slices(images).repeat().batch(batch)
+    return dataset.map(views, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+def pillow_worker(connection: Connection, side: int, severity: float, seed: int) -> None:
+    """Makes as many images as it is told to and answers with the processor time they took."""
+    rng, images = np.random.default_rng(seed), pictures(side, 64)
+    while count := connection.recv():
+        cpu = time.process_time()
+        for image in itertools.islice(itertools.cycle(images), count):
+            pillow_augmix.training_views(rng, image, severity)
+        connection.send(time.process_time() - cpu)
+
+
+def pillow(side: int, severity: float, count: int, workers: list[Connection]) -> dict[str, float]:
+    start = time.perf_counter()
+    for worker in workers:
+        worker.send(count)
+    cpu = sum(worker.recv() for worker in workers)
+    images = count * len(workers)
+    wall = time.perf_counter() - start
+    return {"images_per_second": images / wall, "cpu_us_per_image": 1e6 * cpu / images}
+
+
+def plain_c(images: np.ndarray, severity: float, count: int, library: ctypes.CDLL) -> Callable:
+    images = np.ascontiguousarray(np.resize(images, (count, *images.shape[1:])))
+    out = np.empty((count, 3, *images.shape[1:]), np.float32)
+    seeds = itertools.count(1)
+
+    def work() -> int:
+        library.run(
+            images.ctypes.data_as(ctypes.c_void_p),
+            count,
+            images.shape[1],
+            images.shape[2],
+            ctypes.c_double(severity),
+            ctypes.c_uint64(next(seeds)),
+            out.ctypes.data_as(ctypes.c_void_p),
+        )
+        return count
+
+    return lambda: measure.timed(work)
+
+
+def build_c(folder: str, *flags: str) -> ctypes.CDLL:
+    """Compiles augmix.c with -O3 -march=native."""
+    source, library = Path(__file__).with_name("augmix.c"), f"{folder}/augmix.so"
+    command = ["cc", "-O3", "-march=native", *flags, "-shared", "-fPIC", str(source), "-lm"]
+    subprocess.run([*command, "-o", library], check=True)
+    return ctypes.CDLL(library)
+
+
+def compare(side: int, rounds: int, library: ctypes.CDLL) -> dict[str, dict[str, float]]:
+    """The table of one image size."""
+    severity, batch, (n_ours, n_pillow, n_keras, n_c) = CASES[side]
+    images = pictures(side, 256 if side == 32 else 64)
+    context = multiprocessing.get_context("spawn")
+    ends = [context.Pipe() for _ in range(2)]
+    processes = [
+        context.Process(target=pillow_worker, args=(end, side, severity, seed), daemon=True)
+        for seed, (_, end) in enumerate(ends)
+    ]
+    for process in processes:
+        process.start()
+    workers = [end for end, _ in ends]
+    sides = {
+        "this pipeline": rounds_of(our_dataset(images, severity, batch), batch, n_ours),
+        "Pillow + NumPy, 2 processes": lambda: pillow(side, severity, n_pillow, workers),
+        "Pillow + NumPy, 1 process": lambda: pillow(side, severity, n_pillow, workers[:1]),
+        "keras.layers.AugMix (not AugMix)": rounds_of(keras_dataset(images, batch), batch, n_keras),
+        "plain C, 1 core": plain_c(images, severity, n_c, library),
+    }
+    try:
+        return measure.interleaved(sides, rounds)
+    finally:
+        for worker in workers:
+            worker.send(0)
+        for process in processes:
+            process.join()
+
+
+def print_table(side: int, figures: dict[str, dict[str, float]]) -> None:
+    severity, batch, _ = CASES[side]
+    print(f"\n{side} x {side}, severity {severity:g}, batch {batch}, clean + 2 views")
+    print(f"{'':34}{'images/s':>10}{'us CPU/image':>14}{'x Pillow':>10}{'CPU / C':>9}")
+    base = figures["Pillow + NumPy, 2 processes"]["images_per_second"]
+    c = figures["plain C, 1 core"]["cpu_us_per_image"]
+    for name, row in figures.items():
+        speed, cost = row["images_per_second"], row["cpu_us_per_image"]
+        print(f"{name:34}{speed:10.0f}{cost:14.1f}{speed / base:10.1f}{cost / c:9.2f}")
+
+
+def resources(side: int) -> dict[str, float]:
+    """Start-up, memory and traces of the pipeline alone, in a process of its own."""
+    code = (
+        "import resource, sys, time, tensorflow as tf; tf.constant(0)\n"
+        "from benchmarks import pipeline as p\n"
+        f"severity, batch, _ = p.CASES[{side}]; images = p.pictures({side}, 64)\n"
+        "from augmix_tf.augment import augmix\n"
+        "from augmix_tf.ops.compiled import xla_available; xla_available()\n"
+        "rss = lambda: int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()\n"
+        "before, start = rss(), time.perf_counter()\n"
+        "batches = iter(p.our_dataset(images, severity, batch)); next(batches)\n"
+        "first = time.perf_counter() - start\n"
+        f"for _ in range({100 if side == 32 else 20}): next(batches)\n"
+        "traces = augmix._apply_plans.trace_count()\n"
+        "print('FIGURES', first, (rss() - before) / 2**20, traces)\n"
+    )
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    line = next(x for x in done.stdout.splitlines() if x.startswith("FIGURES"))
+    first, megabytes, traces = map(float, line.split()[1:])
+    return {"first_batch_seconds": first, "pipeline_megabytes": megabytes, "traces": traces}
+
+
+def scaling(rounds: int) -> dict[str, dict[str, float]]:
+    """Cost against batch size, image size, width, depth and views."""
+    figures = {}
+
+    def add(name: str, side: int, batch: int, **settings: int) -> None:
+        severity = CASES[side][0] if side in CASES else 3.0
+        dataset = our_dataset(pictures(side, 64), severity, batch, **settings)
+        run = rounds_of(dataset, batch, max(8 * batch, 12800 if side == 32 else 640))
+        figures[name] = measure.interleaved({name: run}, rounds)[name]
+
+    for batch in (32, 128, 512):
+        add(f"32 px, batch {batch}", 32, batch)
+    for side, batch in ((64, 64), (96, 32), (224, 16)):
+        add(f"{side} px, batch {batch}", side, batch)
+    for width in (1, 2, 4):
+        add(f"32 px, width {width}", 32, 128, width=width)
+    for depth in (1, 2, 3):
+        add(f"32 px, depth {depth}", 32, 128, depth=depth)
+    for views in (2, 5):
+        add(f"32 px, {views} views", 32, 128, views=views)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--scaling", action="store_true", help="cost against sizes instead")
+    options = parser.parse_args()
+    document: dict[str, object] = {"machine": measure.machine(), "rounds": options.rounds}
+    if options.scaling:
+        document["scaling"] = figures = scaling(options.rounds)
+        for name, row in figures.items():
+            cost = f"{row['cpu_us_per_image']:9.1f} us CPU/image"
+            print(f"{name:24}{row['images_per_second']:10.0f} images/s{cost}")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            library = build_c(folder)
+            for side in CASES:
+                document[f"{side}"] = figures = compare(side, options.rounds, library)
+                print_table(side, figures)
+                document[f"{side}_alone"] = alone = resources(side)
+                print(
+                    f"alone: first batch after {alone['first_batch_seconds']:.1f} s, "
+                    f"{alone['pipeline_megabytes']:.0f} MB, {alone['traces']:.0f} trace"
+                )
+    measure.save(options.json, document)
+
+
+if __name__ == "__main__":
+    main()
