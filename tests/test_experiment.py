@@ -636,9 +636,9 @@ def test_runs_without_the_consistency_loss(tmp_path, monkeypatch, unverified, fl
 def test_half_precision_logs_and_serves_what_it_computes(tmp_path):
     """With the reloaded export held against the model, and the rate of the last update."""
     finish(*SMALLEST, "--method=standard", "--precision=mixed_float16", workdir=tmp_path)
+    assert kept_error(tmp_path, 10) == results(tmp_path)["clean"]["error"]
     [row] = rows(tmp_path)
     assert float(row["learning_rate"]) == pytest.approx(0.05, rel=1e-4)  # step 1 of 0 and 1
-    assert kept_error(tmp_path, 10) == results(tmp_path)["clean"]["error"]
 
 
 def test_cifar100_has_its_hundred_classes(tmp_path, unverified):

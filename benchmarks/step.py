@@ -1,0 +1,103 @@
+"""What AugMix costs in training: a step with one view against a step with three.
+
+    python -m benchmarks.step [--rounds=5] [--models=wrn-16-1,wrn-40-2] [--json=FILE]
+
+Times whole steps through the real pipeline and training step, with float32 and bfloat16, and how
+long a step waits for its data. Three views should cost at most three forward and backward passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from augmix_tf import models
+from augmix_tf.augment import methods
+from augmix_tf.data import pipeline, shapes
+from augmix_tf.models.classifier import CIFAR_NORMALIZATION, with_normalization
+from augmix_tf.settings import AugMixSettings
+from augmix_tf.training.optimizer import CoupledSGD
+from augmix_tf.training.step import Trainer
+from benchmarks import measure
+
+STEPS = 6
+
+
+def build(name: str) -> keras.Model:
+    """`wrn-16-1`, `wrn-40-2`, ... or the name of another model."""
+    kind, *sizes = name.split("-")
+    options = dict(zip(("depth", "widen_factor"), map(int, sizes), strict=False))
+    backbone = models.build(kind, 10, seed=0, **options)
+    return with_normalization(backbone, *CIFAR_NORMALIZATION)
+
+
+def side(name: str, views: int, precision: str, batch: int) -> Callable[[], dict[str, float]]:
+    """Times steps of one model; data come from an iterator of the round's own."""
+    keras.mixed_precision.set_global_policy(precision)
+    trainer = Trainer(build(name))
+    trainer.compile(optimizer=CoupledSGD(0.01))
+    keras.mixed_precision.set_global_policy("float32")
+    settings = AugMixSettings()
+    make = methods.standard(0) if views == 1 else methods.augmix(0, settings, views)
+    images, labels = shapes.make("train")
+    dataset = pipeline.training_batches(
+        images, labels, make, run_seed=0, epochs=10**9, batch_size=batch
+    )
+    step = tf.function(trainer.train_step)
+
+    def run() -> dict[str, float]:
+        batches = iter(dataset)
+        data = next(batches)
+        start = time.perf_counter()
+        for _ in range(STEPS):
+            float(step(data)["loss"])
+        alone = (time.perf_counter() - start) / STEPS
+        waited, start = 0.0, time.perf_counter()
+        for _ in range(STEPS):
+            asked = time.perf_counter()
+            data = next(batches)
+            waited += time.perf_counter() - asked
+            float(step(data)["loss"])
+        whole = time.perf_counter() - start
+        return {
+            "step_ms": 1e3 * alone,
+            "with_pipeline_ms": 1e3 * whole / STEPS,
+            "waiting_percent": 100 * waited / whole,
+            "images_per_second": batch * STEPS / whole,
+        }
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--models", default="wrn-16-1,wrn-40-2")
+    parser.add_argument("--precisions", default="float32,mixed_bfloat16")
+    parser.add_argument("--json", help="also write the figures to this file")
+    options = parser.parse_args()
+    document: dict[str, object] = {"machine": measure.machine(), "rounds": options.rounds}
+    for name in options.models.split(","):
+        for precision in options.precisions.split(","):
+            sides = {f"{v} views": side(name, v, precision, options.batch) for v in (1, 3)}
+            figures = measure.interleaved(sides, options.rounds)
+            document[f"{name} {precision}"] = figures
+            ratio = np.divide(*(figures[f"{v} views"]["step_ms"] for v in (3, 1)))
+            print(f"\n{name}, {precision}, batch {options.batch}: 3 views / 1 view = {ratio:.2f}")
+            for views, row in figures.items():
+                print(
+                    f"  {views}: step {row['step_ms']:.0f} ms, with the pipeline "
+                    f"{row['with_pipeline_ms']:.0f} ms ({row['images_per_second']:.0f} images/s), "
+                    f"waiting for data {row['waiting_percent']:.1f} %"
+                )
+            measure.save(options.json, document)
+
+
+if __name__ == "__main__":
+    main()
