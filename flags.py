@@ -44,7 +44,7 @@ def define(values: absl_flags.FlagValues) -> dict[str, list[str]]:
 
     def add(group: str, kind: str, name: str, text: str, default: object = None) -> None:
         declare = getattr(absl_flags, f"DEFINE_{kind}")
-        declare(name, default, text, flag_values=values)
+        declare(name, default, text, flag_values=values, short_name="h" if name == "help" else None)
         groups.setdefault(group, []).append(name)
 
     modes = "; ".join(f"{name}: {text}" for name, text in MODES.items())
@@ -138,8 +138,12 @@ def unknown_flag(name: str, values: absl_flags.FlagValues) -> str:
 
 def _cell(values: absl_flags.FlagValues) -> tuple[str, str, str]:
     default = ExperimentConfig()
-    names = ("dataset", "model", "method")
-    dataset, model, method = (values[n].value or getattr(default, n) for n in names)
+    given = (values[name].value for name in ("dataset", "model", "method"))
+    standard = (default.dataset, default.model, default.method)
+    dataset, model, method = (
+        fallback if value is None else value
+        for value, fallback in zip(given, standard, strict=True)
+    )
     return dataset, model, method
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import flags
@@ -24,7 +25,8 @@ def main(arguments: list[str]) -> int:
     except RunError as error:
         print(f"main.py: {error}", file=sys.stderr)
         return 1
-    except Interrupted as stop:
+    except (Interrupted, KeyboardInterrupt) as stop:
+        stop = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
         print(f"main.py: {stop}", file=sys.stderr)
         return 128 + stop.signal_number
     return 0

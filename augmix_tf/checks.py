@@ -32,9 +32,18 @@ def unknown_name(kind: str, name: str, names: Iterable[str]) -> str:
     "unknown model 'wnr', did you mean 'wrn'? Known: allconv, wrn"
     """
     known = sorted(names)
-    near = min(known, key=lambda other: (_edits(name, other), abs(len(name) - len(other))))
-    hint = f", did you mean {near!r}?" if _edits(name, near) <= max(2, len(near) // 2) else "."
-    return f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}"
+    return f"unknown {kind} {name!r}{nearest_name(name, known)} Known: {', '.join(known)}"
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """Returns ", did you mean 'x'?" for the nearest name, or "." where none is near.
+
+    >>> nearest_name("modle", ["method", "mode", "model"])
+    ", did you mean 'model'?"
+    """
+    ranked = [(_edits(name, other), abs(len(name) - len(other)), other) for other in names]
+    edits, _, near = min(ranked, default=(len(name), 0, ""))
+    return f", did you mean {near!r}?" if near and edits <= max(2, len(near) // 2) else "."
 
 
 def _edits(name: str, other: str) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+import math
+from typing import Any, get_args, get_type_hints
 
 from augmix_tf.checks import CommandError, require, unknown_name
 from augmix_tf.settings import AugMixSettings
@@ -12,7 +13,7 @@ from augmix_tf.settings import AugMixSettings
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 # May differ when a run is resumed: they change where or how fast it runs, not what it computes.
-_FREE_TO_CHANGE = ("data_dir", "download")
+FREE_TO_CHANGE = ("data_dir", "download")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,10 @@ class ExperimentConfig:
     download: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("learning_rate", "weight_decay", "jsd_weight"):
+            value = getattr(self, name)
+            require(math.isfinite(value), f"a finite --{name}", value)
+        require(self.views >= 1, "--views of at least 1", self.views)
         require(self.epochs >= 1, "--epochs of at least 1", self.epochs)
         require(self.batch_size >= 1, "--batch_size of at least 1", self.batch_size)
         require(self.learning_rate > 0, "--learning_rate above 0", self.learning_rate)
@@ -92,13 +97,17 @@ class ExperimentConfig:
             CommandError: not such a record; the message names the field.
         """
         try:
-            values: dict[str, Any] = json.loads(text)
+            values = json.loads(text)
         except json.JSONDecodeError as error:
             raise CommandError(f"not a configuration in JSON: {error}") from error
-        fields = {field.name for field in dataclasses.fields(cls)}
-        for name in values:
-            if name not in fields:
-                raise CommandError(unknown_name("setting", name, fields))
+        require(isinstance(values, dict), "a configuration as a JSON object", type(values).__name__)
+        kinds = get_type_hints(cls)
+        for name, value in values.items():
+            if name not in kinds:
+                raise CommandError(unknown_name("setting", name, kinds))
+            wanted = get_args(kinds[name]) or (kinds[name],)
+            fits = type(value) in wanted or (type(value) is int and float in wanted)
+            require(fits, f"{name} of type {wanted[0].__name__}", repr(value))
         return cls(**values)
 
     def differences(self, other: ExperimentConfig) -> list[str]:
@@ -106,6 +115,6 @@ class ExperimentConfig:
         return [
             f"{field.name} {mine!r} -> {theirs!r}"
             for field in dataclasses.fields(self)
-            if field.name not in _FREE_TO_CHANGE
+            if field.name not in FREE_TO_CHANGE
             and (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))
         ]

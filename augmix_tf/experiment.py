@@ -84,10 +84,11 @@ def train(config: ExperimentConfig, folder: Workdir) -> None:
     checkpoints = Checkpoints(trainer, folder.checkpoints)
     start = checkpoints.restore() or Position()
     if start.epoch < config.epochs:
+        folder.report.unlink(missing_ok=True)
         if start != Position():
             print(f"going on at epoch {start.epoch + 1}, step {start.step + 1}", flush=True)
         _train(config, folder, source, trainer, checkpoints, start)
-    elif folder.results.exists():
+    elif folder.report.exists():  # written last
         print(f"trained before; another --workdir than {folder.root} trains anew")
         _show(folder)
         return
@@ -114,6 +115,8 @@ def export(config: ExperimentConfig, folder: Workdir) -> None:
 
 def save_views(config: ExperimentConfig, root: Path | None) -> None:
     """Draws some training images and their augmented views."""
+    if config.method != "augmix":
+        raise CommandError(f"--mode=views shows AugMix, got --method={config.method}")
     source = _load(dataclasses.replace(config, train_limit=config.train_limit or 64))
     shown = source.train.images[:_PICTURES_SHOWN]
     views = _example_views(config, shown)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import hashlib
+import json
 from pathlib import Path
 from typing import IO
 
 from augmix_tf import files
 from augmix_tf.checks import CommandError, RunError
-from augmix_tf.config import ExperimentConfig
+from augmix_tf.config import FREE_TO_CHANGE, ExperimentConfig
 
 
 class Workdir:
@@ -39,11 +41,17 @@ class Workdir:
             CommandError: there is none, or it cannot be read.
         """
         try:
-            return ExperimentConfig.from_json(self.config.read_text())
+            text = self.config.read_text()
         except FileNotFoundError as error:
             raise CommandError(f"no run in {self.root}: want {self.config}") from error
         except OSError as error:
             raise CommandError(f"cannot read {self.config}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise CommandError(f"cannot read {self.config}: {error}") from error
+        try:
+            return ExperimentConfig.from_json(text)
+        except CommandError as error:
+            raise CommandError(f"cannot read {self.config}: {error}") from error
 
     def open(self, config: ExperimentConfig) -> None:
         """Makes the folder and keeps it for this process, or goes on with the run that lies here.
@@ -72,5 +80,7 @@ class Workdir:
 
 def default_root(config: ExperimentConfig) -> Path:
     """`runs/<dataset>-<model>-<method>-<hash>`: one folder per configuration."""
-    digest = hashlib.sha256(config.to_json().encode()).hexdigest()[:6]
+    settings = dataclasses.asdict(config)
+    fixed = {name: value for name, value in settings.items() if name not in FREE_TO_CHANGE}
+    digest = hashlib.sha256(json.dumps(fixed).encode()).hexdigest()[:6]
     return Path("runs") / f"{config.dataset}-{config.model}-{config.method}-{digest}"

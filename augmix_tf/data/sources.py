@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import json
 import os
@@ -203,7 +202,7 @@ def _unknown_dataset(name: str) -> str:
     dataset = re.split("[/:]", name)[0]
     names = [EMBEDDED, *tfds.list_builders(with_community_datasets=False)]
     return (
-        f"unknown dataset {name!r}{_nearest(dataset, names)} "
+        f"unknown dataset {name!r}{checks.nearest_name(dataset.lower(), names)} "
         f"Known: {EMBEDDED}, and the {len(names) - 1} names of TensorFlow Datasets"
     )
 
@@ -219,12 +218,7 @@ def _unknown_variant(name: str, reason: str) -> str:
         return f"dataset {name!r}: {reason}"
     if not configs:
         return f"dataset {dataset!r} has no configurations, got {name!r}"
-    return f"unknown configuration {config!r} of {dataset!r}{_nearest(config, configs)}"
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    return f", did you mean {near[0]!r}?" if near else "."
+    return f"unknown configuration {config!r} of {dataset!r}{checks.nearest_name(config, configs)}"
 
 
 def _reason(error: BaseException) -> str:

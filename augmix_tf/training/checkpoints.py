@@ -59,7 +59,8 @@ class Checkpoints:
         try:
             status = self._checkpoint.restore(self._manager.latest_checkpoint)
             status.assert_existing_objects_matched()
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
+        # TensorFlow raises an IndexError for a file that ends too early.
+        except (tf.errors.OpError, AssertionError, ValueError, IndexError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise RunError(f"cannot read {self._manager.latest_checkpoint}: {reason}") from error
         return Position(int(self._epoch.numpy()), int(self._step.numpy()))

@@ -72,7 +72,7 @@ def train(
                     raise Interrupted(stop.signal_number)
             events.on_epoch_end(epoch, logs)
             save(Position(epoch + 1, 0))
-            if stop.signal_number and epoch + 1 < epochs:
+            if stop.signal_number:
                 raise Interrupted(stop.signal_number)
         events.on_train_end()
 

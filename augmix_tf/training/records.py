@@ -102,7 +102,7 @@ class Records(keras.callbacks.Callback):
 
     def _learning_rate(self) -> float:
         """The rate of the last update, which used the step before it."""
-        optimizer = self.model.optimizer
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
         schedule = optimizer._learning_rate
         if callable(schedule):
             return float(schedule(max(int(optimizer.iterations.numpy()) - 1, 0)))
