@@ -88,7 +88,7 @@ def train(config: ExperimentConfig, folder: Workdir) -> None:
         if start != Position():
             print(f"going on at epoch {start.epoch + 1}, step {start.step + 1}", flush=True)
         _train(config, folder, source, trainer, checkpoints, start)
-    elif folder.report.exists():  # written last
+    elif folder.results.exists() and folder.report.exists():
         print(f"trained before; another --workdir than {folder.root} trains anew")
         _show(folder)
         return
