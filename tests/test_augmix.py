@@ -265,12 +265,15 @@ def test_a_machine_without_xla_is_told_once(monkeypatch):
         ({"severity": 0}, "severity in 0.1..10, got 0"),
         ({"severity": float("nan")}, "severity in 0.1..10, got nan"),
         ({"width": 0}, "width of at least 1, got 0"),
-        ({"depth": 0}, "depth -1 or >= 1, got 0"),
-        ({"depth": -2}, "depth -1 or >= 1, got -2"),
-        ({"alpha": 0}, "alpha above 0, got 0"),
-        ({"alpha": -1.0}, "alpha above 0, got -1"),
-        ({"alpha": float("nan")}, "alpha above 0, got nan"),
-        ({"alpha": float("inf")}, "alpha above 0, got inf"),
+        ({"depth": 0}, "depth of -1 or a whole number from 1 on, got 0"),
+        ({"depth": -2}, "depth of -1 or a whole number from 1 on, got -2"),
+        ({"width": 2.5}, "whole mixture width of at least 1, got 2.5"),
+        ({"depth": 1.5}, "depth of -1 or a whole number from 1 on, got 1.5"),
+        ({"alpha": 1e-320}, "alpha in 1e-6..1e6, got 1e-320"),
+        ({"alpha": 0}, "alpha in 1e-6..1e6, got 0"),
+        ({"alpha": -1.0}, "alpha in 1e-6..1e6, got -1"),
+        ({"alpha": float("nan")}, "alpha in 1e-6..1e6, got nan"),
+        ({"alpha": float("inf")}, "alpha in 1e-6..1e6, got inf"),
     ],
     ids=str,
 )
@@ -290,3 +293,16 @@ def test_refuses_other_pictures_and_no_view():
         augmix_views(images[..., :1], 0, 0, 0, settings)
     with pytest.raises(CommandError, match="at least 1 view, got 0"):
         augmix_views(images, 0, 0, 0, settings, views=0)
+
+
+def test_refuses_a_plan_for_another_number_of_images():
+    plan = draw_plan(seeds.fold(1, 0, 0, 1), 1, (8, 9), AugMixSettings())
+    with pytest.raises(CommandError, match="want a plan for 3 images, got one for 1"):
+        apply_plan(tf.zeros([3, 8, 9, 3], tf.uint8), plan)
+
+
+@pytest.mark.parametrize("fill", [-1, 256])
+def test_refuses_a_fill_that_is_no_value(fill):
+    plan = draw_plan(seeds.fold(1, 0, 0, 1), 3, (8, 9), AugMixSettings())
+    with pytest.raises(CommandError, match=f"fill value in 0..255, got {fill}"):
+        apply_plan(tf.zeros([3, 8, 9, 3], tf.uint8), plan, fill=fill)

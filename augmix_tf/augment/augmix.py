@@ -163,51 +163,67 @@ def _mix(clean: tf.Tensor, chains: tf.Tensor, plan: AugMixPlan) -> tf.Tensor:
     return (1.0 - share) * clean[:, None] + share * blend
 
 
+class Scale(NamedTuple):
+    """How a level becomes a parameter: start + direction * level * maximum / 10."""
+
+    start: float = 0.0
+    maximum: float = 0.0
+    direction: float = 1.0  # EITHER: as drawn
+    whole: bool = True  # cut to an integer before it is added
+
+
+EITHER = 0.0
+
+
+def scales(image_size: tuple[int, int]) -> dict[str, Scale]:
+    """Returns the scale of each operation; the level lies in 0.1 to 10.
+
+    Source: the authors' augmentations.py.
+    """
+    height, width = image_size
+    enhancer = Scale(start=0.1, maximum=1.8, whole=False)
+    return {
+        "autocontrast": Scale(),
+        "equalize": Scale(),
+        "posterize": Scale(start=4.0, maximum=4.0, direction=-1.0),
+        "rotate": Scale(maximum=30.0, direction=EITHER),
+        "solarize": Scale(start=256.0, maximum=256.0, direction=-1.0),
+        "shear_x": Scale(maximum=0.3, direction=EITHER, whole=False),
+        "shear_y": Scale(maximum=0.3, direction=EITHER, whole=False),
+        "translate_x": Scale(maximum=width / 3, direction=EITHER),
+        "translate_y": Scale(maximum=height / 3, direction=EITHER),
+        "color": enhancer,
+        "contrast": enhancer,
+        "brightness": enhancer,
+        "sharpness": enhancer,
+    }
+
+
 def parameter_of(
     operation: tf.Tensor, level: tf.Tensor, negative: tf.Tensor, image_size: tuple[int, int]
 ) -> tf.Tensor:
-    """Turns a drawn level and sign into the operation's own parameter.
-
-    With amount = level * maximum / 10, cut to an integer for all but the shears and enhancers:
-        posterize 4 - amount(4) bits; solarize threshold 256 - amount(256);
-        rotate +-amount(30) degrees; shear +-amount(0.3); translate +-amount(side / 3) pixels;
-        color, contrast, brightness, sharpness amount(1.8) + 0.1; the others need none (0).
+    """Turns a drawn level and sign into the operation's own parameter, as `scales` says.
 
     Args:
         operation: int32, indexes into `OPERATIONS`.
         level: float64, same shape, 0.1 to 10.
-        negative: bool, same shape, the sign drawn for the operations that have one.
+        negative: bool, same shape, the sign drawn for the operations that go either way.
         image_size: (height, width).
 
     Returns:
-        float64, same shape.
+        float64, same shape, in the units of `ops.apply_op`.
     """
-    height, width = image_size
-    maximum = {
-        "posterize": 4.0,
-        "rotate": 30.0,
-        "solarize": 256.0,
-        "shear_x": 0.3,
-        "shear_y": 0.3,
-        "translate_x": width / 3,
-        "translate_y": height / 3,
-    } | dict.fromkeys(("color", "contrast", "brightness", "sharpness"), 1.8)
-    start = {"posterize": 4.0, "solarize": 256.0} | dict.fromkeys(OPERATIONS[9:], 0.1)
-    signed = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-    uncut = ("shear_x", "shear_y", *OPERATIONS[9:])
-
-    def of_drawn(values: list[float]) -> tf.Tensor:
-        return tf.gather(tf.constant(values, tf.float64), operation)
-
-    # TensorFlow's graphs, not its eager mode, turn x / 10.0 into x * 0.1, which is not the same.
-    tens = of_drawn([10.0] * len(OPERATIONS))
-    amount = level * of_drawn([maximum.get(name, 0.0) for name in OPERATIONS]) / tens
-    cut = of_drawn([float(name not in uncut) for name in OPERATIONS]) > 0
-    amount = tf.where(cut, tf.floor(amount), amount)
-    downwards = of_drawn([float(name in ("posterize", "solarize")) for name in OPERATIONS]) > 0
-    has_sign = of_drawn([float(name in signed) for name in OPERATIONS]) > 0
-    amount = tf.where(downwards | (has_sign & negative), -amount, amount)
-    return of_drawn([start.get(name, 0.0) for name in OPERATIONS]) + amount
+    table = scales(image_size)
+    columns = zip(*(table[name] for name in OPERATIONS), strict=True)
+    start, maximum, direction, whole = (
+        tf.gather(tf.constant(column, tf.float64), operation) for column in columns
+    )
+    # Looked up too, because TensorFlow's graphs turn x / 10.0 into x * 0.1, which is not the same.
+    tens = tf.gather(tf.constant([10.0] * len(OPERATIONS), tf.float64), operation)
+    amount = level * maximum / tens
+    amount = tf.where(whole > 0, tf.floor(amount), amount)
+    drawn = 1.0 - 2.0 * tf.cast(negative, tf.float64)
+    return start + tf.where(direction == EITHER, drawn, direction) * amount
 
 
 def _dirichlet(seed: tf.Tensor, count: int | tf.Tensor, parts: int, alpha: float) -> tf.Tensor:
