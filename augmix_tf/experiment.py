@@ -28,7 +28,7 @@ from augmix_tf.data.pipeline import Position  # noqa: E402
 from augmix_tf.evaluation import predict, results  # noqa: E402
 from augmix_tf.metrics import error_rate  # noqa: E402
 from augmix_tf.models.classifier import CIFAR_NORMALIZATION, with_normalization  # noqa: E402
-from augmix_tf.reports import pictures, summary  # noqa: E402
+from augmix_tf.reports import pictures, summary, terminal  # noqa: E402
 from augmix_tf.serving.export import export as export_model  # noqa: E402
 from augmix_tf.serving.verify import reference_logits, verify  # noqa: E402
 from augmix_tf.training import loop  # noqa: E402
@@ -90,12 +90,12 @@ def train(config: ExperimentConfig, folder: Workdir) -> None:
         _train(config, folder, source, trainer, checkpoints, start)
     elif folder.results.exists() and folder.report.exists():
         print(f"trained before; another --workdir than {folder.root} trains anew")
-        _show(folder)
+        print(terminal.results_table(folder.root))
         return
     _measure(config, folder, source, trainer)
     _export(folder, source, trainer)
     summary.write(folder.root)
-    _show(folder)
+    print(terminal.results_table(folder.root))
 
 
 def evaluate(config: ExperimentConfig, folder: Workdir) -> None:
@@ -103,7 +103,7 @@ def evaluate(config: ExperimentConfig, folder: Workdir) -> None:
     source, trainer = _restored(config, folder)
     _measure(config, folder, source, trainer)
     summary.write(folder.root)
-    _show(folder)
+    print(terminal.results_table(folder.root))
 
 
 def export(config: ExperimentConfig, folder: Workdir) -> None:
@@ -284,21 +284,3 @@ def _one_line(
         f"{config.epochs} epochs of batch {config.batch_size} | {config.precision} | "
         f"seed {config.seed} | {folder.root}"
     )
-
-
-def _show(folder: Workdir) -> None:
-    """Prints the table that a run ends with."""
-    clean = results.read(folder.results)["clean"]
-    rows = [
-        ("clean error", f"{100 * clean['error']:.2f} %"),
-        ("calibration error (RMS)", f"{100 * clean['rms_calibration_error']:.2f} %"),
-        ("Brier score", f"{clean['brier']:.3f}"),
-        ("test images", str(clean["images"])),
-        ("report, plots", str(folder.report)),
-        ("Keras model", str(folder.model)),
-        ("TensorFlow Serving", str(folder.root / "export")),
-        ("dashboard", f"tensorboard --logdir {folder.logs}"),
-        ("see the views", "python main.py --mode=views"),
-        ("real pictures", "python main.py --dataset=cifar10 --model=wrn"),
-    ]
-    print("\n" + "\n".join(f"  {name:<24} {value}" for name, value in rows))

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from augmix_tf import files, metrics
-from augmix_tf.checks import RunError
 
 SCHEMA = 1
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
@@ -63,18 +62,3 @@ def write(path: Path, measured: dict[str, Any], provenance: dict[str, Any]) -> N
     """Writes `results.json`, whole or not at all."""
     document = {"schema": SCHEMA, **measured, "provenance": provenance | {"versions": versions()}}
     files.write_text_atomically(path, json.dumps(document, indent=2) + "\n")
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Reads what `write` wrote.
-
-    Raises:
-        RunError: missing, damaged, or of another schema.
-    """
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise RunError(f"cannot read {path}: {error}") from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise RunError(f"want results of schema {SCHEMA} in {path}")
-    return document
