@@ -135,8 +135,9 @@ class Monitor:
         try:
             yield
         except (OSError, tf.errors.OpError) as error:
-            # Less TensorFlow's names of its own nodes.
-            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", getattr(error, "message", str(error)))
+            # Its first line, less TensorFlow's names of its own nodes.
+            said = getattr(error, "message", str(error)).splitlines()[0]
+            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", said)
             raise RunError(f"cannot write TensorBoard logs to {self.folder}: {reason}") from error
 
 
