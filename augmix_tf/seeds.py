@@ -21,7 +21,6 @@ ALGORITHM = "philox"
 # chance count down from -1, so that no number of views can meet them.
 SHUFFLE = -1
 CROP_AND_FLIP = -2
-METHOD = -3
 
 
 def fold(run_seed: Index, epoch: Index, step: Index, view: Index) -> tf.Tensor:

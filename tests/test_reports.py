@@ -122,16 +122,6 @@ def test_large_pictures_keep_their_size_and_values_are_clipped(tmp_path):
     assert (sheet == [0, 100, 255]).all(axis=-1).sum() == 96 * 120
 
 
-def test_views_grid_is_plain():
-    views = some_views(2, 3, 4, 5)
-    grid = pictures.views_grid(views)
-    assert grid.dtype == np.uint8
-    assert grid.shape == (2 * 4 + 2, 3 * 5 + 4, 3)
-    np.testing.assert_array_equal(grid[6:, 14:], np.rint(views[1, 2]))
-    assert (grid[4:6] == WHITE).all()
-    assert (grid[:, 5:7] == WHITE).all()
-
-
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (0, 3, 4, 5, 3), (2, 3, 4, 5, 1)])
 def test_views_of_another_shape_are_refused(tmp_path, shape):
     with pytest.raises(CommandError, match=r"want views .* got"):

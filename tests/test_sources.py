@@ -96,7 +96,7 @@ class TinyCode(tfds.core.GeneratorBasedBuilder):
         return {split: enumerate(examples(split)) for split in COUNTS}
 
     def _generate_examples(self):
-        raise NotImplementedError
+        pytest.fail("_split_generators gives the examples; TFDS only wants this to exist")
 
 
 def with_url(monkeypatch, url):

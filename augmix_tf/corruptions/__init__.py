@@ -9,13 +9,13 @@ from augmix_tf.corruptions.catalogue import (
     corrupt,
 )
 from augmix_tf.corruptions.sequences import (
-    CIFAR_SCRIPT_PERTURBATIONS,
     EXTRA_PERTURBATIONS,
     HARDER_PERTURBATIONS,
     PERTURBATIONS,
     perturb,
 )
 from augmix_tf.corruptions.writer import write_corrupted, write_perturbed
+from augmix_tf.metrics import CIFAR_SCRIPT_PERTURBATIONS
 
 __all__ = [
     "CIFAR_SCRIPT_PERTURBATIONS",

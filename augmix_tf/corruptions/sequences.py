@@ -16,22 +16,9 @@ from augmix_tf.corruptions.catalogue import chunks, stack
 from augmix_tf.corruptions.frames import BlurPath, Dripping, MotionPath, Path, Snowfall
 from augmix_tf.corruptions.severities import Motion
 from augmix_tf.corruptions.streams import Streams
+from augmix_tf.metrics import PAPER_PERTURBATIONS
 
-# The ten of the paper and of ImageNet-P.
-PERTURBATIONS = (
-    "gaussian_noise",
-    "shot_noise",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "brightness",
-    "translate",
-    "rotate",
-    "tilt",
-    "scale",
-)
-# The authors' evaluation script for CIFAR averages spatter in place of snow.
-CIFAR_SCRIPT_PERTURBATIONS = tuple("spatter" if n == "snow" else n for n in PERTURBATIONS)
+PERTURBATIONS = PAPER_PERTURBATIONS
 EXTRA_PERTURBATIONS = ("speckle_noise", "gaussian_blur", "spatter", "shear")
 HARDER_PERTURBATIONS = tuple(
     f"{noise}_{difficulty}"

@@ -25,7 +25,6 @@ SMALLEST_CELL = 96
 LONGEST_ROW_TITLE = 200  # pixels
 TEXT_SIZE = 15
 INK = (40, 40, 40)
-GRID_GUTTER = 2
 
 
 def save_views(
@@ -76,26 +75,6 @@ def save_views(
     sheet.save(png, "png", optimize=True)
     files.write_bytes_atomically(path, png.getvalue())
     return Path(path)
-
-
-def views_grid(views: npt.ArrayLike) -> Pixels:
-    """Returns the same grid as one plain picture: no text, nothing enlarged.
-
-    Args:
-        views: float32 or uint8 [N, V, H, W, 3], 0..255.
-
-    Returns:
-        uint8 [N * (H + 2) - 2, V * (W + 2) - 2, 3], white between the pictures.
-
-    Raises:
-        CommandError: views of another shape.
-    """
-    pixels = _as_pixels(views)
-    after = (0, GRID_GUTTER)
-    pixels = np.pad(pixels, ((0, 0), (0, 0), after, after, (0, 0)), constant_values=255)
-    rows, columns, height, width, channels = pixels.shape
-    grid = pixels.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
-    return grid[:-GRID_GUTTER, :-GRID_GUTTER]
 
 
 def _as_pixels(views: npt.ArrayLike) -> Pixels:
