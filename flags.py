@@ -7,35 +7,27 @@ not given keeps the recipe's value.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from absl import flags as absl_flags
 
 from augmix_tf import presets
 from augmix_tf.checks import CommandError, lookup, unknown_name
-from augmix_tf.config import ExperimentConfig
+from augmix_tf.config import MIX_OPS, Command, ExperimentConfig, SetRequest
 
 MODES = {
     "train": "train, evaluate, export and report (default)",
     "evaluate": "evaluate the newest checkpoint of --workdir again",
     "export": "write a new export version from the newest checkpoint of --workdir",
+    "corrupt": "write the test images' -C set to --corrupted_dir, -P set to --perturbed_dir",
+    "report": "compare the runs of --workdirs in tables and plots",
     "views": "draw original and augmented views as a PNG grid",
 }
-_LATER_MODES = ("corrupt", "report")
+Add: TypeAlias = Callable[..., None]
+_CELL = ("dataset", "model", "method")
 _LATER_STRATEGIES = ("mirrored", "multiworker", "tpu")
-
-
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """What the user asked for."""
-
-    mode: str
-    config: ExperimentConfig
-    given: frozenset[str]
-    workdir: Path | None
-    help: bool = False
 
 
 def define(values: absl_flags.FlagValues) -> dict[str, list[str]]:
@@ -50,26 +42,16 @@ def define(values: absl_flags.FlagValues) -> dict[str, list[str]]:
     modes = "; ".join(f"{name}: {text}" for name, text in MODES.items())
     add("Request", "string", "mode", modes, "train")
     add("Request", "string", "workdir", "Folder of the run; the same folder again resumes it.")
+    add("Request", "list", "workdirs", "Folders of the runs that a report compares.", [])
     add("Request", "bool", "help", "Shows this.", False)
     add("Data", "string", "dataset", "shapes (embedded), cifar10, cifar100 or a TFDS name.")
     add("Data", "string", "data_dir", "Where TFDS keeps its data.")
     add("Data", "bool", "download", "Let TFDS download what is missing.")
     add("Data", "integer", "train_limit", "Use only the first n training images (0: all).")
     add("Data", "integer", "eval_limit", "Use only the first n test images (0: all).")
-    add(
-        "Model", "string", "model", "wrn (40-2), allconv, densenet (BC 100-12), resnext (29, 4x32)."
-    )
-    add("Model", "integer", "depth", "Layers of wrn, 6 n + 4.")
-    add("Model", "integer", "widen_factor", "Width of wrn.")
-    add("Method", "string", "method", "augmix or standard.")
-    add("Method", "integer", "mixture_width", "Chains that AugMix mixes.")
-    add("Method", "integer", "mixture_depth", "Operations in each chain; -1: 1 to 3 at random.")
-    add("Method", "float", "aug_severity", "Strength of the operations, 0.1 to 10.")
-    add("Method", "float", "alpha", "Of the Dirichlet and Beta distributions of the mix.")
-    add("Method", "bool", "all_ops", "Also the four operations that overlap with -C.")
-    add("Method", "bool", "jsd", "Consistency loss over clean and augmented views.")
-    add("Method", "float", "jsd_weight", "Weight of the consistency loss.")
-    add("Method", "integer", "views", "Views of each image, the clean one counted.")
+    add("Data", "integer", "calibration_images", "Training images held out for the temperature.")
+    add("Data", "string", "stylized_dir", "Stylised pictures by class, trained on as well (SIN).")
+    _define_model_and_method(add)
     add("Training", "integer", "epochs", "Passes over the training images.")
     add("Training", "integer", "batch_size", "Images per step, over all devices.")
     add("Training", "float", "learning_rate", "At the start of the cosine.")
@@ -78,7 +60,50 @@ def define(values: absl_flags.FlagValues) -> dict[str, list[str]]:
     add("Training", "integer", "seed", "Everything random follows from it.")
     add("Training", "bool", "deterministic", "The same bytes in each run, at some cost of speed.")
     add("Training", "string", "strategy", "auto or none: one device.", "auto")
+    _define_robustness(add)
     return groups
+
+
+def _define_model_and_method(add: Add) -> None:
+    models = "wrn (40-2), allconv, densenet (BC 100-12), resnext (29, 4x32), resnet50."
+    add("Model", "string", "model", models)
+    add("Model", "integer", "depth", "Layers of wrn or densenet, 6 n + 4.")
+    add("Model", "integer", "widen_factor", "Width of wrn.")
+    add("Model", "bool", "max_blur_pool", "Blurred down-sampling in resnet50.")
+    add("Method", "string", "method", ", ".join(presets.METHODS) + ".")
+    add("Method", "integer", "mixture_width", "Chains that AugMix mixes.")
+    add("Method", "integer", "mixture_depth", "Operations in each chain; -1: 1 to 3 at random.")
+    add("Method", "float", "aug_severity", "Strength of the operations, 0.1 to 10.")
+    add("Method", "float", "alpha", "Of the Dirichlet and Beta distributions of the mix.")
+    add("Method", "bool", "all_ops", "Also the four operations that overlap with -C.")
+    add("Method", "bool", "jsd", "Consistency loss over clean and augmented views.")
+    add("Method", "float", "jsd_weight", "Weight of the consistency loss.")
+    add("Method", "integer", "views", "Views of each image, the clean one counted.")
+    add("Method", "string", "mix_ops", "What makes the other views: " + ", ".join(MIX_OPS) + ".")
+    add("Method", "bool", "split_bn", "Batch normalisation of its own for each view.")
+    add("Method", "integer", "cutout_size", "Side of the square, in pixels (0: none).")
+    add("Method", "float", "mixup_alpha", "Of the Beta distribution of mixup's share.")
+    add("Method", "float", "cutmix_alpha", "Of the Beta distribution of CutMix's share.")
+    add("Method", "float", "cutmix_probability", "Share of the batches that CutMix mixes.")
+    add("Method", "integer", "patch_size", "Side of patch_uniform's square, in pixels.")
+    add("Method", "float", "patch_scale", "Its strongest noise, as a share of 255.")
+    add("Method", "float", "adversary_epsilon", "Largest change of a value, of 255.")
+    add("Method", "float", "adversary_step_size", "Change in one step, of 255.")
+    add("Method", "integer", "adversary_steps", "Steps of the attack.")
+
+
+def _define_robustness(add: Add) -> None:
+    group = "Robustness"
+    add(group, "bool", "corrupted", "Evaluate on corrupted test images; made where none are given.")
+    add(group, "string", "corrupted_dir", "A -C set: official or from --mode=corrupt.")
+    add(group, "string", "perturbed_dir", "A -P set: official or from --mode=corrupt.")
+    add(group, "string", "frost_dir", "The photographs for frost of the authors' code.")
+    add(group, "string", "alexnet_rates", "AlexNet's rates on ImageNet-P, as JSON.")
+    add(group, "list", "names", "Only these corruptions or perturbations are written.", [])
+    add(group, "string", "table", "Severities to write: cifar or imagenet (default: by size).")
+    add(group, "integer", "workers", "Processes that write (default: one a core).")
+    add(group, "integer", "shard_index", "Write every shard_count-th part, from this one on.", 0)
+    add(group, "integer", "shard_count", "Number of shards.", 1)
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -98,14 +123,25 @@ def parse(arguments: Sequence[str]) -> Command:
     if rest:
         raise CommandError(f"want flags only, got {rest[0]!r}")
     if values["help"].value:
-        return Command("train", ExperimentConfig(), frozenset(), None, help=True)
-    mode = _checked_mode(str(values["mode"].value))
+        return Command("train", ExperimentConfig(), help=True)
+    lookup("mode", str(values["mode"].value), MODES)
     _check_strategy(str(values["strategy"].value))
     config = apply(values, presets.preset(*_cell(values)))
     settings = {field.name for field in dataclasses.fields(config)}
     given = frozenset(name for name in settings if values[name].present)
-    workdir = values["workdir"].value
-    return Command(mode, config, given, Path(workdir) if workdir else None)
+    mode, workdir = str(values["mode"].value), values["workdir"].value
+    part: dict[str, Any] = {f.name: values[f.name].value for f in dataclasses.fields(SetRequest)}
+    workdirs: list[str] = values["workdirs"].value or []
+    return Command(
+        mode,
+        config,
+        given,
+        Path(workdir) if workdir else None,
+        tuple(map(Path, workdirs)),
+        SetRequest(**part | {"names": tuple(part["names"])}),
+        # Nothing chosen: show what AugMix is for.
+        quick_start=mode == "train" and not workdir and not given & set(_CELL),
+    )
 
 
 def apply(values: absl_flags.FlagValues, preset: ExperimentConfig) -> ExperimentConfig:
@@ -138,20 +174,13 @@ def unknown_flag(name: str, values: absl_flags.FlagValues) -> str:
 
 def _cell(values: absl_flags.FlagValues) -> tuple[str, str, str]:
     default = ExperimentConfig()
-    given = (values[name].value for name in ("dataset", "model", "method"))
-    standard = (default.dataset, default.model, default.method)
+    given = (values[name].value for name in _CELL)
+    standard = (getattr(default, name) for name in _CELL)
     dataset, model, method = (
         fallback if value is None else value
         for value, fallback in zip(given, standard, strict=True)
     )
     return dataset, model, method
-
-
-def _checked_mode(mode: str) -> str:
-    if mode in _LATER_MODES:
-        raise CommandError(f"--mode={mode} is not in this version yet")
-    lookup("mode", mode, MODES)
-    return mode
 
 
 def _check_strategy(strategy: str) -> None:

@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
             return 0
         from augmix_tf import experiment  # loads TensorFlow, which takes seconds
 
-        experiment.run(command.mode, command.config, command.given, command.workdir)
+        experiment.run(command)
     except CommandError as error:
         print(f"main.py: {error}", file=sys.stderr)
         return 2

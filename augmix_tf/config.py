@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from augmix_tf.checks import CommandError, require, unknown_name
@@ -12,8 +13,30 @@ from augmix_tf.settings import AugMixSettings
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
-# May differ when a run is resumed: they change where or how fast it runs, not what it computes.
-FREE_TO_CHANGE = ("data_dir", "download")
+MIX_OPS = ("augmix", "autoaugment", "random_autoaugment")
+
+# May differ when a finished run is looked at again: they change what is measured of it.
+OF_EVALUATION = ("corrupted", "corrupted_dir", "perturbed_dir", "frost_dir", "alexnet_rates")
+# May differ when a run is resumed: they change where it reads and what it measures, not what it
+# trains.
+FREE_TO_CHANGE = ("data_dir", "download", *OF_EVALUATION)
+
+_LOWEST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "views": 1,
+    "weight_decay": 0,
+    "jsd_weight": 0,
+    "seed": 0,
+    "train_limit": 0,
+    "eval_limit": 0,
+    "calibration_images": 0,
+    "cutout_size": 0,
+    "patch_size": 1,
+    "adversary_epsilon": 0,
+    "adversary_step_size": 0,
+    "adversary_steps": 0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +52,7 @@ class ExperimentConfig:
     method: str = "augmix"
     depth: int | None = None
     widen_factor: int | None = None
+    max_blur_pool: bool = False
     epochs: int = 100
     batch_size: int = 128
     learning_rate: float = 0.1
@@ -41,37 +65,73 @@ class ExperimentConfig:
     jsd: bool = True
     jsd_weight: float = 12.0
     views: int = 3
+    mix_ops: str = "augmix"
+    split_bn: bool = False
+    cutout_size: int = 0
+    mixup_alpha: float = 1.0
+    cutmix_alpha: float = 1.0
+    cutmix_probability: float = 0.5
+    patch_size: int = 25
+    patch_scale: float = 0.3
+    adversary_epsilon: float = 8.0
+    adversary_step_size: float = 2.0
+    adversary_steps: int = 10
     precision: str = "float32"
     seed: int = 1
     deterministic: bool = False
     train_limit: int = 0
     eval_limit: int = 0
+    calibration_images: int = 0
     data_dir: str | None = None
     download: bool = True
+    stylized_dir: str | None = None
+    corrupted: bool = True
+    corrupted_dir: str | None = None
+    perturbed_dir: str | None = None
+    frost_dir: str | None = None
+    alexnet_rates: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "weight_decay", "jsd_weight"):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float):
+                require(math.isfinite(value), f"a finite --{field.name}", value)
+        for name, lowest in _LOWEST.items():
             value = getattr(self, name)
-            require(math.isfinite(value), f"a finite --{name}", value)
-        require(self.views >= 1, "--views of at least 1", self.views)
-        require(self.epochs >= 1, "--epochs of at least 1", self.epochs)
-        require(self.batch_size >= 1, "--batch_size of at least 1", self.batch_size)
+            require(value >= lowest, f"--{name} of at least {lowest}", value)
         require(self.learning_rate > 0, "--learning_rate above 0", self.learning_rate)
-        require(self.weight_decay >= 0, "--weight_decay of at least 0", self.weight_decay)
-        require(self.jsd_weight >= 0, "--jsd_weight of at least 0", self.jsd_weight)
-        require(0 <= self.seed < 2**31, "--seed in 0..2147483647", self.seed)
-        require(self.train_limit >= 0, "--train_limit of at least 0", self.train_limit)
-        require(self.eval_limit >= 0, "--eval_limit of at least 0", self.eval_limit)
-        if self.precision not in PRECISIONS:
-            raise CommandError(unknown_name("precision", self.precision, PRECISIONS))
+        require(self.seed < 2**31, "--seed in 0..2147483647", self.seed)
+        share = self.cutmix_probability
+        require(0 <= share <= 1, "--cutmix_probability in 0..1", share)
+        for name, known in (("precision", PRECISIONS), ("mix_ops", MIX_OPS)):
+            if getattr(self, name) not in known:
+                raise CommandError(unknown_name(name, getattr(self, name), known))
         _ = self.augmix  # checks itself
-        if self.method == "augmix" and self.jsd:
-            require(self.views >= 2, "--views of at least 2 for the JSD (or --nojsd)", self.views)
+        self._check_views()
+
+    def _check_views(self) -> None:
+        """Several views of a picture are for the consistency loss, and it for them."""
+        if self.method == "augmix":
+            several = self.views >= 2 or not self.jsd
+            require(several, "--views of at least 2 for the JSD (or --nojsd)", self.views)
+            require(self.jsd or not self.split_bn, "--jsd for --split_bn", "--nojsd")
+            return
+        got = f"with --method={self.method}, which makes one view of a picture"
+        reason = "--method=augmix for {} (other operations: --mix_ops), got {} " + got
+        for flag, wrong in (
+            ("--jsd", self.jsd),
+            (f"--views={self.views}", self.views > 1),
+            ("--split_bn", self.split_bn),
+            (f"--mix_ops={self.mix_ops}", self.mix_ops != "augmix"),
+        ):
+            if wrong:
+                raise CommandError("want " + reason.format("several views", flag))
 
     @property
     def model_options(self) -> dict[str, Any]:
         """The options of `models.build` that were set."""
-        sizes = {"depth": self.depth, "widen_factor": self.widen_factor}
+        sizes: dict[str, Any] = {"depth": self.depth, "widen_factor": self.widen_factor}
+        sizes["max_blur_pool"] = self.max_blur_pool or None
         return {name: value for name, value in sizes.items() if value is not None}
 
     @property
@@ -118,3 +178,39 @@ class ExperimentConfig:
             if field.name not in FREE_TO_CHANGE
             and (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))
         ]
+
+
+@dataclasses.dataclass(frozen=True)
+class SetRequest:
+    """Which part of a -C or -P set `--mode=corrupt` writes; the names are those of the flags."""
+
+    names: tuple[str, ...] = ()
+    table: str | None = None
+    workers: int | None = None
+    shard_index: int = 0
+    shard_count: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What the user asked for.
+
+    Attributes:
+        mode: such as `train`.
+        config: the recipe with the user's changes.
+        given: names of the settings that the user gave.
+        workdir: the run's folder; None: one of its own under `runs/`.
+        workdirs: the runs that a report compares.
+        part: of the set to write.
+        quick_start: AugMix and standard training, side by side.
+        help: only explain the flags.
+    """
+
+    mode: str
+    config: ExperimentConfig
+    given: frozenset[str] = frozenset()
+    workdir: Path | None = None
+    workdirs: tuple[Path, ...] = ()
+    part: SetRequest = SetRequest()
+    quick_start: bool = False
+    help: bool = False

@@ -18,25 +18,36 @@ MIXTURE_FLOOR = 1e-7
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of integer labels, in nats: -log softmax(logits)[label].
+    """Cross-entropy of the labels, in nats.
+
+        -log p[label]               for a class,                  p = softmax(logits)
+        -sum_k targets[k] log p[k]  for a distribution over classes
 
     Args:
-        labels: integers [N] of any integer type, 0 to K - 1. The device decides what a label out
-            of this range does: the CPU raises `tf.errors.InvalidArgumentError`, others give NaN.
+        labels: classes, integers [N] of any integer type, 0 to K - 1, or targets, float [N, K],
+            rows of at least 0 that sum to 1 (the labels of mixed pictures). The rank decides, while
+            tracing. The device decides what a class out of its range does: the CPU raises
+            `tf.errors.InvalidArgumentError`, others give NaN. Rows of targets are not looked at.
         logits: float [N, K].
 
     Returns:
         float32 [N] (float64 for float64 logits), at least 0.
 
     Raises:
-        CommandError: `labels` is not integer of rank 1, or `logits` not float of rank 2.
+        CommandError: `labels` is neither of the two, or `logits` not float of rank 2, or targets
+            and logits differ in shape.
     """
     labels = tf.convert_to_tensor(labels)
-    wanted = "integer labels [N]"
-    checks.require(labels.dtype.is_integer and labels.shape.rank == 1, wanted, _describe(labels))
+    soft = labels.dtype.is_floating and labels.shape.rank == 2
+    fits = soft or (labels.dtype.is_integer and labels.shape.rank == 1)
+    checks.require(fits, "integer labels [N] or float targets [N, K]", _describe(labels))
     logits = _full_precision(logits, "float logits [N, K]", rank=2)
-    # The op knows two integer types only; CIFAR's labels are bytes.
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(labels, tf.int64), logits)
+    if not soft:
+        # The op knows two integer types only; CIFAR's labels are bytes.
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(labels, tf.int64), logits)
+    same = labels.shape.is_compatible_with(logits.shape)
+    checks.require(same, f"targets of the logits' shape {logits.shape}", _describe(labels))
+    return -tf.reduce_sum(tf.cast(labels, logits.dtype) * tf.nn.log_softmax(logits), axis=-1)
 
 
 def jensen_shannon(logits: tf.Tensor) -> tf.Tensor:
@@ -79,7 +90,7 @@ def augmix_loss(labels: tf.Tensor, logits: tf.Tensor, weight: float = 12.0) -> t
     """Loss of each example: cross-entropy of view 0 + weight * JSD(all views).
 
     Args:
-        labels: integers [N], 0 to K - 1 (see `cross_entropy`).
+        labels: integers [N], 0 to K - 1, or float targets [N, K] (see `cross_entropy`).
         logits: float [N, V, K], V >= 2; view 0 is the clean picture.
         weight: the paper's lambda, of the Jensen-Shannon term.
 

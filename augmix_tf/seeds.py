@@ -21,6 +21,8 @@ ALGORITHM = "philox"
 # chance count down from -1, so that no number of views can meet them.
 SHUFFLE = -1
 CROP_AND_FLIP = -2
+METHOD = -3
+ADVERSARY = -9
 
 
 def fold(run_seed: Index, epoch: Index, step: Index, view: Index) -> tf.Tensor:
@@ -54,6 +56,28 @@ def integers(seed: tf.Tensor, shape: Shape, low: int, high: int) -> tf.Tensor:
 def uniform(seed: tf.Tensor, shape: Shape, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
     """Draws float64 of `shape`, uniform from low to below high."""
     return tf.random.stateless_uniform(shape, seed, low, high, tf.float64, alg=ALGORITHM)
+
+
+def gamma(seed: tf.Tensor, shape: Shape, alpha: float) -> tf.Tensor:
+    """Draws float64 of `shape` from Gamma(alpha + 1), what `log_gamma` wants.
+
+    On the host: XLA has no gamma distribution.
+    """
+    return tf.random.stateless_gamma(shape, seed, alpha + 1.0, dtype=tf.float64)
+
+
+def log_gamma(gamma: tf.Tensor, uniform: tf.Tensor, alpha: float) -> tf.Tensor:
+    """Logarithms of Gamma(alpha) variables; divided by their sum, these are a Dirichlet's shares.
+
+    Through Gamma(alpha) = Gamma(alpha + 1) * U^(1 / alpha), because small alphas underflow
+    otherwise.
+
+    Args:
+        gamma: from `gamma`, float64.
+        uniform: from `uniform`, of the same shape.
+        alpha: above 0.
+    """
+    return tf.math.log(gamma) + tf.math.log1p(-uniform) / alpha
 
 
 def permutation(seed: tf.Tensor, count: int) -> tf.Tensor:

@@ -7,6 +7,7 @@ import dataclasses
 from augmix_tf import checks
 
 LONGEST_RANDOM_CHAIN = 3
+LOWEST_LEVEL = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class AugMixSettings:
 
     def __post_init__(self) -> None:
         # Posterize keeps 4 - int(0.4 * level) bits: at level 10 none would be left.
-        checks.require(0.1 <= self.severity <= 10, "severity in 0.1..10", self.severity)
+        checks.require(LOWEST_LEVEL <= self.severity <= 10, "severity in 0.1..10", self.severity)
         whole = isinstance(self.width, int) and self.width >= 1
         checks.require(whole, "a whole mixture width of at least 1", self.width)
         whole = isinstance(self.depth, int) and (self.depth == -1 or self.depth >= 1)

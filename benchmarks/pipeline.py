@@ -220,14 +220,14 @@ def resources(side: int) -> dict[str, float]:
         "import resource, sys, time, tensorflow as tf; tf.constant(0)\n"
         "from benchmarks import pipeline as p\n"
         f"severity, batch, _ = p.CASES[{side}]; images = p.pictures({side}, 64)\n"
-        "from augmix_tf.augment import augmix\n"
+        "from augmix_tf.augment import methods\n"
         "from augmix_tf.ops.compiled import xla_available; xla_available()\n"
         "rss = lambda: int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()\n"
         "before, start = rss(), time.perf_counter()\n"
         "batches = iter(p.our_dataset(images, severity, batch)); next(batches)\n"
         "first = time.perf_counter() - start\n"
         f"for _ in range({100 if side == 32 else 20}): next(batches)\n"
-        "traces = augmix._apply_plans.trace_count()\n"
+        "traces = methods._crop_and_mix.trace_count()\n"
         "print('FIGURES', first, (rss() - before) / 2**20, traces)\n"
     )
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}

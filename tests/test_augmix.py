@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from augmix_tf import seeds
 from augmix_tf.augment import AugMixPlan, AugMixSettings, apply_plan, augmix_views, draw_plan
-from augmix_tf.augment.augmix import parameter_of
+from augmix_tf.augment.levels import parameter_of
 from augmix_tf.checks import CommandError
 from augmix_tf.ops import OPERATIONS, compiled
 from tests import golden

@@ -339,9 +339,9 @@ def test_another_process_draws_the_same_and_compiles_one_program_for_all_batches
     assert last == first
 
 
-PUBLISHED = "93f04c0112f9a188646a08d62f616affca6e37beeda22a1139d89c4e8c4f2403"
-PUBLISHED_WEIGHTS = [0.09151006, 0.18198657, 0.7265034]
-PUBLISHED_SHARES = [0.47088745, 0.71361154, 0.42056146]
+PUBLISHED = "1e66af82b0906dcb07316bfa161a1629c839311f626bf42f866de806eac45744"
+PUBLISHED_WEIGHTS = [0.76626813, 0.14678772, 0.086944155]
+PUBLISHED_SHARES = [0.94223636, 0.054654006, 0.071846321]
 
 
 def test_the_stream_is_the_one_that_was_published():

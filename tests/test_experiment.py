@@ -236,7 +236,7 @@ def test_the_logged_learning_rate_is_that_of_the_last_update(run):
 
 def test_results_json_says_what_was_measured_and_with_what(run):
     document = results(run)
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     clean = document["clean"]
     assert clean["images"] == TEST_IMAGES
     for name in ("error", "rms_calibration_error", "expected_calibration_error"):

@@ -199,12 +199,74 @@ def test_weight_scales_the_divergence_only():
     np.testing.assert_allclose(more, 3.0 * losses.jensen_shannon(logits), rtol=1e-12)
 
 
+def shares(examples: int, classes: int) -> np.ndarray:
+    """Targets [N, K] whose rows sum to 1, some with classes that have no share."""
+    rng = np.random.default_rng(classes)
+    targets = rng.dirichlet(np.full(classes, 0.5), examples)
+    targets[::2, 1] = 0.0
+    return targets / targets.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("target_dtype", DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_soft_targets_share_the_loss_among_their_classes(run, dtype, target_dtype):
+    targets, logits = shares(4, 7), scores(3, 8.0)
+    want = [
+        sum(share * numpy_losses.cross_entropy(k, row) for k, share in enumerate(target))
+        for target, row in zip(targets, logits[:, 0], strict=True)
+    ]
+    got = run(
+        losses.cross_entropy, tf.constant(targets, target_dtype), tf.constant(logits[:, 0], dtype)
+    )
+    assert got.dtype == dtype
+    rtol = 1e-9 if dtype == target_dtype == "float64" else 2e-6
+    np.testing.assert_allclose(got, want, rtol)
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_targets_of_one_class_are_that_label(run):
+    labels, logits = tf.constant([0, 6, 3, 3]), tf.constant(scores(3))
+    want = losses.augmix_loss(labels, logits)
+    got = run(losses.augmix_loss, tf.one_hot(labels, 7, dtype=tf.float64), logits)
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+def test_gradient_of_soft_targets_is_probability_less_target():
+    targets, logits = shares(4, 7), scores(1)[:, 0]
+    point = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(point)
+        total = tf.reduce_sum(losses.cross_entropy(tf.constant(targets), point))
+    want = np.array([numpy_losses.softmax(row) for row in logits]) - targets
+    np.testing.assert_allclose(tape.gradient(total, point), want, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_soft_targets_of_extreme_logits_stay_finite(dtype):
+    targets = tf.constant([[1.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.25, 0.25, 0.5]])
+    logits = tf.constant([[1e4, -1e4, 0.0], [1e4, -1e4, 0.0], [-1e4, -1e4, -1e4]], dtype)
+    exact = np.asarray(tf.cast(logits, tf.float64))
+    want = [0.0, exact[1, 0] - 0.5 * exact[1, 1], np.log(3)]
+    np.testing.assert_allclose(losses.cross_entropy(targets, logits), want, rtol=2e-6)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
 def test_labels_of_any_integer_type(dtype):
     logits = tf.constant([[1.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
     got = losses.cross_entropy(tf.constant([1, 2], dtype), logits)
     want = [np.log(1 + np.exp(-1) + np.exp(-2)), np.log(3)]
     np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_sizes_of_targets_unknown_while_tracing():
+    spec = [tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None, None], tf.float32)]
+    traced = tf.function(losses.cross_entropy, input_signature=spec)
+    targets, logits = (
+        tf.constant(shares(4, 7), tf.float32),
+        tf.constant(scores(1)[:, 0], tf.float32),
+    )
+    np.testing.assert_allclose(traced(targets, logits), losses.cross_entropy(targets, logits), 1e-6)
 
 
 def test_sizes_unknown_while_tracing():
@@ -227,6 +289,17 @@ def test_sizes_unknown_while_tracing():
         (losses.cross_entropy, [[0], tf.zeros([1, 3, 10])], r"\[N, K\], got float32 \(1, 3, 10\)"),
         (losses.cross_entropy, [[0.0], tf.zeros([1, 10])], "integer labels.*got float32"),
         (losses.cross_entropy, [tf.eye(2, 3, dtype=tf.int32), tf.zeros([2, 3])], r"got int32 \(2"),
+        (
+            losses.cross_entropy,
+            [tf.zeros([2, 1]), tf.zeros([2, 3])],
+            r"\(2, 3\), got float32 \(2, 1",
+        ),
+        (
+            losses.cross_entropy,
+            [tf.zeros([1, 3]), tf.zeros([2, 3])],
+            r"\(2, 3\), got float32 \(1, 3",
+        ),
+        (losses.cross_entropy, [tf.zeros([1, 1, 3]), tf.zeros([1, 3])], "or float targets .N, K"),
     ],
 )
 def test_refusals(function, args, message):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from augmix_tf import files
 from augmix_tf.checks import CommandError, RunError
-from augmix_tf.reports import pictures, plots, run_files, summary
+from augmix_tf.reports import drawing, pictures, plots, run_files, shift_plots, summary
 
 WHITE = 255
 CONFIG = {
@@ -195,13 +195,6 @@ def test_a_missing_measure_is_left_out(run, gone):
     assert ("plots/reliability.png" in text) == (gone != "reliability")
 
 
-def test_corrupted_results_are_listed(run):
-    corrupted = {"mean_error": 0.25, "fog": {"error": 0.5}}
-    (run / "results.json").write_text(json.dumps(RESULTS | {"corrupted": corrupted}))
-    text = summary.write(run).read_text()
-    assert "| mean_error | 0.25 |\n| fog.error | 0.5 |" in text
-
-
 def test_a_run_that_has_just_begun(tmp_path):
     (tmp_path / "metrics.csv").write_text(METRICS.splitlines()[0] + "\n")
     text = summary.write(tmp_path).read_text()
@@ -213,9 +206,13 @@ DAMAGES = {
     "cut_json": ("config.json", '{"dataset": "sha', "it is not JSON"),
     "list": ("config.json", "[1]", "want an object, got list"),
     "binary": ("results.json", b"\xff\xfe\x00", "it is not UTF-8 text"),
-    "schema": ("results.json", {"schema": 2}, "want schema 1, got schema 2"),
+    "schema": ("results.json", {"schema": 3}, "want schema 1 or 2, got schema 3"),
     "clean": ("results.json", {"schema": 1, "clean": 3}, "want clean to be an object, got int"),
-    "error": ("results.json", {"schema": 1, "clean": {"error": "x"}}, "a number as error, got 'x'"),
+    "error": (
+        "results.json",
+        {"schema": 1, "clean": {"error": "x"}},
+        "a number as clean.error, got 'x'",
+    ),
     "bins": (
         "results.json",
         {"schema": 1, "clean": {"reliability": [{"confidence": 0.5, "count": 3}]}},
@@ -252,8 +249,8 @@ def test_empty_cells_are_nan(run):
 @pytest.fixture
 def figures(monkeypatch):
     """The figures that are drawn, as matplotlib's objects."""
-    drawn, png = [], plots._png
-    monkeypatch.setattr(plots, "_png", lambda figure: drawn.append(figure) or png(figure))
+    drawn, png = [], drawing.png
+    monkeypatch.setattr(drawing, "png", lambda figure: drawn.append(figure) or png(figure))
     return drawn
 
 
@@ -267,7 +264,7 @@ def test_curves_join_points_over_gaps_and_scale_errors(figures):
 
 
 def test_reliability_shows_the_bins_that_hold_images(figures):
-    plots.reliability(RESULTS["clean"]["reliability"], "caption")
+    shift_plots.reliability({"caption": {"": RESULTS["clean"]["reliability"]}})
     (axes,) = figures[0].axes
     points, (gaps,) = axes.collections[1], axes.collections[:1]
     np.testing.assert_allclose(points.get_offsets(), [[0.3, 0.25], [0.9, 0.8]])
@@ -278,7 +275,7 @@ def test_reliability_shows_the_bins_that_hold_images(figures):
 def test_reports_need_no_tensorflow_and_no_pyplot(run):
     script = (
         "import sys\n"
-        "from augmix_tf.reports import pictures, summary\n"
+        "from augmix_tf.reports import comparison, pictures, summary, terminal\n"
         "assert 'matplotlib' not in sys.modules\n"
         "summary.write(sys.argv[1])\n"
         "assert not {'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)\n"

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf import losses
-from augmix_tf.checks import RunError
+from augmix_tf.checks import CommandError, RunError
 from augmix_tf.data.pipeline import Position
 from augmix_tf.training import loop
 from augmix_tf.training.checkpoints import Checkpoints
@@ -77,6 +77,51 @@ def test_a_step_is_the_gradient_of_the_papers_loss(views):
     assert tuple(logs) == METRICS
     for name, value in logs.items():
         np.testing.assert_allclose(value, wanted[name], rtol=1e-5, atol=1e-7)
+
+
+def test_a_step_on_soft_labels_is_the_gradient_of_their_cross_entropy():
+    trainer, by_hand = trainer_of(), small_classifier()
+    images, labels = next(iter(data(views=1)))
+    partners = tf.roll(labels, 1, axis=0)
+    targets = 0.7 * tf.one_hot(labels, CLASSES) + 0.3 * tf.one_hot(partners, CLASSES)
+    logs = tf.function(trainer.train_step)((images, targets))
+
+    with tf.GradientTape() as tape:
+        logits = by_hand(images[:, 0], training=True)
+        of_class = [
+            tf.nn.sparse_softmax_cross_entropy_with_logits(classes, logits)
+            for classes in (labels, partners)
+        ]
+        loss = tf.reduce_mean(0.7 * of_class[0] + 0.3 * of_class[1])
+    optimizer = CoupledSGD(CosineToFloor(0.1, 12))
+    optimizer.apply(tape.gradient(loss, by_hand.trainable_variables), by_hand.trainable_variables)
+    for ours, wanted in zip(trainer.classifier.variables, by_hand.variables, strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=2e-5, atol=2e-6)
+    np.testing.assert_allclose(logs["loss"], loss, rtol=1e-5)
+    # The larger share counts.
+    np.testing.assert_allclose(logs["error"], np.mean(np.argmax(logits, 1) != labels))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "soft"])
+def test_the_error_is_the_same_for_labels_of_every_type(dtype):
+    trainer = trainer_of()
+    images, labels = next(iter(data(size=9)))
+    logits = trainer.classifier(images[:, 0]).numpy()
+    given = tf.one_hot(labels, CLASSES) if dtype == "soft" else tf.cast(labels, dtype)
+    got = trainer.test_step((images[:, 0], given))["error"]
+    np.testing.assert_allclose(got, np.mean(logits.argmax(axis=1) != labels), rtol=1e-6)
+
+
+def test_soft_labels_of_several_views_are_refused():
+    images, labels = next(iter(data()))
+    targets = tf.one_hot(labels, CLASSES)
+    with pytest.raises(
+        CommandError, match=r"mixed with another, got float32 \(4, 5\) with 3 views"
+    ):
+        trainer_of().train_step((images, targets))
+    without_consistency = trainer_of(weight=0.0)
+    logs = without_consistency.train_step((images, targets))
+    assert float(logs["loss"]) == float(logs["cross_entropy"])
 
 
 def test_logs_weigh_examples_and_not_batches():

@@ -17,10 +17,11 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from augmix_tf import checks, seeds
+from augmix_tf.augment.levels import parameter_of
 from augmix_tf.checks import CommandError
 from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS, pixels, run_chains
 from augmix_tf.ops.compiled import compiled
-from augmix_tf.settings import LONGEST_RANDOM_CHAIN, AugMixSettings
+from augmix_tf.settings import LONGEST_RANDOM_CHAIN, LOWEST_LEVEL, AugMixSettings
 
 
 class AugMixPlan(NamedTuple):
@@ -51,26 +52,8 @@ def draw_plan(
         The plan; the same for the same arguments, eagerly and in graphs. It is drawn on the host:
         XLA has no gamma distribution.
     """
-    names = OPERATIONS if settings.all_ops else PAPER_OPERATIONS
-    chains = [batch_size, settings.width]
-    calls = [*chains, settings.longest_chain]
-    for_ops, for_levels, for_signs, for_depths, for_weights, for_share = seeds.split(seed, 6)
-
-    operation = seeds.integers(for_ops, calls, 0, len(names))
-    level = seeds.uniform(for_levels, calls, 0.1, settings.severity)
-    negative = seeds.integers(for_signs, calls, 0, 2) == 1
-    if settings.depth == -1:
-        chain_depth = seeds.integers(for_depths, chains, 1, LONGEST_RANDOM_CHAIN + 1)
-    else:
-        chain_depth = tf.fill(chains, settings.depth)
-    return AugMixPlan(
-        operation=operation,
-        parameter=parameter_of(operation, level, negative, image_size),
-        chain_depth=chain_depth,
-        chain_weights=_dirichlet(for_weights, batch_size, settings.width, settings.alpha),
-        # Beta(a, a) is the first share of a Dirichlet(a, a).
-        mixed_share=_dirichlet(for_share, batch_size, 2, settings.alpha)[:, 0],
-    )
+    views = _draw_views([seed], batch_size, image_size, settings)
+    return AugMixPlan(*(part[:, 0] for part in views))
 
 
 def apply_plan(images: tf.Tensor, plan: AugMixPlan, fill: int = 0) -> tf.Tensor:
@@ -89,7 +72,8 @@ def apply_plan(images: tf.Tensor, plan: AugMixPlan, fill: int = 0) -> tf.Tensor:
     Raises:
         CommandError: images of another type or rank, or a plan for another number of them.
     """
-    return _apply_plans(_checked(images), (plan,), fill)[:, 1]
+    views = AugMixPlan(*(part[:, None] for part in plan))
+    return apply_views(images, views, fill)[:, 1]
 
 
 def augmix_views(
@@ -118,28 +102,98 @@ def augmix_views(
         CommandError: images of another type or rank, or no view.
     """
     images = _checked(images)
+    size = (images.shape[1], images.shape[2])
+    place = (run_seed, epoch, step)
+    return apply_views(images, draw_views(place, tf.shape(images)[0], size, settings, views), fill)
+
+
+def draw_views(
+    place: tuple[int | tf.Tensor, int | tf.Tensor, int | tf.Tensor],
+    batch_size: int | tf.Tensor,
+    image_size: tuple[int, int],
+    settings: AugMixSettings,
+    views: int,
+) -> AugMixPlan | None:
+    """Draws all augmented views of a batch.
+
+    Args:
+        place: run seed, epoch and step. View v of the batch is `draw_plan` with their seed.
+        batch_size, image_size, settings: as in `draw_plan`.
+        views: V, the clean picture counted.
+
+    Returns:
+        The plans, stacked behind the images: every part is [N, V - 1, ...]. None for V = 1.
+    """
     checks.require(views >= 1, "at least 1 view", views)
-    batch_size, image_size = tf.shape(images)[0], (images.shape[1], images.shape[2])
-    plans = tuple(
-        draw_plan(seeds.fold(run_seed, epoch, step, view), batch_size, image_size, settings)
-        for view in range(1, views)
+    view_seeds = [seeds.fold(*place, view) for view in range(1, views)]
+    return _draw_views(view_seeds, batch_size, image_size, settings) if view_seeds else None
+
+
+def _draw_views(
+    view_seeds: list[tf.Tensor],
+    batch_size: int | tf.Tensor,
+    image_size: tuple[int, int],
+    settings: AugMixSettings,
+) -> AugMixPlan:
+    names = OPERATIONS if settings.all_ops else PAPER_OPERATIONS
+    width, calls = settings.width, settings.width * settings.longest_chain
+    shares = width + 2
+    sizes = (calls, calls, calls, width, shares)
+    # Two draws for each view and no more: in a small batch it is the number of operations that
+    # costs, not their size.
+    pairs = [seeds.split(seed, 2) for seed in view_seeds]
+    uniform = [seeds.uniform(seed, [batch_size, sum(sizes)]) for seed, _ in pairs]
+    gamma = [seeds.gamma(seed, [batch_size, shares], settings.alpha) for _, seed in pairs]
+    parts = tf.split(tf.stack(uniform, axis=1), sizes, axis=-1)
+    for_operation, for_level, for_sign, for_depth, for_shares = parts
+
+    operation = _whole(for_operation, len(names))
+    level = LOWEST_LEVEL + for_level * (settings.severity - LOWEST_LEVEL)
+    parameter = parameter_of(operation, level, for_sign < 0.5, image_size)
+    if settings.depth == -1:
+        chain_depth = 1 + _whole(for_depth, LONGEST_RANDOM_CHAIN)
+    else:
+        chain_depth = tf.fill(tf.shape(for_depth), settings.depth)
+    logs = seeds.log_gamma(tf.stack(gamma, axis=1), for_shares, settings.alpha)
+    grid = [-1, len(view_seeds), width, settings.longest_chain]
+    return AugMixPlan(
+        operation=tf.reshape(operation, grid),
+        parameter=tf.reshape(parameter, grid),
+        chain_depth=chain_depth,
+        chain_weights=_dirichlet(logs[..., :width]),
+        # Beta(a, a) is the first share of a Dirichlet(a, a).
+        mixed_share=_dirichlet(logs[..., width:])[..., 0],
     )
-    return _apply_plans(images, plans, fill)
+
+
+def apply_views(images: tf.Tensor, plan: AugMixPlan | None, fill: int = 0) -> tf.Tensor:
+    """Makes the views that `draw_views` drew.
+
+    Args:
+        images: uint8 [N, H, W, 3], H and W known.
+        plan: for N images.
+        fill: as in `apply_plan`.
+
+    Returns:
+        float32 [N, V, H, W, 3], 0..255; view 0 is the clean picture.
+
+    Raises:
+        CommandError: images of another type or rank, or a plan for another number of them.
+    """
+    return _apply_views(_checked(images), plan, fill)
 
 
 @compiled
-def _apply_plans(images: tf.Tensor, plans: tuple[AugMixPlan, ...], fill: int) -> tf.Tensor:
-    """The clean pictures and one view for each plan, float32 [N, 1 + plans, H, W, 3]."""
-    pictures = pixels.pack(images)
+def _apply_views(images: tf.Tensor, plan: AugMixPlan | None, fill: int) -> tf.Tensor:
     clean = tf.cast(images, tf.float32)
-    if not plans:
+    if plan is None:
         return clean[:, None]
-    # All chains of all views go through one loop: axes (image, view, chain).
-    plan = AugMixPlan(*(tf.stack(parts, axis=1) for parts in zip(*plans, strict=True)))
     count, views, width, longest = plan.operation.shape
     if None not in (count, images.shape[0]) and count != images.shape[0]:
         raise CommandError(f"want a plan for {images.shape[0]} images, got one for {count}")
     count = count or tf.shape(images)[0]
+    # All chains of all views go through one loop: axes (image, view, chain).
+    pictures = pixels.pack(images)
     chains = run_chains(
         pictures,
         source=tf.repeat(tf.range(count), views * width),
@@ -149,7 +203,10 @@ def _apply_plans(images: tf.Tensor, plans: tuple[AugMixPlan, ...], fill: int) ->
         fill=fill,
     )
     chains = tf.reshape(chains, [count, views, width, *pictures.shape[1:]])
-    return tf.concat([clean[:, None], _mix(clean, chains, plan)], axis=1)
+    # Not a concatenation: XLA would write the mixed views first and then copy them.
+    mixed = tf.pad(_mix(clean, chains, plan), [[0, 0], [1, 0], [0, 0], [0, 0], [0, 0]])
+    is_clean = (tf.range(views + 1) == 0)[:, None, None, None]
+    return tf.where(is_clean, clean[:, None], mixed)
 
 
 def _mix(clean: tf.Tensor, chains: tf.Tensor, plan: AugMixPlan) -> tf.Tensor:
@@ -163,81 +220,14 @@ def _mix(clean: tf.Tensor, chains: tf.Tensor, plan: AugMixPlan) -> tf.Tensor:
     return (1.0 - share) * clean[:, None] + share * blend
 
 
-class Scale(NamedTuple):
-    """How a level becomes a parameter: start + direction * level * maximum / 10."""
-
-    start: float = 0.0
-    maximum: float = 0.0
-    direction: float = 1.0  # EITHER: as drawn
-    whole: bool = True  # cut to an integer before it is added
-
-
-EITHER = 0.0
-
-
-def scales(image_size: tuple[int, int]) -> dict[str, Scale]:
-    """Returns the scale of each operation; the level lies in 0.1 to 10.
-
-    Source: the authors' augmentations.py.
-    """
-    height, width = image_size
-    enhancer = Scale(start=0.1, maximum=1.8, whole=False)
-    return {
-        "autocontrast": Scale(),
-        "equalize": Scale(),
-        "posterize": Scale(start=4.0, maximum=4.0, direction=-1.0),
-        "rotate": Scale(maximum=30.0, direction=EITHER),
-        "solarize": Scale(start=256.0, maximum=256.0, direction=-1.0),
-        "shear_x": Scale(maximum=0.3, direction=EITHER, whole=False),
-        "shear_y": Scale(maximum=0.3, direction=EITHER, whole=False),
-        "translate_x": Scale(maximum=width / 3, direction=EITHER),
-        "translate_y": Scale(maximum=height / 3, direction=EITHER),
-        "color": enhancer,
-        "contrast": enhancer,
-        "brightness": enhancer,
-        "sharpness": enhancer,
-    }
-
-
-def parameter_of(
-    operation: tf.Tensor, level: tf.Tensor, negative: tf.Tensor, image_size: tuple[int, int]
-) -> tf.Tensor:
-    """Turns a drawn level and sign into the operation's own parameter, as `scales` says.
-
-    Args:
-        operation: int32, indexes into `OPERATIONS`.
-        level: float64, same shape, 0.1 to 10.
-        negative: bool, same shape, the sign drawn for the operations that go either way.
-        image_size: (height, width).
-
-    Returns:
-        float64, same shape, in the units of `ops.apply_op`.
-    """
-    table = scales(image_size)
-    columns = zip(*(table[name] for name in OPERATIONS), strict=True)
-    start, maximum, direction, whole = (
-        tf.gather(tf.constant(column, tf.float64), operation) for column in columns
-    )
-    # Looked up too, because TensorFlow's graphs turn x / 10.0 into x * 0.1, which is not the same.
-    tens = tf.gather(tf.constant([10.0] * len(OPERATIONS), tf.float64), operation)
-    amount = level * maximum / tens
-    amount = tf.where(whole > 0, tf.floor(amount), amount)
-    drawn = 1.0 - 2.0 * tf.cast(negative, tf.float64)
-    return start + tf.where(direction == EITHER, drawn, direction) * amount
-
-
-def _dirichlet(seed: tf.Tensor, count: int | tf.Tensor, parts: int, alpha: float) -> tf.Tensor:
-    """Draws Dirichlet(alpha, ..., alpha), float32 [count, parts].
-
-    Shares are proportional to Gamma(alpha) variables. Their logarithms are drawn, through
-    Gamma(alpha) = Gamma(alpha + 1) * U^(1 / alpha), because small alphas underflow otherwise.
-    """
-    for_gamma, for_uniform = seeds.split(seed, 2)
-    shape = [count, parts]
-    gamma = tf.random.stateless_gamma(shape, for_gamma, alpha + 1.0, dtype=tf.float64)
-    uniform = seeds.uniform(for_uniform, shape)
-    log_gamma = tf.math.log(gamma) + tf.math.log1p(-uniform) / alpha
+def _dirichlet(log_gamma: tf.Tensor) -> tf.Tensor:
+    """Shares of a Dirichlet: Gamma variables over their sum, float32, along the last axis."""
     return tf.cast(tf.nn.softmax(log_gamma), tf.float32)
+
+
+def _whole(uniform: tf.Tensor, count: int) -> tf.Tensor:
+    """Turns U[0, 1) into an int32 that is uniform over 0, ..., count - 1."""
+    return tf.cast(uniform * count, tf.int32)
 
 
 def _checked(images: tf.Tensor) -> tf.Tensor:

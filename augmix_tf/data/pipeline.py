@@ -7,15 +7,18 @@ it would have got, without computing what came before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from augmix_tf import seeds
 
-Views = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
-"""(images uint8 [N, H, W, 3], epoch, step) -> float32 [N, V, H, W, 3]."""
+Method: TypeAlias = Callable[
+    [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]
+]
+"""(images uint8 [N, H, W, 3], labels int64 [N], epoch, step) -> (views float32 [N, V, H, W, 3],
+labels [N] or targets float32 [N, K])."""
 
 
 class Position(NamedTuple):
@@ -33,7 +36,7 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 def training_batches(
     images: np.ndarray,
     labels: np.ndarray,
-    make_views: Views,
+    method: Method,
     *,
     run_seed: int,
     epochs: int,
@@ -45,14 +48,14 @@ def training_batches(
     Args:
         images: uint8 [M, H, W, 3].
         labels: [M].
-        make_views: what is done to a batch of images; gets them always `batch_size` at a time.
+        method: what is done to a batch; it always gets `batch_size` examples.
         run_seed: the order of the examples follows from it and the epoch.
         epochs: of the whole run.
         batch_size: examples per batch; the last of an epoch holds the rest.
         start: the first batch that is made.
 
     Returns:
-        Dataset of (views float32 [N, V, H, W, 3], labels int64 [N]).
+        Dataset of (views float32 [N, V, H, W, 3], labels int64 [N] or targets float32 [N, K]).
     """
     count = len(images)
     batches = steps_per_epoch(count, batch_size)
@@ -73,8 +76,9 @@ def training_batches(
         # that the views are compiled once.
         present = tf.shape(rows)[0]
         filled = tf.gather(rows, tf.range(batch_size) % present)
-        views = make_views(tf.gather(images_tensor, filled), epoch, step)
-        return views[:present], tf.gather(labels_tensor, rows)
+        images, labels = tf.gather(images_tensor, filled), tf.gather(labels_tensor, filled)
+        views, targets = method(images, labels, epoch, step)
+        return views[:present], targets[:present]
 
     epochs_left = tf.data.Dataset.range(start.epoch, epochs)
     dataset = epochs_left.flat_map(batches_of)

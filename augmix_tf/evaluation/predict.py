@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
@@ -26,6 +26,40 @@ def predict(program: Predictor, images: np.ndarray, batch_size: int = BATCH_SIZE
         float32 [M, K].
     """
     return np.concatenate([program(batch) for batch in evaluation_batches(images, batch_size)])
+
+
+def predict_labelled(
+    program: Predictor, batches: Iterable[tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the logits and the labels of all images in order.
+
+    Args:
+        program: of `predictor`.
+        batches: images uint8 [N, H, W, 3] and labels [N]; at least one, of any sizes.
+
+    Returns:
+        float32 [M, K] and int64 [M].
+    """
+    logits, labels = [], []
+    for images, classes in batches:
+        logits.append(np.asarray(program(tf.cast(images, tf.float32))))
+        labels.append(classes)
+    return np.concatenate(logits), np.concatenate(labels)
+
+
+def predict_sequences(program: Predictor, sequences: np.ndarray) -> np.ndarray:
+    """Returns the logits of all frames.
+
+    Args:
+        program: of `predictor`.
+        sequences: uint8 [S, T, H, W, 3], as many as the program takes at a time.
+
+    Returns:
+        float32 [S, T, K].
+    """
+    frames = sequences.reshape(-1, *sequences.shape[2:])
+    logits = np.asarray(program(tf.cast(frames, tf.float32)))
+    return logits.reshape(*sequences.shape[:2], -1)
 
 
 def predictor(classifier: keras.Model) -> Predictor:

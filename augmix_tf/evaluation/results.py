@@ -1,6 +1,7 @@
 """`results.json`: all that was measured of one run, and where it comes from.
 
-The contract between evaluation and reports; `SCHEMA` changes when a reader would break.
+The contract between evaluation and reports, described in `docs/results-schema.md`; `SCHEMA`
+changes when a reader would break.
 """
 
 from __future__ import annotations
@@ -13,27 +14,53 @@ from typing import Any
 
 import numpy as np
 
-from augmix_tf import files, metrics
+from augmix_tf import checks, files, metrics
 
-SCHEMA = 1
+SCHEMA = 2
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 _BINS = 15
 
 
-def clean(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def measures(
+    logits: np.ndarray, labels: np.ndarray, temperature: float | None = None
+) -> dict[str, Any]:
     """Returns the measures of one set: fractions, 0..1, except `nll` (nats) and `brier` (0..2).
 
     Args:
         logits: [M, K].
         labels: [M].
+        temperature: fitted on held-out images; unless it is None or 1, "calibrated" holds the
+            measures that it changes, of logits / temperature.
+
+    Raises:
+        CommandError: a temperature that is not above 0.
+        RunError: a logit is NaN or infinite.
     """
     confidence, correct = metrics.top1_confidence(logits, labels)
-    return {
+    measured = {
         "images": len(labels),
         **metrics.ClassificationSums.empty().update(logits, labels).compute(),
+        **_calibration(confidence, correct),
+        "aurra": metrics.aurra(confidence, correct),
+        "reliability": _reliability(confidence, correct),
+    }
+    if temperature is None or temperature == 1.0:
+        return measured
+    checks.require(temperature > 0.0, "temperature above 0", temperature)
+    return measured | {"calibrated": _calibrated(logits, labels, temperature)}
+
+
+def _calibrated(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, float]:
+    scores = np.asarray(logits, np.float64) / temperature
+    sums = metrics.ClassificationSums.empty().update(scores, labels).compute()
+    del sums["error"]  # a temperature changes no answer
+    return sums | _calibration(*metrics.top1_confidence(scores, labels))
+
+
+def _calibration(confidence: np.ndarray, correct: np.ndarray) -> dict[str, float]:
+    return {
         "rms_calibration_error": metrics.rms_calibration_error(confidence, correct),
         "expected_calibration_error": metrics.expected_calibration_error(confidence, correct),
-        "reliability": _reliability(confidence, correct),
     }
 
 
@@ -59,6 +86,16 @@ def versions() -> dict[str, str]:
 
 
 def write(path: Path, measured: dict[str, Any], provenance: dict[str, Any]) -> None:
-    """Writes `results.json`, whole or not at all."""
+    """Writes `results.json`, whole or not at all.
+
+    Args:
+        path: the file.
+        measured: the parts "clean" and, where they were measured, "temperature", "corrupted" and
+            "perturbed".
+        provenance: of the run; the versions are added.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     document = {"schema": SCHEMA, **measured, "provenance": provenance | {"versions": versions()}}
     files.write_text_atomically(path, json.dumps(document, indent=2) + "\n")

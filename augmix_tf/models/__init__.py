@@ -42,7 +42,9 @@ def build(
     """Returns a functional Keras model, float32 [N, H, W, C] to logits float32 [N, num_classes].
 
     The images come normalised already. The model is made of Keras's own layers only, so a saved
-    file loads without this package; the logits are float32 under any precision policy.
+    file loads without this package and gives the same logits; to train on as here, build the model
+    and load its weights (why: `models.batch_norm`). The logits are float32 under any precision
+    policy.
 
     Args:
         name: `allconv`, `densenet`, `resnet50`, `resnext` or `wrn`.

@@ -2,7 +2,8 @@
 
 A layer that holds weights bears the name that its counterpart has in the original PyTorch code
 ("block1.layer.0.conv1"), so that `load_torch_state` needs no table per model. Nothing here is a
-class of our own: a saved `.keras` file loads without this package.
+class of our own, the normalisation of `batch_norm` included: a saved `.keras` file loads without
+this package.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import keras
 import keras.layers as L
 
 from augmix_tf.checks import CommandError, require
+from augmix_tf.models.batch_norm import batch_normalization
 
 # Ends the name of each part of a grouped convolution: "stage_1.0.conv_conv.group3".
 GROUP = ".group"
@@ -94,9 +96,10 @@ class LayerFactory:
 
     def batch_norm(self, images: keras.KerasTensor, name: str) -> keras.KerasTensor:
         """Returns `images` normalised per channel (momentum and epsilon as in the original)."""
-        return L.BatchNormalization(
-            momentum=0.9, epsilon=1e-5, synchronized=self.synchronized_bn, name=name
-        )(images)
+        norm = batch_normalization(
+            name, momentum=0.9, epsilon=1e-5, synchronized=self.synchronized_bn
+        )
+        return norm(images)
 
     def batch_norm_relu(self, images: keras.KerasTensor, name: str) -> keras.KerasTensor:
         """Returns ReLU of the batch normalisation called `name`."""

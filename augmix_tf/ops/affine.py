@@ -22,6 +22,10 @@ Rows = Callable[[tf.Tensor], tf.Tensor]
 
 def rotate(picture: tf.Tensor, degrees: tf.Tensor, fill: int = 0) -> tf.Tensor:
     """Turns the picture about its centre, counter-clockwise for positive degrees."""
+    return tf.cond(degrees == 0.0, lambda: picture, lambda: _turn(picture, degrees, fill))
+
+
+def _turn(picture: tf.Tensor, degrees: tf.Tensor, fill: int) -> tf.Tensor:
     height, width = picture.shape
     radians = -tf.math.floormod(degrees, tf.constant(360.0, tf.float64)) * (np.pi / 180.0)
     cosine, sine = _round15(tf.cos(radians)), _round15(tf.sin(radians))

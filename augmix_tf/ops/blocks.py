@@ -27,13 +27,19 @@ def by_blocks(function: Callable[..., tf.Tensor], width: int, *arrays: tf.Tensor
         int32 [H, width].
     """
     height = arrays[0].shape[0]
+    blocks = tuple(in_blocks(array, width) for array in arrays)
+    spec = tf.TensorSpec([blocks[0].shape[1], width], tf.int32)
+    done = tf.map_fn(lambda block: function(*block), blocks, fn_output_signature=spec)
+    return tf.reshape(done, [height, width])
+
+
+def in_blocks(array: tf.Tensor, width: int) -> tf.Tensor:
+    """Cuts rows, [H, ...], into blocks of the same size, [blocks, R, ...]."""
+    height = array.shape[0]
     # At least two blocks: a loop of one turn would be taken apart.
     rows = max(
         count
         for count in range(1, max(1, height // 2) + 1)
         if height % count == 0 and (count == 1 or count * width <= _PIXELS)
     )
-    blocks = tuple(tf.reshape(a, [height // rows, rows, *a.shape[1:]]) for a in arrays)
-    spec = tf.TensorSpec([rows, width], tf.int32)
-    done = tf.map_fn(lambda block: function(*block), blocks, fn_output_signature=spec)
-    return tf.reshape(done, [height, width])
+    return tf.reshape(array, [height // rows, rows, *array.shape[1:]])

@@ -5,25 +5,38 @@ Per picture: int32 [H, W], packed (`pixels`). Equal to Pillow's `ImageOps` in ev
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import tensorflow as tf
 
 from augmix_tf.ops import pixels
-from augmix_tf.ops.blocks import by_blocks
+from augmix_tf.ops.blocks import by_blocks, in_blocks
 
 _LEVELS = 256
+_SMALL = 2048  # pixels
+Ends: TypeAlias = list[tuple[tf.Tensor, tf.Tensor]]
 
 
 def autocontrast(picture: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
     """Stretches each channel so that its darkest value becomes 0 and its brightest 255."""
-    counts = histogram(picture)
-    level = tf.range(_LEVELS)
-    low = tf.reduce_min(tf.where(counts > 0, level, _LEVELS), axis=1, keepdims=True)
-    high = tf.reduce_max(tf.where(counts > 0, level, -1), axis=1, keepdims=True)
-    scale = 255.0 / tf.cast(tf.maximum(high - low, 1), tf.float64)
-    offset = pixels.rounded(-tf.cast(low, tf.float64) * scale)
-    stretched = pixels.rounded(tf.cast(level, tf.float64) * scale) + offset
-    table = tf.clip_by_value(tf.cast(stretched, tf.int32), 0, 255)
-    return look_up(picture, tf.where(high > low, table, level))
+    ends = extremes(picture)
+    scales = [255.0 / tf.cast(tf.maximum(high - low, 1), tf.float64) for low, high in ends]
+    offsets = [
+        pixels.rounded(-tf.cast(low, tf.float64) * scale)
+        for (low, _), scale in zip(ends, scales, strict=True)
+    ]
+
+    def block(rows: tf.Tensor) -> tf.Tensor:
+        stretched = []
+        for channel, (low, high), scale, offset in zip(
+            pixels.split(rows), ends, scales, offsets, strict=True
+        ):
+            value = pixels.rounded(tf.cast(channel, tf.float64) * scale) + offset
+            value = tf.clip_by_value(tf.cast(value, tf.int32), 0, 255)
+            stretched.append(tf.where(high > low, value, channel))
+        return pixels.join(stretched)
+
+    return by_blocks(block, picture.shape[1], picture)
 
 
 def equalize(picture: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
@@ -50,6 +63,27 @@ def solarize(picture: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
     """Inverts the values from `threshold` (0 to 256) on."""
     threshold = tf.cast(threshold, tf.int32)
     return pixels.join([tf.where(c < threshold, c, 255 - c) for c in pixels.split(picture)])
+
+
+def extremes(picture: tf.Tensor) -> Ends:
+    """The darkest and the brightest value of each channel.
+
+    Large pictures block by block: XLA reduces a whole picture one value at a time, and compares
+    blocks many values at a time.
+    """
+
+    def widen(ends: Ends, rows: tf.Tensor) -> Ends:
+        channels = pixels.split(rows)
+        return [
+            (tf.minimum(low, channel), tf.maximum(high, channel))
+            for (low, high), channel in zip(ends, channels, strict=True)
+        ]
+
+    ends: Ends = [(channel, channel) for channel in pixels.split(picture)]
+    if picture.shape.num_elements() > _SMALL:
+        blocks = in_blocks(picture, picture.shape[1])
+        ends = tf.foldl(widen, blocks, [(c, c) for c in pixels.split(blocks[0])])
+    return [(tf.reduce_min(low), tf.reduce_max(high)) for low, high in ends]
 
 
 def histogram(picture: tf.Tensor) -> tf.Tensor:

@@ -10,20 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from augmix_tf.checks import CommandError, RunError
+from augmix_tf.checks import CommandError
+from augmix_tf.reports.contract import check_results, damaged, demand
 
-SCHEMA = 1
 CONFIG, RESULTS, METRICS = "config.json", "results.json", "metrics.csv"
-MEASURES = (
-    "images",
-    "error",
-    "nll",
-    "brier",
-    "rms_calibration_error",
-    "expected_calibration_error",
-    "temperature",
-)
-BIN_KEYS = ("confidence", "accuracy", "count")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +36,7 @@ def read(workdir: Path) -> RunFiles:
         wanted = f"a run folder with {CONFIG}, {RESULTS} or {METRICS}"
         raise CommandError(f"want {wanted}, got {workdir}, which holds none of them")
     results = _read_object(workdir / RESULTS)
-    _check_results(workdir / RESULTS, results)
+    check_results(workdir / RESULTS, results)
     return RunFiles(_read_object(workdir / CONFIG), results, _read_columns(workdir / METRICS))
 
 
@@ -78,29 +68,8 @@ def _read_object(path: Path) -> dict[str, Any]:
         content = json.loads(text)
     except ValueError as error:
         raise damaged(path, f"it is not JSON: {error}") from error
-    _demand(path, isinstance(content, dict), "an object", type(content).__name__)
+    demand(path, isinstance(content, dict), "an object", type(content).__name__)
     return content
-
-
-def _check_results(path: Path, results: Mapping[str, Any]) -> None:
-    if not results:
-        return
-    schema = results.get("schema")
-    _demand(path, schema == SCHEMA, f"schema {SCHEMA}", f"schema {schema!r}")
-    for part in ("clean", "corrupted", "provenance"):
-        value = results.get(part) or {}
-        _demand(path, isinstance(value, dict), f"{part} to be an object", type(value).__name__)
-    clean = results.get("clean") or {}
-    for name in MEASURES:
-        value = clean.get(name)
-        _demand(path, value is None or _is_number(value), f"a number as {name}", repr(value))
-    bins = clean.get("reliability") or []
-    _demand(path, isinstance(bins, list), "a list of bins as reliability", repr(bins))
-    for entry in bins:
-        # An empty bin has no mean confidence.
-        keys = BIN_KEYS if isinstance(entry, dict) and entry.get("count") != 0 else ("count",)
-        sound = isinstance(entry, dict) and all(_is_number(entry.get(key)) for key in keys)
-        _demand(path, sound, f"bins with {', '.join(BIN_KEYS)}", repr(entry))
 
 
 def _read_columns(path: Path) -> dict[str, list[float]]:
@@ -109,11 +78,11 @@ def _read_columns(path: Path) -> dict[str, list[float]]:
         return {}
     rows = list(csv.reader(text.splitlines()))
     header = rows[0] if rows else []
-    _demand(path, "epoch" in header, "a header with a column epoch", repr(",".join(header)))
+    demand(path, "epoch" in header, "a header with a column epoch", repr(",".join(header)))
     columns: dict[str, list[float]] = {name: [] for name in header}
     for number, row in enumerate(rows[1:], start=2):
         wanted = f"{len(header)} values in line {number}"
-        _demand(path, len(row) == len(header), wanted, str(len(row)))
+        demand(path, len(row) == len(header), wanted, str(len(row)))
         for name, cell in zip(header, row, strict=True):
             columns[name].append(_number(path, number, cell))
     return columns
@@ -126,17 +95,3 @@ def _number(path: Path, line: int, cell: str) -> float:
         return float(cell)
     except ValueError as error:
         raise damaged(path, f"want a number in line {line}, got {cell!r}") from error
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def damaged(path: Path, reason: str) -> RunError:
-    """Returns the error that says what is wrong with `path`."""
-    return RunError(f"cannot read {path}: {reason}")
-
-
-def _demand(path: Path, condition: bool, wanted: str, got: str) -> None:
-    if not condition:
-        raise damaged(path, f"want {wanted}, got {got}")

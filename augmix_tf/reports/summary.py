@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from augmix_tf import files
-from augmix_tf.reports import plots, run_files
+from augmix_tf.reports import run_files, shift_sections
+from augmix_tf.reports.figures import figures
+from augmix_tf.reports.tables import cell, plain, table
 
-REPORT, CURVES, RELIABILITY = "report.md", "plots/curves.png", "plots/reliability.png"
+REPORT = "report.md"
 
 # Measures of results.json: name in the report and how a value is written.
 MEASURES = {
@@ -20,14 +22,21 @@ MEASURES = {
     "brier": ("Brier score", "{:.4f}"),
     "rms_calibration_error": ("RMS calibration error", "{:.2%}"),
     "expected_calibration_error": ("expected calibration error", "{:.2%}"),
+    "aurra": ("AURRA (accuracy, the surest answered first)", "{:.2%}"),
     "temperature": ("temperature of the probabilities", "{:.3f}"),
+}
+PICTURES = {
+    "curves": "Loss, error, divergence and learning rate over the epochs",
+    "reliability": "Reliability diagram: accuracy against confidence",
+    "corruption_errors": "Error on each corruption",
+    "error_over_severity": "Error over the severity of the corruption",
+    "calibration_over_severity": "RMS calibration error over the severity of the corruption",
 }
 PLACES = {
     "config.json": "every setting of the run",
     "results.json": "the measurements, for programs",
     "metrics.csv": "loss, errors and speed over the training",
-    CURVES: "the same, drawn",
-    RELIABILITY: "accuracy against confidence on the test images",
+    "plots": "the pictures of this report",
     "checkpoints": "weights and optimizer state, from which the same command goes on",
     "logs": "the same curves and example pictures, for TensorBoard",
     "export": "versions of the model to serve (TensorFlow SavedModel)",
@@ -36,7 +45,7 @@ PLACES = {
 
 
 def write(workdir: files.PathLike) -> Path:
-    """Writes `report.md`, `plots/curves.png` and `plots/reliability.png` into a run folder.
+    """Writes `report.md` and its `plots/*.png` into a run folder.
 
     Reads its `config.json`, `results.json` and `metrics.csv` and nothing else. A plot is written
     where there is something to plot; what a file does not say is left out.
@@ -53,20 +62,20 @@ def write(workdir: files.PathLike) -> Path:
     """
     folder = Path(workdir)
     run = run_files.read(folder)
-    clean = run.results.get("clean") or {}
-    drawn = []
-    if run.metrics.get("epoch"):
-        files.write_bytes_atomically(folder / CURVES, plots.curves(run.metrics))
-        drawn.append(CURVES)
-    if clean.get("reliability"):
-        picture = plots.reliability(clean["reliability"], _calibration_caption(clean))
-        files.write_bytes_atomically(folder / RELIABILITY, picture)
-        drawn.append(RELIABILITY)
+    drawn = figures(run)
+    for name, picture in drawn.items():
+        files.write_bytes_atomically(folder / _place(name), picture)
+    shown = {name: f"![{PICTURES[name]}]({_place(name)})" for name in drawn}
+    corrupted = run.results.get("corrupted") or {}
     sections = [
         _title(run),
-        _results(clean, drawn),
-        _corrupted(run.results.get("corrupted") or {}),
-        _training(run.metrics, drawn),
+        _results(run.results.get("clean") or {}),
+        shift_sections.corrupted(corrupted),
+        *(shown.get(name, "") for name in ("corruption_errors", "error_over_severity")),
+        shift_sections.perturbed(run.results.get("perturbed") or {}),
+        shift_sections.calibration(run.results),
+        *(shown.get(name, "") for name in ("reliability", "calibration_over_severity")),
+        _training(run.metrics, shown),
         _configuration(run),
         _places(folder),
         _next_commands(folder),
@@ -75,13 +84,17 @@ def write(workdir: files.PathLike) -> Path:
     return folder / REPORT
 
 
+def _place(name: str) -> str:
+    return f"plots/{name}.png"
+
+
 def _title(run: run_files.RunFiles) -> str:
     settings = {**run.config, **(run.results.get("provenance") or {})}
     method, model, dataset = (settings.get(key) for key in ("method", "model", "dataset"))
     names = [_named(n) for n in (method, model, dataset)]
     title = "# {}: {} on {}".format(*names) if all(names) else "# Report of a run"
     facts = [
-        f"{key}: {_plain(settings[key])}"
+        f"{key}: {plain(settings[key])}"
         for key in ("epochs", "seed", "parameters", "finished")
         if settings.get(key) is not None
     ]
@@ -91,10 +104,10 @@ def _title(run: run_files.RunFiles) -> str:
 def _named(value: Any) -> str:
     """A name, also where the configuration nests what belongs to it."""
     value = value.get("name") if isinstance(value, Mapping) else value
-    return _cell(value) if value else ""
+    return cell(value) if value else ""
 
 
-def _results(clean: Mapping[str, Any], drawn: list[str]) -> str:
+def _results(clean: Mapping[str, Any]) -> str:
     if not clean:
         return "## Results\n\nNot evaluated yet."
     rows = [
@@ -102,37 +115,28 @@ def _results(clean: Mapping[str, Any], drawn: list[str]) -> str:
         for key, (label, form) in MEASURES.items()
         if clean.get(key) is not None
     ]
-    parts = ["## Results", "On the clean test images:", _table(("measure", "value"), rows)]
-    if RELIABILITY in drawn:
-        parts.append(f"![Reliability diagram: accuracy against confidence]({RELIABILITY})")
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        ["## Results", "On the clean test images:", table(("measure", "value"), rows)]
+    )
 
 
-def _corrupted(corrupted: Mapping[str, Any]) -> str:
-    rows = [(key, _plain(value)) for key, value in run_files.flat(corrupted).items()]
-    if not rows:
+def _training(metrics: Mapping[str, list[float]], shown: Mapping[str, str]) -> str:
+    if "curves" not in shown:
         return ""
-    return "## Corrupted test images\n\n" + _table(("measure", "value"), rows)
-
-
-def _training(metrics: Mapping[str, list[float]], drawn: list[str]) -> str:
-    if CURVES not in drawn:
-        return ""
-    picture = f"![Loss, error, divergence and learning rate over the epochs]({CURVES})"
     speed = [value for value in metrics.get("images_per_second", []) if value > 0]
     median = sorted(speed)[len(speed) // 2] if speed else None
     line = f"Median speed: {median:,.0f} images a second." if median else ""
-    return "\n\n".join(filter(None, ["## Training", picture, line]))
+    return "\n\n".join(filter(None, ["## Training", shown["curves"], line]))
 
 
 def _configuration(run: run_files.RunFiles) -> str:
     parts = []
     if run.config:
-        rows = [(f"`{_cell(k)}`", _plain(v)) for k, v in run_files.flat(run.config).items()]
-        parts += ["## Configuration", _table(("setting", "value"), rows)]
+        rows = [(f"`{cell(k)}`", plain(v)) for k, v in run_files.flat(run.config).items()]
+        parts += ["## Configuration", table(("setting", "value"), rows, numbers_from=2)]
     versions = (run.results.get("provenance") or {}).get("versions")
     if isinstance(versions, Mapping) and versions:
-        said = ", ".join(f"{_cell(name)} {_plain(value)}" for name, value in versions.items())
+        said = ", ".join(f"{cell(name)} {plain(value)}" for name, value in versions.items())
         parts.append(f"Made with {said}.")
     return "\n\n".join(parts)
 
@@ -143,7 +147,7 @@ def _places(folder: Path) -> str:
         for name, what in PLACES.items()
         if (folder / name).exists()
     ]
-    return "## What lies where\n\n" + _table(("in this folder", "what it is"), rows)
+    return "## What lies where\n\n" + table(("in this folder", "what it is"), rows, numbers_from=2)
 
 
 def _next_commands(folder: Path) -> str:
@@ -165,31 +169,3 @@ def _next_commands(folder: Path) -> str:
     width = max(len(command) for _, command in commands)
     lines = [f"{command:<{width}}  # {what}" for what, command in commands]
     return "\n".join(["## Next commands", "", "```sh", *lines, "```"])
-
-
-def _calibration_caption(clean: Mapping[str, Any]) -> str:
-    error = clean.get("rms_calibration_error")
-    said = "" if error is None else f", RMS calibration error {error:.2%}"
-    return f"Clean test images{said}"
-
-
-def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
-    lines = [head, ("---", "---"), *rows]
-    return "\n".join(f"| {left} | {right} |" for left, right in lines)
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "not set"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list):
-        return ", ".join(_plain(entry) for entry in value) or "none"
-    return _cell(value)
-
-
-def _cell(value: object) -> str:
-    """Text that stays within its cell of a Markdown table."""
-    return " ".join(str(value).split()).replace("|", "\\|")

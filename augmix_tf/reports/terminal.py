@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from augmix_tf.reports import run_files
+from augmix_tf.files import PathLike
+from augmix_tf.reports import cells, run_files, runs
+from augmix_tf.reports.tables import ABSENT
 
 
 def results_table(folder: Path) -> str:
@@ -16,10 +19,19 @@ def results_table(folder: Path) -> str:
     Raises:
         CommandError, RunError: the folder holds no run, or damaged files.
     """
-    clean = run_files.read(folder).results["clean"]
-    rows = [
-        ("clean error", f"{100 * clean['error']:.2f} %"),
-        ("calibration error (RMS)", f"{100 * clean['rms_calibration_error']:.2f} %"),
+    results = run_files.read(folder).results
+    clean, corrupted = results["clean"], results.get("corrupted") or {}
+    perturbed = results.get("perturbed") or {}
+    names = cells.counted_in(corrupted)
+    shifted_rms = cells.over_corruptions(corrupted, names, "rms_calibration_error")
+    measured = [
+        ("clean error", _percent(clean["error"])),
+        (_error_title(names), _percent(cells.over_corruptions(corrupted, names, "error"))),
+        ("calibration error (RMS)", _percent(clean["rms_calibration_error"])),
+        ("the same, corrupted", _percent(shifted_rms)),
+        ("flip probability", _percent(perturbed.get("mean_flip_probability"))),
+    ]
+    places = [
         ("Brier score", f"{clean['brier']:.3f}"),
         ("test images", str(clean["images"])),
         ("report, plots", str(folder / "report.md")),
@@ -29,4 +41,68 @@ def results_table(folder: Path) -> str:
         ("see the views", "python main.py --mode=views"),
         ("real pictures", "python main.py --dataset=cifar10 --model=wrn"),
     ]
+    rows = [(name, value) for name, value in measured if value != ABSENT] + places
     return "\n" + "\n".join(f"  {name:<24} {value}" for name, value in rows)
+
+
+def comparison_table(folders: Sequence[PathLike]) -> str:
+    """Returns the results of several runs side by side, a column each, as an aligned table.
+
+    Columns are named after the methods, or the folders where methods repeat. A mean over
+    corruptions is over those that all runs have.
+
+    Args:
+        folders: of runs that were evaluated; the columns come in this order.
+
+    Raises:
+        CommandError, RunError: no folder, one given twice, one without results, damaged files.
+    """
+    found = {run.folder: run for run in runs.read(folders)}
+    columns = [found[Path(folder)] for folder in folders]
+    names = runs.common_corruptions(columns)
+    titles = [run.method for run in columns]
+    if len(set(titles)) < len(titles):
+        titles = [str(run.folder) for run in columns]
+
+    def shifted(key: str) -> Callable[[runs.Run], float | None]:
+        return lambda run: cells.over_corruptions(run.corrupted, names, key)
+
+    lines: list[tuple[str, Callable[[runs.Run], str]]] = [
+        ("clean error", lambda run: _percent(run.clean["error"])),
+        (_error_title(names), lambda run: _percent(shifted("error")(run))),
+        ("calibration error (RMS)", lambda run: _percent(run.clean.get("rms_calibration_error"))),
+        ("the same, corrupted", lambda run: _percent(shifted("rms_calibration_error")(run))),
+        ("Brier score", lambda run: _score(run.clean.get("brier"))),
+        ("the same, corrupted", lambda run: _score(shifted("brier")(run))),
+        ("training, about", lambda run: _clock(run.training_seconds)),
+    ]
+    table = [("", titles)] + [(title, [of(run) for run in columns]) for title, of in lines]
+    shown = [row for row in table if not row[0] or any(value != ABSENT for value in row[1])]
+    first = max(24, *(len(title) for title, _ in shown))
+    widths = [max(len(row[1][i]) for row in shown) for i in range(len(columns))]
+    return "\n" + "\n".join(
+        f"  {title:<{first}}  "
+        + "  ".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True))
+        for title, values in shown
+    )
+
+
+def _error_title(names: Sequence[str]) -> str:
+    whole = len(names) == len(cells.COUNTED)
+    return "mean corruption error" if whole else f"error on {len(names)} corruptions"
+
+
+def _percent(share: float | None) -> str:
+    return ABSENT if share is None else f"{100 * share:.2f} %"
+
+
+def _score(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return ABSENT
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d} h" if hours else f"{minutes}:{rest:02d} min"

@@ -28,6 +28,8 @@ class Checkpoints:
         means = [v.value for metric in trainer.metrics for v in metric.variables]
         self._checkpoint = tf.train.Checkpoint(
             classifier=trainer.classifier,
+            # Batch normalisation that other views than the clean one have of their own.
+            other_views=list(trainer.classifiers[1:]),
             optimizer=optimizer,
             seeds=seeds,
             means=means,

@@ -92,6 +92,20 @@ class Monitor:
         with self._writing():
             tf.summary.image("views", grid, step)
 
+    def picture(self, step: int, tag: str, png: bytes) -> None:
+        """Logs a picture that was drawn elsewhere.
+
+        Args:
+            step: training steps done.
+            tag: its name in the dashboard.
+            png: the file.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        with self._writing():
+            tf.summary.image(tag, tf.io.decode_png(png, channels=3)[None], step)
+
     def config(self, settings: Mapping[str, Any]) -> None:
         """Logs the settings of the run as a table, at the first step that it logs.
 

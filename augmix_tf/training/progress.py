@@ -82,6 +82,35 @@ class ProgressBar(keras.callbacks.Callback):
         return "  ".join(parts)
 
 
+class Counter:
+    """Shows how far a piece of work is, with the time left; on a file, one line at the end.
+
+    Args:
+        what: is counted, such as "corrupted images".
+        stream: where it writes, standard error by default.
+    """
+
+    def __init__(self, what: str, stream: TextIO | None = None) -> None:
+        self._what, self._stream = what, stream or sys.stderr
+        self._began, self._first = 0.0, 0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Redraws the line; to be called once before anything is done, and with all done."""
+        now = time.perf_counter()
+        if not self._began:
+            self._began, self._first = now, done
+        finished = done >= total
+        if not (finished or self._stream.isatty()):
+            return
+        passed, here = now - self._began, done - self._first
+        left = f", {_clock(passed / here * (total - done))} left" if here and not finished else ""
+        line = f"{self._what}: {done:,} of {total:,}, {_clock(passed)}{left}"
+        if self._stream.isatty():
+            line = f"\r{line}\033[K"
+        self._stream.write(line + ("\n" if finished else ""))
+        self._stream.flush()
+
+
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

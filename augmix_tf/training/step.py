@@ -7,7 +7,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from augmix_tf import losses
+from augmix_tf import checks, losses, seeds
+from augmix_tf.training.adversary import Adversary
+from augmix_tf.training.split_bn import split_batch_norm
 
 Batch = tuple[tf.Tensor, tf.Tensor]
 METRICS = ("loss", "cross_entropy", "jsd", "error")
@@ -25,15 +27,42 @@ class Trainer(keras.Model):
     Args:
         classifier: float32 images [N, H, W, 3] to logits [N, K].
         jsd_weight: lambda; 12 in the paper. Has no part in it where there is one view only.
+        batch_norms: 1, or V: each of exactly V views is trained with batch normalisation of its own
+            (`split_batch_norm`), in V forward passes. `classifier` stays that of the clean view,
+            and all else than training uses it alone.
+        adversary: trains on the pictures that it makes of the only view, not on the clean ones.
+        run_seed: of the adversary's random starts, with the number of the step.
 
     Logged metrics, over the examples since the last reset: `loss` (the sum above), `cross_entropy`,
-    `jsd` (before the weight) and `error` (share of clean views whose top class is wrong).
+    `jsd` (before the weight) and `error` (share of clean views whose top class is wrong; of a soft
+    label, other than its top class, the first of equals). While an adversary trains, all four are
+    of its pictures.
+
+    Raises:
+        CommandError: `batch_norms` is no count, or there is an adversary besides several; from
+            `split_batch_norm` if the classifier has nothing to split.
     """
 
-    def __init__(self, classifier: keras.Model, jsd_weight: float = 12.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        classifier: keras.Model,
+        jsd_weight: float = 12.0,
+        *,
+        batch_norms: int = 1,
+        adversary: Adversary | None = None,
+        run_seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        whole = isinstance(batch_norms, int) and not isinstance(batch_norms, bool)
+        checks.require(whole and batch_norms >= 1, "batch_norms from 1 on", repr(batch_norms))
+        alone = adversary is None or batch_norms == 1
+        checks.require(alone, "one batch_norms with an adversary, which has one view", batch_norms)
         self.classifier = classifier
+        self.classifiers = split_batch_norm(classifier, batch_norms) if batch_norms > 1 else []
         self.jsd_weight = jsd_weight
+        self.adversary = adversary
+        self.run_seed = run_seed
         self._means = {name: keras.metrics.Mean(name=name) for name in METRICS}
         self.built = True
 
@@ -46,6 +75,8 @@ class Trainer(keras.Model):
         """Logits [N, K] of images [N, H, W, 3], or [N, V, K] of views [N, V, H, W, 3]."""
         if images.shape.rank == 4:
             return self.classifier(images, training=training)
+        if training and self.classifiers:
+            return self._logits_of_each_view(images)
         views = tf.shape(images)[1]
         together = tf.reshape(images, tf.concat([[-1], tf.shape(images)[2:]], 0))
         together = tf.ensure_shape(together, [None, *images.shape[2:]])
@@ -54,8 +85,13 @@ class Trainer(keras.Model):
         return tf.ensure_shape(logits, [images.shape[0], images.shape[1], None])
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """One step of the optimiser on (views [N, V, H, W, 3], labels [N])."""
+        """One step of the optimiser on (views [N, V, H, W, 3], labels).
+
+        Labels are integers [N], or float targets [N, K] where there is no consistency to train.
+        """
         views, labels = data
+        if self.adversary is not None:
+            views = self._attacked(self.adversary, views, labels)
         with tf.GradientTape() as tape:
             logits = self(views, training=True)
             parts = self._parts(labels, logits)
@@ -66,19 +102,37 @@ class Trainer(keras.Model):
         return self._log(parts)
 
     def test_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """The same numbers without training; [N, H, W, 3] counts as one view."""
+        """The same numbers without training or attack; [N, H, W, 3] counts as one view."""
         images, labels = data
         logits = self(images, training=False)
         return self._log(self._parts(labels, logits if logits.shape.rank == 3 else logits[:, None]))
 
+    def _logits_of_each_view(self, views: tf.Tensor) -> tf.Tensor:
+        count = len(self.classifiers)
+        checks.require(views.shape[1] == count, f"{count} views [N, V, H, W, 3]", views.shape)
+        logits = [c(views[:, v], training=True) for v, c in enumerate(self.classifiers)]
+        return tf.stack(logits, axis=1)
+
+    def _attacked(self, adversary: Adversary, views: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        one = views.shape.rank == 5 and views.shape[1] == 1
+        checks.require(one, "one view [N, 1, H, W, 3] for adversarial training", views.shape)
+        seed = seeds.fold(self.run_seed, 0, self.optimizer.iterations, seeds.ADVERSARY)
+        return adversary.perturb(self.classifier, views[:, 0], labels, seed)[:, None]
+
     def _parts(self, labels: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """The loss of each example and what it is made of, float32 [N] each."""
-        clean = logits[:, 0]
+        clean, several = logits[:, 0], logits.shape[1] > 1
+        if several and self.jsd_weight and labels.dtype.is_floating:
+            # The mixed views would have to be mixed with the same pictures in the same places.
+            raise checks.CommandError(
+                "want integer labels where views are to agree: soft labels belong to a picture "
+                f"that was mixed with another, got {labels.dtype.name} {labels.shape} "
+                f"with {logits.shape[1]} views"
+            )
         cross_entropy = losses.cross_entropy(labels, clean)
-        jsd = tf.zeros_like(cross_entropy)
-        if logits.shape[1] > 1:
-            jsd = losses.jensen_shannon(logits)
-        wrong = tf.argmax(clean, axis=-1, output_type=labels.dtype) != labels
+        jsd = losses.jensen_shannon(logits) if several else tf.zeros_like(cross_entropy)
+        classes = tf.argmax(labels, axis=-1) if labels.dtype.is_floating else labels
+        wrong = tf.argmax(clean, axis=-1) != tf.cast(classes, tf.int64)
         return {
             "loss": cross_entropy + self.jsd_weight * jsd,
             "cross_entropy": cross_entropy,

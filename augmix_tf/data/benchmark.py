@@ -1,0 +1,196 @@
+"""What the readers of -C and -P sets share: the sets themselves, `.npy` files and manifests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from augmix_tf import checks, metrics
+
+T = TypeVar("T")
+Batch = tuple[np.ndarray, np.ndarray]
+"""Images uint8 [N, H, W, 3] and their labels int64 [N]."""
+
+SEVERITIES = (1, 2, 3, 4, 5)
+BATCH = 500
+# Evaluated where a set has them, but in no mean: the benchmark keeps them for validation, and
+# the last is only this package's stand-in for frost.
+UNCOUNTED_CORRUPTIONS = (
+    "speckle_noise",
+    "gaussian_blur",
+    "spatter",
+    "saturate",
+    "frost_synthetic",
+)
+CORRUPTIONS = (*metrics.COUNTED_CORRUPTIONS, *UNCOUNTED_CORRUPTIONS)
+
+
+@dataclass(frozen=True)
+class CorruptedSet:
+    """A -C set, read or made only where it is asked for.
+
+    Attributes:
+        names: the corruptions that are there, in the benchmark's order.
+        data: where they come from, as `results.json` keeps it: "source" (official, generated or
+            tfds), "description", "images" (per cell) and, of generated ones, "seed", "table" and
+            "versions".
+        cell: (name, severity 1..5) -> batches of at most `BATCH` images, in the order of the set.
+    """
+
+    names: tuple[str, ...]
+    data: Mapping[str, Any]
+    cell: Callable[[str, int], Iterator[Batch]]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Those of the 15 counted corruptions that are not there."""
+        return tuple(name for name in metrics.COUNTED_CORRUPTIONS if name not in self.names)
+
+
+@dataclass(frozen=True)
+class PerturbedSet:
+    """A -P set, read only where it is asked for.
+
+    Attributes:
+        names: the perturbations that are there, those of the paper first.
+        data: as in `CorruptedSet`; "images" is the number of sequences of each perturbation.
+        sequences: name -> chunks uint8 [S, T, H, W, 3] of about `BATCH` frames, in the order of
+            the set; T is the same in all chunks of a name.
+    """
+
+    names: tuple[str, ...]
+    data: Mapping[str, Any]
+    sequences: Callable[[str], Iterator[np.ndarray]]
+
+
+def taken(count: int, limit: int) -> int:
+    """Returns how many of `count` examples `limit` leaves; 0 leaves all.
+
+    Raises:
+        CommandError: a negative limit.
+    """
+    checks.require(limit >= 0, "eval_limit of 0 (all) or more", limit)
+    return min(limit, count) if limit else count
+
+
+def folder_of(place: str | Path) -> Path:
+    """Returns `place` as a path.
+
+    Raises:
+        CommandError: it is no folder.
+    """
+    folder = Path(place).expanduser()
+    checks.require(folder.is_dir(), "a folder with a set", f"{folder}, which is none")
+    return folder
+
+
+def all_sound(names: Iterable[str], open_one: Callable[[str], T]) -> dict[str, T]:
+    """Returns name -> `open_one(name)`.
+
+    Raises:
+        RunError: `open_one` raised one; the message says which names can still be evaluated.
+    """
+    sound: dict[str, T] = {}
+    errors: list[checks.RunError] = []
+    for name in names:
+        try:
+            sound[name] = open_one(name)
+        except checks.RunError as error:
+            errors.append(error)
+    if errors:
+        more = f" (and {len(errors) - 1} more like it)" if errors[1:] else ""
+        raise checks.RunError(f"{errors[0]}{more}; {still(sound)}") from errors[0]
+    return sound
+
+
+def still(names: Iterable[str]) -> str:
+    """Says which names can still be evaluated."""
+    return f"can still be evaluated: {', '.join(names) or 'none'}"
+
+
+def open_array(path: Path, wanted: str, fits: Callable[[np.ndarray], bool]) -> np.ndarray:
+    """Returns an `.npy` file as an array whose rows are read from disk when they are used.
+
+    Args:
+        path: the file.
+        wanted: what it is to hold, for the message.
+        fits: tells whether an array of this type and shape is that; it reads no values.
+
+    Raises:
+        RunError: names the file, what was wanted and what came.
+    """
+    try:
+        # Unlike numpy.load, it takes nothing but a whole .npy file.
+        array = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError as error:
+        raise checks.RunError(f"{path}: want {wanted}, got no such file") from error
+    except (OSError, ValueError, TypeError, OverflowError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        text = f"{path}: want {wanted}, got a truncated or damaged file ({reason})"
+        raise checks.RunError(text) from error
+    if not fits(array):
+        raise checks.RunError(f"{path}: want {wanted}, got {array.dtype} {list(array.shape)}")
+    return array
+
+
+def provenance(folder: Path, benchmark: str, images: int, what: str) -> dict[str, Any]:
+    """Returns `data` of a set in `folder`, generated if a manifest of ours lies there.
+
+    Args:
+        folder: of the set.
+        benchmark: "corruptions" or "perturbations".
+        images: that are used of each file or severity.
+        what: the files, in a few words.
+    """
+    manifest = read_manifest(folder, benchmark)
+    if manifest is None:
+        text = f"{what} in {folder}, taken for the published ones (no manifest)"
+        return {"source": "official", "description": text, "images": images}
+    text = f"{what} in {folder}, not the published ones"
+    if manifest.get("frost_source"):
+        text += f"; frost from {manifest['frost_source'].replace('synthetic', 'a stand-in')}"
+    return {
+        "source": "generated",
+        "description": text,
+        "images": images,
+        "seed": manifest["settings"].get("seed"),
+        "table": manifest["settings"].get("table"),
+        "versions": manifest.get("versions", {}),
+    }
+
+
+def read_manifest(folder: Path, benchmark: str) -> dict[str, Any] | None:
+    """Returns the manifest of a generated set, None where there is none.
+
+    Raises:
+        CommandError: it is of the other benchmark.
+        RunError: it is damaged.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise checks.RunError(f"{path}: want a manifest, got a damaged file ({error})") from error
+    parts = [manifest.get(key) for key in ("settings", "files")] if type(manifest) is dict else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        wanted = "want a manifest with settings and files"
+        raise checks.RunError(f"{path}: {wanted}, got another or damaged one")
+    found = manifest["settings"].get("benchmark")
+    checks.require(found == benchmark, f"a set of {benchmark} in {folder}", f"one of {found}")
+    return manifest
+
+
+def array_names(folder: Path, names: Iterable[str], benchmark: str) -> list[str]:
+    """Returns those of `names` whose `.npy` file is there and, by its manifest, finished."""
+    manifest = read_manifest(folder, benchmark)
+    there = [name for name in names if (folder / f"{name}.npy").exists()]
+    if manifest is None:
+        return there
+    return [name for name in there if f"{name}.npy" in manifest["files"]]

@@ -1,0 +1,149 @@
+"""Readers of -P sets: CIFAR's `.npy` files and ImageNet-P's videos."""
+
+from __future__ import annotations
+
+import collections
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from augmix_tf import checks, metrics
+from augmix_tf.data import benchmark, image_folders
+from augmix_tf.data.benchmark import BATCH, PerturbedSet
+
+_BENCHMARK = "perturbations"
+# Evaluated where a set has them, but in no mean of the paper.
+UNCOUNTED_PERTURBATIONS = (
+    "speckle_noise",
+    "gaussian_blur",
+    "spatter",
+    "shear",
+    *(f"{kind}_noise_{level}" for kind in ("gaussian", "shot", "speckle") for level in (2, 3)),
+)
+PERTURBATIONS = (*metrics.PAPER_PERTURBATIONS, *UNCOUNTED_PERTURBATIONS)
+
+
+def open_set(place: str | Path, image_size: tuple[int, int], eval_limit: int = 0) -> PerturbedSet:
+    """Opens a -P set; its files are checked, the frames are read when they are asked for.
+
+    Args:
+        place: a folder with CIFAR's files (`<perturbation>.npy` uint8 [N, T, H, W, 3]) or with
+            ImageNet-P's (`<perturbation>/<class>/*.mp4`, perturbations right in it or in the
+            groups blur, digital, noise, weather, extra, validation). T may be any number from 2.
+        image_size: (H, W) of the model. Videos are cut to it around their centre.
+        eval_limit: how many sequences of each perturbation to take, from the first; 0 takes all.
+
+    Raises:
+        CommandError: no set there.
+        RunError: a file is damaged, missing or of another shape or type. The message names it,
+            says what was wanted and which perturbations can still be evaluated.
+    """
+    benchmark.taken(0, eval_limit)
+    folder = benchmark.folder_of(place)
+    names = benchmark.array_names(folder, PERTURBATIONS, _BENCHMARK)
+    if names:
+        return _open_arrays(folder, names, image_size, eval_limit)
+    folders = image_folders.find(folder, PERTURBATIONS)
+    if not folders:
+        raise checks.CommandError(
+            f"want a folder with <perturbation>.npy files (CIFAR-P), or with folders "
+            f"<perturbation>/<class> of mp4 files (ImageNet-P), where <perturbation> is "
+            f"gaussian_noise, ..., got {folder} with none of them"
+        )
+    return _open_videos(folder, folders, image_size, eval_limit)
+
+
+def _open_arrays(
+    folder: Path, names: Sequence[str], image_size: tuple[int, int], limit: int
+) -> PerturbedSet:
+    def fits(array: np.ndarray) -> bool:
+        shape = array.shape
+        sound = array.dtype == np.uint8 and len(shape) == 5 and shape[2:] == (*image_size, 3)
+        return sound and shape[0] > 0 and shape[1] > 1
+
+    wanted = f"uint8 [N, T, {image_size[0]}, {image_size[1]}, 3], T of 2 or more"
+    arrays = benchmark.all_sound(
+        names, lambda name: benchmark.open_array(folder / f"{name}.npy", wanted, fits)
+    )
+    count = collections.Counter(len(array) for array in arrays.values()).most_common(1)[0][0]
+
+    def check_count(name: str) -> None:
+        if len(arrays[name]) != count:
+            text = f"want {count} sequences as in the other files, got {len(arrays[name])}"
+            raise checks.RunError(f"{folder / name}.npy: {text}")
+
+    benchmark.all_sound(arrays, check_count)
+    used = benchmark.taken(count, limit)
+
+    def sequences(name: str) -> Iterator[np.ndarray]:
+        size = _chunk(arrays[name].shape[1])
+        for first in range(0, used, size):
+            yield np.array(arrays[name][first : min(first + size, used)])
+
+    data = benchmark.provenance(folder, _BENCHMARK, used, "CIFAR-P files")
+    return PerturbedSet(tuple(arrays), data, sequences)
+
+
+def _chunk(frames: int) -> int:
+    """Sequences of so many frames that are predicted together."""
+    return max(1, BATCH // frames)
+
+
+def _open_videos(
+    place: Path, folders: dict[str, Path], image_size: tuple[int, int], limit: int
+) -> PerturbedSet:
+    listings = {
+        name: image_folders.listing(folder, image_folders.VIDEOS)
+        for name, folder in folders.items()
+    }
+    files = image_folders.most_common(listings.values())
+    checks.require(bool(files), f"mp4 files in <perturbation>/<class> in {place}", "none")
+
+    def check_files(name: str) -> None:
+        image_folders.refuse_difference(folders[name], listings[name], files)
+
+    benchmark.all_sound(folders, check_files)
+    chosen = files[: benchmark.taken(len(files), limit)]
+
+    def sequences(name: str) -> Iterator[np.ndarray]:
+        paths = [folders[name] / file for file in chosen]
+        frames = len(read_video(paths[0], image_size))
+        read = functools.partial(read_video, image_size=image_size, frames=frames)
+        for videos in image_folders.read_ahead(paths, read, _chunk(frames)):
+            yield np.stack(videos)
+
+    data = benchmark.provenance(place, _BENCHMARK, len(chosen), "ImageNet-P videos")
+    return PerturbedSet(tuple(folders), data, sequences)
+
+
+def read_video(path: Path, image_size: tuple[int, int], frames: int | None = None) -> np.ndarray:
+    """Returns all frames of a video, RGB, cut to `image_size` around the centre.
+
+    Args:
+        path: an mp4 file.
+        image_size: (H, W).
+        frames: how many there must be; None takes any number from 2.
+
+    Returns:
+        uint8 [T, H, W, 3].
+
+    Raises:
+        RunError: it cannot be read, or has too few pixels or another number of frames.
+    """
+    capture = cv2.VideoCapture(str(path))
+    found = []
+    try:
+        while True:
+            there, frame = capture.read()
+            if not there:
+                break
+            found.append(frame[..., ::-1])
+    finally:
+        capture.release()
+    if len(found) < 2 or (frames is not None and len(found) != frames):
+        wanted = "2 or more frames" if frames is None else f"{frames} frames, as the first has"
+        raise checks.RunError(f"{path}: want a video of {wanted}, got {len(found)}")
+    return np.ascontiguousarray(image_folders.centre(np.stack(found), image_size, path))

@@ -1,0 +1,260 @@
+"""One run: trained, measured, exported and reported, in its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from augmix_tf import metrics
+from augmix_tf.checks import CommandError
+from augmix_tf.config import FREE_TO_CHANGE, ExperimentConfig
+from augmix_tf.data import corrupted, perturbed, pipeline
+from augmix_tf.data.pipeline import Position
+from augmix_tf.evaluation import corrupted as on_corrupted
+from augmix_tf.evaluation import generated, predict, results
+from augmix_tf.evaluation import perturbed as on_perturbed
+from augmix_tf.experiment import assembly
+from augmix_tf.experiment.assembly import Data
+from augmix_tf.reports import figures, run_files, summary, terminal
+from augmix_tf.serving.export import export as export_model
+from augmix_tf.serving.verify import reference_logits, verify
+from augmix_tf.training import loop
+from augmix_tf.training.checkpoints import Checkpoints
+from augmix_tf.training.monitoring import Monitor
+from augmix_tf.training.progress import Counter, ProgressBar
+from augmix_tf.training.records import Records, TestError
+from augmix_tf.training.step import Trainer
+from augmix_tf.workdir import Workdir
+
+_PICTURES_SHOWN = 6
+# What a finished run may be looked at with, without being another run.
+_FREE_FOR_EVALUATION = {"eval_limit", *FREE_TO_CHANGE}
+
+
+def train(config: ExperimentConfig, folder: Workdir) -> None:
+    """Trains, evaluates, exports and reports; goes on where an earlier process stopped."""
+    assembly.prepare(config)
+    data = assembly.load(config)
+    trainer = assembly.build(config, data.source)
+    folder.open(config)
+    print(_one_line(config, data, trainer, folder), flush=True)
+    checkpoints = Checkpoints(trainer, folder.checkpoints)
+    start = checkpoints.restore() or Position()
+    if start.epoch < config.epochs:
+        folder.report.unlink(missing_ok=True)
+        if start != Position():
+            print(f"going on at epoch {start.epoch + 1}, step {start.step + 1}", flush=True)
+        _train(config, folder, data, trainer, checkpoints, start)
+    elif folder.results.exists() and folder.report.exists():
+        print(f"trained before; another --workdir than {folder.root} trains anew")
+        print(terminal.results_table(folder.root))
+        return
+    _export(folder, data, trainer, _measure(config, folder, data, trainer))
+    _report(config, folder, data)
+
+
+def evaluate(config: ExperimentConfig, folder: Workdir, given: frozenset[str]) -> None:
+    """Measures the newest checkpoint again and writes results and report."""
+    config, data, trainer = _restored(config, folder, given)
+    _measure(config, folder, data, trainer)
+    _report(config, folder, data)
+
+
+def export(config: ExperimentConfig, folder: Workdir, given: frozenset[str]) -> None:
+    """Writes a new export version from the newest checkpoint."""
+    config, data, trainer = _restored(config, folder, given)
+    logits = _held_out_logits(predict.predictor(trainer.classifier), data)
+    version = _export(folder, data, trainer, _temperature(logits, data))
+    print(f"exported {version} and {folder.model}")
+
+
+def _train(
+    config: ExperimentConfig,
+    folder: Workdir,
+    data: Data,
+    trainer: Trainer,
+    checkpoints: Checkpoints,
+    start: Position,
+) -> None:
+    train, test = data.source.train, data.source.test
+    steps = pipeline.steps_per_epoch(len(train.labels), config.batch_size)
+    batches = pipeline.training_batches(
+        train.images,
+        train.labels,
+        assembly.method_of(config, data.source.num_classes),
+        run_seed=config.seed,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        start=start,
+    )
+    program = predict.predictor(trainer.classifier)
+
+    def test_error() -> float:
+        return metrics.error_rate(predict.predict(program, test.images), test.labels)
+
+    with Monitor(folder.logs, start.epoch * steps + start.step) as monitor:
+        monitor.config(dataclasses.asdict(config))
+        if config.method == "augmix":
+            shown = assembly.example_views(config, train.images[:_PICTURES_SHOWN])
+            monitor.views(start.epoch * steps, shown)
+        progress = ProgressBar(config.epochs, steps, len(train.labels), start)
+        loop.train(
+            trainer,
+            batches,
+            epochs=config.epochs,
+            steps_per_epoch=steps,
+            start=start,
+            callbacks=[
+                TestError(test_error),
+                progress,
+                Records(folder.metrics, monitor, steps, start, lambda: progress.images_per_second),
+            ],
+            save=checkpoints.save,
+        )
+
+
+def _restored(
+    config: ExperimentConfig, folder: Workdir, given: frozenset[str]
+) -> tuple[ExperimentConfig, Data, Trainer]:
+    """A finished run, looked at again with the settings that may differ then."""
+    stored = folder.stored_config()
+    config = _as_stored(stored, config, given)
+    folder.open(stored)
+    assembly.prepare(config)
+    data = assembly.load(config)
+    trainer = assembly.build(config, data.source)
+    if Checkpoints(trainer, folder.checkpoints).restore() is None:
+        raise CommandError(f"nothing is trained in {folder.root} yet: want {folder.checkpoints}")
+    return config, data, trainer
+
+
+def _measure(config: ExperimentConfig, folder: Workdir, data: Data, trainer: Trainer) -> float:
+    """Measures all that there is to measure, writes `results.json`, returns the temperature."""
+    program, test = predict.predictor(trainer.classifier), data.source.test
+    held_out = _held_out_logits(program, data)
+    temperature = _temperature(held_out, data)
+    fitted = temperature if len(held_out) else None
+    logits = predict.predict(program, test.images)
+    clean = results.measures(logits, test.labels, fitted)
+    measured: dict[str, Any] = {"clean": clean}
+    if fitted is not None:
+        images = len(held_out)
+        measured["temperature"] = {"value": fitted, "images": images, "held_out_of": "train"}
+    if (corrupted_set := _corrupted_set(config, data)) is not None:
+        measured["corrupted"] = on_corrupted.evaluate(
+            program,
+            corrupted_set,
+            temperature=fitted,
+            clean_error=clean["error"],
+            progress=Counter("corrupted images"),
+        )
+    if config.perturbed_dir:
+        rates = config.alexnet_rates
+        measured["perturbed"] = on_perturbed.evaluate(
+            program,
+            perturbed.open_set(config.perturbed_dir, data.source.image_size, config.eval_limit),
+            alexnet=on_perturbed.read_rates(Path(rates)) if rates else None,
+            progress=Counter("perturbed images"),
+        )
+    results.write(folder.results, measured, _provenance(config, data, trainer))
+    return temperature
+
+
+def _corrupted_set(config: ExperimentConfig, data: Data) -> corrupted.CorruptedSet | None:
+    if not config.corrupted:
+        return None
+    source = data.source
+    if config.corrupted_dir:
+        return corrupted.open_set(
+            config.corrupted_dir,
+            source.image_size,
+            source.num_classes,
+            config.eval_limit,
+            source.class_names,
+            data_dir=config.data_dir,
+        )
+    return generated.corrupted_set(
+        source.test.images,
+        source.test.labels,
+        ids=source.test.ids,
+        frost_dir=config.frost_dir,
+        what=f"the test images of {source.name}",
+    )
+
+
+def _held_out_logits(program: predict.Predictor, data: Data) -> np.ndarray:
+    if not len(data.held_out.labels):
+        return np.empty((0, data.source.num_classes), np.float32)
+    return predict.predict(program, data.held_out.images)
+
+
+def _temperature(held_out_logits: np.ndarray, data: Data) -> float:
+    """What the logits are divided by in served probabilities; 1 where nothing was held out."""
+    if not len(held_out_logits):
+        return 1.0
+    return metrics.fit_temperature(held_out_logits, data.held_out.labels)
+
+
+def _provenance(config: ExperimentConfig, data: Data, trainer: Trainer) -> dict[str, Any]:
+    return {
+        "dataset": config.dataset,
+        "data": data.source.description,
+        "model": config.model,
+        "method": config.method,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "parameters": assembly.parameters(trainer),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _export(folder: Workdir, data: Data, trainer: Trainer, temperature: float) -> Path:
+    """Writes the next export version and compares it with the model in memory."""
+    version = export_model(trainer.classifier, data.source.class_names, folder.root, temperature)
+    images = data.source.test.images[:_PICTURES_SHOWN]
+    verify(version, images, reference_logits(trainer.classifier, images))
+    return version
+
+
+def _report(config: ExperimentConfig, folder: Workdir, data: Data) -> None:
+    """Writes report and plots, into TensorBoard too, and prints the table."""
+    summary.write(folder.root)
+    steps = config.epochs * pipeline.steps_per_epoch(
+        len(data.source.train.labels), config.batch_size
+    )
+    with Monitor(folder.logs, steps) as monitor:
+        for name, png in figures.figures(run_files.read(folder.root)).items():
+            monitor.picture(steps, name, png)
+    print(terminal.results_table(folder.root))
+
+
+def _as_stored(
+    stored: ExperimentConfig, config: ExperimentConfig, given: frozenset[str]
+) -> ExperimentConfig:
+    """The stored run, with what may differ when it is looked at again."""
+    asked = {name: getattr(config, name) for name in given}
+    for name, value in asked.items():
+        if name not in _FREE_FOR_EVALUATION and value != getattr(stored, name):
+            raise CommandError(
+                f"the run has --{name}={getattr(stored, name)}, got --{name}={value}"
+            )
+    free = {name: value for name, value in asked.items() if name in _FREE_FOR_EVALUATION}
+    return dataclasses.replace(stored, **free)
+
+
+def _one_line(config: ExperimentConfig, data: Data, trainer: Trainer, folder: Workdir) -> str:
+    size = "".join(f" {name}={value}" for name, value in config.model_options.items())
+    source, method = data.source, config.method
+    if method == "augmix":
+        method += f" (severity {config.aug_severity:g}, width {config.mixture_width}, "
+        method += f"JSD x {config.jsd_weight:g})" if config.jsd else "no JSD)"
+    return (
+        f"{config.dataset} {len(source.train.labels)}+{len(source.test.labels)} images | "
+        f"{config.model}{size}, {assembly.parameters(trainer):,} parameters | {method} | "
+        f"{config.epochs} epochs of batch {config.batch_size} | {config.precision} | "
+        f"seed {config.seed} | {folder.root}"
+    )

@@ -1,0 +1,355 @@
+"""Readers of -C sets in CIFAR's layout, generated ones, and those of TFDS."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from augmix_tf import corruptions
+from augmix_tf.checks import CommandError, RunError
+from augmix_tf.data import benchmark, corrupted, corrupted_tfds
+from augmix_tf.evaluation import generated
+
+SIZE = (6, 8)
+COUNT = 7
+NAMES = ("shot_noise", "fog", "spatter", "frost_synthetic")
+
+
+def pictures(rows, seed=0, size=SIZE):
+    return np.random.default_rng(seed).integers(0, 256, (rows, *size, 3), np.uint8)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A set of four files, and their contents by name."""
+    contents = {name: pictures(5 * COUNT, seed) for seed, name in enumerate(NAMES)}
+    contents["labels"] = np.tile(np.arange(COUNT, dtype=np.uint8) % 3, 5)
+    for name, array in contents.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    return tmp_path, contents
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    monkeypatch.setattr(corrupted, "BATCH", 3)
+
+
+def open_set(place, limit=0, classes=3, **options):
+    return corrupted.open_set(place, SIZE, classes, limit, **options)
+
+
+def joined(cell):
+    images, labels = zip(*cell, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+# Layout
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "sizes"), [(0, 7, [3, 3, 1]), (4, 4, [3, 1]), (99, 7, [3, 3, 1])]
+)
+def test_a_cell_is_the_first_rows_of_its_severity(files, small_batches, limit, used, sizes):
+    folder, contents = files
+    found = open_set(folder, limit)
+    assert set(found.names) == set(NAMES)
+    for name in NAMES:
+        for severity in (1, 2, 3, 4, 5):
+            batches = list(found.cell(name, severity))
+            assert [len(images) for images, _ in batches] == sizes
+            images, labels = joined(batches)
+            rows = slice(COUNT * (severity - 1), COUNT * (severity - 1) + used)
+            np.testing.assert_array_equal(images, contents[name][rows])
+            np.testing.assert_array_equal(labels, contents["labels"][rows])
+            assert labels.dtype == np.int64
+    assert found.data["images"] == used
+
+
+def test_names_come_in_the_benchmark_s_order_and_what_is_not_there_is_missing(files):
+    found = open_set(files[0])
+    assert found.names == NAMES
+    counted = [name for name in corruptions.CORRUPTIONS if name not in ("shot_noise", "fog")]
+    assert list(found.missing) == counted
+
+
+def test_a_set_without_a_manifest_is_taken_for_the_published_one(files):
+    data = open_set(files[0]).data
+    assert data["source"] == "official"
+    assert "no manifest" in data["description"]
+    assert "seed" not in data
+
+
+def test_the_names_are_those_of_the_generator():
+    made = (*corruptions.CORRUPTIONS, *corruptions.EXTRA_CORRUPTIONS, corruptions.FROST_SYNTHETIC)
+    assert made == benchmark.CORRUPTIONS
+    assert corruptions.SEVERITIES == benchmark.SEVERITIES
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint16])
+def test_labels_may_be_integers_of_any_size(files, dtype):
+    folder, contents = files
+    np.save(folder / "labels.npy", contents["labels"].astype(dtype))
+    _, labels = joined(open_set(folder).cell("fog", 5))
+    np.testing.assert_array_equal(labels, contents["labels"][-COUNT:])
+
+
+# Damage
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+DAMAGES = {
+    "truncated": (truncate, r"truncated or damaged file \(.+\)"),
+    "cut in the header": (lambda p: p.write_bytes(p.read_bytes()[:20]), "truncated or damaged"),
+    "empty": (lambda p: p.write_bytes(b""), "truncated or damaged"),
+    "no array": (lambda p: p.write_bytes(b"<html>not found</html>" * 9), "truncated or damaged"),
+    "a zip": (lambda p: p.write_bytes(b"PK\x03\x04" + bytes(99)), "truncated or damaged"),
+    "objects": (lambda p: np.save(p, np.array([{}], object)), "truncated or damaged"),
+    "floats": (lambda p: np.save(p, np.zeros((35, 6, 8, 3))), r"float64 \[35, 6, 8, 3\]"),
+    "turned": (lambda p: np.save(p, pictures(35, size=(8, 6))), r"uint8 \[35, 8, 6, 3\]"),
+    "flat": (lambda p: np.save(p, np.zeros(9, np.uint8)), r"uint8 \[9\]"),
+    "no rows": (lambda p: np.save(p, pictures(0)), r"uint8 \[0, 6, 8, 3\]|truncated or damaged"),
+    "not by five": (lambda p: np.save(p, pictures(34)), r"uint8 \[34, 6, 8, 3\]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named_with_what_was_wanted_and_what_is_left(files, damage):
+    folder, _ = files
+    make, got = DAMAGES[damage]
+    make(folder / "fog.npy")
+    with pytest.raises(RunError, match=rf"fog\.npy: want uint8 \[5 N, 6, 8, 3\], got.*{got}") as e:
+        open_set(folder)
+    assert str(e.value).endswith("can still be evaluated: shot_noise, spatter, frost_synthetic")
+
+
+def test_of_several_damaged_files_the_number_is_said(files):
+    folder, _ = files
+    truncate(folder / "fog.npy")
+    truncate(folder / "spatter.npy")
+    with pytest.raises(RunError, match=r"fog.npy.*\(and 1 more like it\).*: shot_noise, frost_s"):
+        open_set(folder)
+
+
+def test_a_file_with_other_rows_than_most_is_the_wrong_one(files):
+    folder, _ = files
+    np.save(folder / "shot_noise.npy", pictures(10))
+    with pytest.raises(RunError, match=r"shot_noise.npy: want 35 rows.*got 10; .*: fog, spatter"):
+        open_set(folder)
+
+
+LABELS = {
+    "missing": (lambda p: p.unlink(), "no such file"),
+    "truncated": (truncate, "truncated or damaged"),
+    "shorter": (lambda p: np.save(p, np.zeros(30, np.uint8)), r"uint8 \[30\]"),
+    "once only": (lambda p: np.save(p, np.zeros(7, np.uint8)), r"uint8 \[7\]"),
+    "floats": (lambda p: np.save(p, np.zeros(35)), r"float64 \[35\]"),
+}
+
+
+@pytest.mark.parametrize("damage", LABELS)
+def test_without_sound_labels_nothing_can_be_evaluated(files, damage):
+    folder, _ = files
+    make, got = LABELS[damage]
+    make(folder / "labels.npy")
+    with pytest.raises(RunError, match=rf"labels.npy: want whole numbers \[35\].*{got}.*: none"):
+        open_set(folder)
+
+
+def test_labels_of_more_classes_than_the_model_has_are_refused(files):
+    with pytest.raises(RunError, match=r"labels.npy: want labels of 0 to 1, the model's, got 2"):
+        open_set(files[0], classes=2)
+
+
+def test_a_folder_without_a_set_is_refused_with_what_it_must_hold(tmp_path, files):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(CommandError, match=r"<corruption>.npy files and labels.npy.*ImageNet-C"):
+        open_set(empty)
+    with pytest.raises(CommandError, match=r"want a folder with a set, got .*nowhere"):
+        open_set(tmp_path / "nowhere")
+    (tmp_path / "outer").mkdir()
+    files[0].joinpath("labels.npy").rename(tmp_path / "kept")
+    for path in files[0].glob("*.npy"):
+        path.unlink()
+    (tmp_path / "empty" / "labels.npy").write_bytes((tmp_path / "kept").read_bytes())
+    with pytest.raises(CommandError, match=r"did you mean .*empty\?"):
+        open_set(tmp_path)
+    with pytest.raises(CommandError, match=r"labels.npy alone"):
+        open_set(empty)
+
+
+def test_bad_requests_are_refused(files):
+    with pytest.raises(CommandError, match=r"eval_limit of 0 \(all\) or more, got -1"):
+        open_set(files[0], -1)
+    with pytest.raises(CommandError, match=r"unknown crop 'cannonical', did you mean 'canonical'"):
+        open_set(files[0], imagenet_crop="cannonical")
+
+
+# Sets that we wrote
+
+
+CLEAN = pictures(5, seed=3, size=(18, 20))
+LABELS_OF_CLEAN = np.array([2, 0, 1, 2, 0])
+IDS = [4, 0, 9, 2, 7]
+
+
+def test_a_written_set_reads_back_as_what_is_made_on_the_fly(tmp_path):
+    names = ["gaussian_noise", "glass_blur", "frost", "contrast", "saturate"]
+    corruptions.write_corrupted(
+        tmp_path, CLEAN, LABELS_OF_CLEAN, names, seed=11, ids=IDS, workers=1
+    )
+    written = corrupted.open_set(tmp_path, (18, 20), 3)
+    made = generated.corrupted_set(CLEAN, LABELS_OF_CLEAN, seed=11, ids=IDS)
+    common = [name for name in written.names if name in made.names]
+    assert set(common) >= {"gaussian_noise", "glass_blur", "contrast"}
+    for name in common:
+        for severity in (1, 2, 3, 4, 5):
+            for read, wanted in zip(
+                joined(written.cell(name, severity)), joined(made.cell(name, severity)), strict=True
+            ):
+                np.testing.assert_array_equal(read, wanted)
+    for key in ("source", "seed", "table", "versions", "images"):
+        assert written.data[key] == made.data[key]
+    assert (written.data["source"], written.data["seed"]) == ("generated", 11)
+
+
+def test_a_file_that_the_manifest_does_not_know_is_left_out(tmp_path):
+    corruptions.write_corrupted(tmp_path, CLEAN, LABELS_OF_CLEAN, ["fog"], workers=1)
+    np.save(tmp_path / "snow.npy", pictures(25, size=(18, 20)))
+    assert corrupted.open_set(tmp_path, (18, 20), 3).names == ("fog",)
+
+
+def test_a_set_of_sequences_is_no_set_of_corruptions(tmp_path):
+    corruptions.write_perturbed(tmp_path, CLEAN, ["brightness"], workers=1)
+    with pytest.raises(CommandError, match=r"a set of corruptions in .*, got one of perturbations"):
+        corrupted.open_set(tmp_path, (18, 20), 3)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", json.dumps({"settings": {}}), '{"settings": 1}'])
+def test_a_damaged_manifest_is_named(files, text):
+    (files[0] / "manifest.json").write_text(text)
+    with pytest.raises(RunError, match=r"manifest.json: want a manifest"):
+        open_set(files[0])
+
+
+def test_on_the_fly_there_is_no_frost_without_photographs(monkeypatch):
+    monkeypatch.setattr(generated.frost, "find_photographs", lambda folder: None)
+    made = generated.corrupted_set(CLEAN, LABELS_OF_CLEAN)
+    assert made.missing == ("frost",)
+    assert len(made.names) == 14
+    assert "without frost" in made.data["description"]
+
+
+def test_on_the_fly_batches_do_not_change_what_an_image_gets(monkeypatch):
+    made = generated.corrupted_set(CLEAN, LABELS_OF_CLEAN, seed=1)
+    whole, labels = joined(made.cell("impulse_noise", 4))
+    monkeypatch.setattr(generated, "BATCH", 2)
+    batches = list(made.cell("impulse_noise", 4))
+    assert [len(images) for images, _ in batches] == [2, 2, 1]
+    np.testing.assert_array_equal(joined(batches)[0], whole)
+    np.testing.assert_array_equal(whole, corruptions.corrupt(CLEAN, "impulse_noise", 4, 1))
+    np.testing.assert_array_equal(labels, LABELS_OF_CLEAN)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (CLEAN[:0], LABELS_OF_CLEAN[:0], "at least one image"),
+        (CLEAN, LABELS_OF_CLEAN[:4], r"labels \[5\] of integers, got int64 \(4,\)"),
+        (CLEAN, LABELS_OF_CLEAN / 1.0, "got float64"),
+        (CLEAN[:, :9], LABELS_OF_CLEAN, "H and W of at least 16"),
+    ],
+)
+def test_on_the_fly_malformed_images_and_labels_are_refused(images, labels, message):
+    with pytest.raises(CommandError, match=message):
+        generated.corrupted_set(images, labels)
+
+
+# TFDS
+
+
+def prepare(root, corruption, severity, images, labels):
+    """Stores a cell where TFDS's own builder looks for it."""
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship"]
+    features = {
+        "image": tfds.features.Image(shape=(32, 32, 3)),
+        "label": tfds.features.ClassLabel(names=[*names, "truck"]),
+    }
+    dataset = tf.data.Dataset.from_tensor_slices({"image": images, "label": labels})
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="cifar10_corrupted",
+        version="1.0.0",
+        config=f"{corruption}_{severity}",
+        features=tfds.features.FeaturesDict(features),
+        split_datasets={"test": dataset},
+        data_dir=root,
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tfds")
+    cells = {}
+    for severity in range(1, 6):
+        cells[severity] = pictures(6, severity, (32, 32))
+        prepare(root, "frosted_glass_blur", severity, cells[severity], np.arange(6))
+    prepare(root, "elastic", 1, cells[1], np.arange(6))
+    return root, cells
+
+
+def test_tfds_cells_come_under_the_benchmark_s_names(prepared):
+    root, cells = prepared
+    found = corrupted.open_set("cifar10_corrupted", (32, 32), 10, 4, data_dir=str(root))
+    # Of elastic only one severity is there.
+    assert found.names == ("glass_blur",)
+    assert (found.data["source"], found.data["images"]) == ("tfds", 4)
+    for severity in range(1, 6):
+        images, labels = joined(found.cell("glass_blur", severity))
+        assert labels.shape == (4,)
+        # The order is TFDS's; the label tells which picture it is.
+        np.testing.assert_array_equal(images, cells[severity][labels])
+
+
+def test_tfds_labels_follow_the_names_of_the_model_s_classes(prepared):
+    root, cells = prepared
+    names = ["truck", "ship", "horse", "frog", "dog", "deer", "cat", "bird", "automobile"]
+    found = corrupted.open_set(
+        "cifar10_corrupted", (32, 32), 10, 0, [*names, "airplane"], data_dir=str(root)
+    )
+    images, labels = joined(found.cell("glass_blur", 2))
+    np.testing.assert_array_equal(images, cells[2][9 - labels])
+
+
+@pytest.mark.parametrize("name", corrupted_tfds.SETS)
+def test_tfds_has_every_configuration_that_is_asked_for(name):
+    asked = {
+        corrupted_tfds.config(name, corruption, severity)
+        for corruption in (*corruptions.CORRUPTIONS, *corruptions.EXTRA_CORRUPTIONS)
+        for severity in corruptions.SEVERITIES
+    }
+    assert asked == set(tfds.builder_cls(name).builder_configs)
+
+
+def test_tfds_sets_that_are_not_prepared_or_fit_no_model_are_refused(prepared, tmp_path):
+    with pytest.raises(CommandError, match=r"fog_1 to fog_5.*got none"):
+        corrupted.open_set("cifar10_corrupted", (32, 32), 10, data_dir=str(tmp_path))
+    root = str(prepared[0])
+    with pytest.raises(CommandError, match=r"pictures of 32x30"):
+        corrupted.open_set("cifar10_corrupted", (32, 30), 10, data_dir=root)
+    with pytest.raises(CommandError, match="a set of the model's 7 classes, got 10"):
+        corrupted.open_set("cifar10_corrupted", (32, 32), 7, data_dir=root)
+
+
+def test_damaged_tfds_data_are_named(prepared, tmp_path):
+    for severity in range(1, 6):
+        prepare(tmp_path, "fog", severity, pictures(6, severity, (32, 32)), np.arange(6))
+    (record,) = tmp_path.glob("cifar10_corrupted/fog_3/*/*tfrecord*")
+    truncate(record)
+    found = corrupted.open_set("cifar10_corrupted", (32, 32), 10, data_dir=str(tmp_path))
+    with pytest.raises(RunError, match=r"fog_3/1.0.0 cannot be read"):
+        joined(found.cell("fog", 3))

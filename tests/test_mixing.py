@@ -1,0 +1,247 @@
+"""Mixup and CutMix: pixels and targets by hand, the laws of share, box and partner, refusals."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from augmix_tf import seeds
+from augmix_tf.augment.mixing import (
+    CutmixPlan,
+    MixupPlan,
+    apply_cutmix,
+    apply_mixup,
+    draw_cutmix,
+    draw_mixup,
+)
+from augmix_tf.checks import CommandError
+from tests.runs import RUNS
+
+HEIGHT, WIDTH, CLASSES = 9, 14, 4
+SIZE = (HEIGHT, WIDTH)
+PARTNER = [2, 0, 1]
+SEED = seeds.fold(5, 0, 2, 1)
+# XLA has no gamma distribution: these plans are drawn outside of what it compiles.
+DRAWS = {name: RUNS[name] for name in ("eager", "graph", "tf_data")}
+BOXES = {
+    "inside": (2, 3, 7, 13),
+    "one pixel": (8, 0, 9, 1),
+    "everything": (0, 0, HEIGHT, WIDTH),
+    "nothing": (0, 0, 0, 0),
+    "no columns": (1, 6, 8, 6),
+    "over the border": (-4, 9, 5, 99),
+}
+
+
+def images(count: int = 3) -> np.ndarray:
+    drawn = np.random.default_rng(0).integers(0, 256, (count, HEIGHT, WIDTH, 3))
+    drawn[0], drawn[1] = 0, 255
+    return drawn.astype(np.float32)
+
+
+def targets(count: int = 3) -> np.ndarray:
+    return np.eye(CLASSES, dtype=np.float32)[np.arange(count) % CLASSES]
+
+
+def drawn(draw, steps: int) -> list:
+    """The plans of many batches, as arrays."""
+    plans = tf.data.Dataset.range(steps).map(lambda step: draw(seeds.fold(7, 0, step, 1)))
+    return [np.stack(parts) for parts in zip(*plans.as_numpy_iterator(), strict=True)]
+
+
+# Mixup
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_mixup_mixes_pixels_and_targets_with_the_partners(run, share):
+    plan = MixupPlan(tf.constant(share), tf.constant(PARTNER))
+    mixed, labels = run(
+        lambda x, t, *p: apply_mixup(x, t, MixupPlan(*p)), images(), targets(), *plan
+    )
+    want = [share * images()[n] + (1 - share) * images()[PARTNER[n]] for n in range(3)]
+    np.testing.assert_array_equal(mixed, want)  # a quarter of a whole number is exact
+    want = [[share, 0, 1 - share, 0], [1 - share, share, 0, 0], [0, 1 - share, share, 0]]
+    np.testing.assert_array_equal(labels, want)
+
+
+def test_mixed_targets_give_the_mix_of_both_losses():
+    """How the authors write the loss: share * CE(own class) + (1 - share) * CE(partner's)."""
+    plan = draw_mixup(SEED, 6, 1.0)
+    _, labels = apply_mixup(images(6), targets(6), plan)
+    log_p = np.log(np.random.default_rng(2).dirichlet(np.ones(CLASSES), 6))
+    share, classes = float(plan.share), np.arange(6) % CLASSES
+    own, other = -log_p[range(6), classes], -log_p[range(6), classes[plan.partner]]
+    np.testing.assert_allclose(
+        -np.sum(labels * log_p, axis=1), share * own + (1 - share) * other, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 5.0])
+def test_the_share_is_beta(alpha):
+    share, _ = drawn(lambda seed: draw_mixup(seed, 2, alpha), 3_000)
+    assert share.dtype == np.float32
+    grid = np.concatenate([np.geomspace(1e-30, 1e-3, 30), np.linspace(0.001, 0.999, 999)])
+    seen = np.searchsorted(np.sort(share), grid, side="right") / len(share)
+    # Massart's bound: passed by a right program but once in a million.
+    bound = np.sqrt(np.log(2e6) / (2 * len(share)))
+    np.testing.assert_allclose(seen, stats.beta(alpha, alpha).cdf(grid), rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("draw", [
+    lambda seed: draw_mixup(seed, 4, 1.0),
+    lambda seed: draw_cutmix(seed, 4, SIZE, 1.0, 1.0),
+], ids=["mixup", "cutmix"])  # fmt: skip
+def test_partners_are_permutations_all_as_likely(draw):
+    first, partner = drawn(draw, 5_000)
+    assert partner.dtype == np.int32
+    counts = collections.Counter(map(tuple, partner.tolist()))
+    assert set(counts) == set(itertools.permutations(range(4)))
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-6
+    larger = first.reshape(len(first), -1)[:, 0]  # nor do they depend on the share or the box
+    table = np.histogram2d(larger > np.median(larger), partner[:, 0], bins=[2, 4])[0]
+    assert stats.chi2_contingency(table).pvalue > 1e-6
+
+
+# CutMix
+
+
+@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_cutmix_takes_the_box_from_the_partner_and_its_share_of_the_targets(run, box):
+    plan = CutmixPlan(tf.constant(box), tf.constant(PARTNER))
+    mixed, labels = run(
+        lambda x, t, *p: apply_cutmix(x, t, CutmixPlan(*p)), images(), targets(), *plan
+    )
+    top, left, bottom, right = np.clip(box, 0, [HEIGHT, WIDTH, HEIGHT, WIDTH])
+    want = images()
+    want[:, top:bottom, left:right] = images()[PARTNER][:, top:bottom, left:right]
+    np.testing.assert_array_equal(mixed, want)
+    other = (bottom - top) * (right - left) / (HEIGHT * WIDTH)
+    want = (1 - other) * targets() + other * targets()[PARTNER]
+    np.testing.assert_allclose(labels, want, rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("step", range(8))
+def test_targets_sum_to_one_and_say_whose_pixels_are_seen(step):
+    count = 5
+    plan = draw_cutmix(seeds.fold(0, 0, step, 1), count, SIZE, 1.0, 1.0)
+    pictures = np.broadcast_to(np.arange(count)[:, None, None, None], (count, *SIZE, 3))
+    mixed, labels = apply_cutmix(pictures.astype(np.float32), np.eye(count, dtype=np.float32), plan)
+    seen = [np.bincount(picture.ravel(), minlength=count) for picture in mixed.numpy().astype(int)]
+    np.testing.assert_allclose(labels, np.divide(seen, HEIGHT * WIDTH * 3), rtol=0, atol=2e-7)
+    np.testing.assert_allclose(np.sum(labels, axis=1), 1, rtol=0, atol=2e-7)
+
+
+def test_without_a_box_nothing_changes_by_a_single_bit():
+    plan = draw_cutmix(SEED, 3, SIZE, 1.0, 0.0)
+    mixed, labels = apply_cutmix(images(), targets() / 3, plan)
+    np.testing.assert_array_equal(mixed, images())
+    np.testing.assert_array_equal(labels, targets() / 3)
+
+
+def original_boxes(rng, count: int, alpha: float) -> np.ndarray:
+    """Boxes as CutMix's authors lay them, one by one."""
+    boxes = []
+    for _ in range(count):
+        ratio = np.sqrt(1 - rng.beta(alpha, alpha))
+        ends = []
+        for length in SIZE:
+            centre, cut = rng.integers(length), int(length * ratio)
+            ends.append(np.clip([centre - cut // 2, centre + cut // 2], 0, length))
+        boxes.append(np.transpose(ends).ravel())
+    return np.array(boxes)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0])
+def test_boxes_are_drawn_as_by_the_authors(alpha):
+    got, _ = drawn(lambda seed: draw_cutmix(seed, 1, SIZE, alpha, 1.0), 5_000)
+    want = original_boxes(np.random.default_rng(3), 5_000, alpha)
+    assert got.dtype == np.int32
+    for function in (
+        lambda b: (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]),
+        lambda b: b[:, 2] - b[:, 0],
+        lambda b: b[:, 3] - b[:, 1],
+        lambda b: b[:, 0] + b[:, 2],
+        lambda b: b[:, 1] + b[:, 3],
+        lambda b: b @ [2, 3, 5, 7],
+    ):
+        assert stats.ks_2samp(function(got), function(want)).pvalue > 1e-6
+    assert got.min() == 0
+    assert (got.max(axis=0)[2:] == SIZE).all()
+
+
+def test_batches_are_mixed_with_the_probability_and_left_alone_otherwise():
+    always, _ = drawn(lambda seed: draw_cutmix(seed, 1, SIZE, 1.0, 1.0), 2_000)
+    half, _ = drawn(lambda seed: draw_cutmix(seed, 1, SIZE, 1.0, 0.5), 2_000)
+    left_alone = (half == 0).all(axis=1)
+    np.testing.assert_array_equal(half[~left_alone], always[~left_alone])
+    mixed = always.any(axis=1)
+    trials = int(mixed.sum())
+    assert trials > 1_500
+    assert stats.binomtest(int((~left_alone & mixed).sum()), trials).pvalue > 1e-6
+
+
+# Both
+
+
+@pytest.mark.parametrize("run", DRAWS.values(), ids=DRAWS)
+def test_a_seed_gives_the_same_plans_in_every_way_it_is_run(run):
+    for draw in (
+        lambda seed, count: draw_mixup(seed, count, 0.4),
+        lambda seed, count: draw_cutmix(seed, count, SIZE, 1.0, 0.9),
+    ):
+        for got, want in zip(run(draw, SEED, tf.constant(20)), draw(SEED, 20), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_batches_of_any_length_keep_the_shape_of_a_picture():
+    def mix(batch, labels):
+        count = tf.shape(batch)[0]
+        batch, labels = apply_mixup(batch, labels, draw_mixup(SEED, count, 1.0))
+        return apply_cutmix(batch, labels, draw_cutmix(SEED, count, SIZE, 1.0, 1.0))
+
+    made = tf.data.Dataset.from_tensor_slices((images(7), targets(7))).batch(3).map(mix)
+    assert made.element_spec == (
+        tf.TensorSpec([None, HEIGHT, WIDTH, 3], tf.float32),
+        tf.TensorSpec([None, CLASSES], tf.float32),
+    )
+    for batch, labels in made:
+        assert len(batch) == len(labels)
+        np.testing.assert_allclose(np.sum(labels, axis=1), 1, rtol=0, atol=3e-7)
+
+
+MIXUP = MixupPlan(tf.constant(0.5), tf.constant(PARTNER))
+CUTMIX = CutmixPlan(tf.constant(BOXES["inside"]), tf.constant(PARTNER))
+WRONG = {
+    "bytes": (lambda: apply_mixup(images().astype(np.uint8), targets(), MIXUP), "got uint8"),
+    "labels": (lambda: apply_mixup(images(), np.arange(3), MIXUP), "one-hot, got int64 (3,)"),
+    "fewer targets": (
+        lambda: apply_cutmix(images(), targets(2), CUTMIX),
+        "want targets for 3 images, got targets for 2",
+    ),
+    "mixup of more images": (
+        lambda: apply_mixup(images(4), targets(4), MIXUP),
+        "want a plan for 4 images, got a plan for 3",
+    ),
+    "cutmix of more images": (
+        lambda: apply_cutmix(images(4), targets(4), CUTMIX),
+        "want a plan for 4 images, got a plan for 3",
+    ),
+    "mixup's alpha": (lambda: draw_mixup(SEED, 3, 0.0), "want alpha in 1e-6..1e6, got 0.0"),
+    "cutmix's alpha": (lambda: draw_cutmix(SEED, 3, SIZE, -1.0, 1.0), "got -1.0"),
+    "percent": (lambda: draw_cutmix(SEED, 3, SIZE, 1.0, 50), "want a probability in 0..1, got 50"),
+    "no columns": (lambda: draw_cutmix(SEED, 3, (4, 0), 1.0, 1.0), "got (4, 0)"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_request_is_refused(call, message):
+    with pytest.raises(CommandError, match=re.escape(message)):
+        call()

@@ -1,0 +1,246 @@
+"""What evaluation measures, and the document that it writes."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from augmix_tf import metrics
+from augmix_tf.checks import CommandError, RunError
+from augmix_tf.data import benchmark
+from augmix_tf.evaluation import corrupted, generated, predict, results
+from tests import golden
+
+
+def random_logits(count, classes=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return 3 * rng.normal(size=(count, classes)), rng.integers(0, classes, count)
+
+
+# Measures of one set
+
+
+def test_measures_are_those_of_the_metrics():
+    logits, labels = random_logits(230)
+    got = results.measures(logits, labels)
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    sure, right = p.max(axis=1), p.argmax(axis=1) == labels
+    assert got["images"] == 230
+    assert got["error"] == pytest.approx(1 - right.mean())
+    assert got["nll"] == pytest.approx(-np.log(p[np.arange(230), labels]).mean())
+    assert got["brier"] == pytest.approx(((p - np.eye(4)[labels]) ** 2).sum(axis=1).mean())
+    assert got["rms_calibration_error"] == metrics.rms_calibration_error(sure, right)
+    assert got["expected_calibration_error"] == metrics.expected_calibration_error(sure, right)
+    assert got["aurra"] == metrics.aurra(sure, right)
+    assert sum(entry["count"] for entry in got["reliability"]) == 230
+    assert "calibrated" not in got
+
+
+@pytest.mark.parametrize("temperature", [0.25, 3.0])
+def test_a_temperature_adds_the_measures_of_divided_logits(temperature):
+    logits, labels = random_logits(230)
+    got = results.measures(logits, labels, temperature)
+    plain, divided = (
+        results.measures(logits, labels),
+        results.measures(logits / temperature, labels),
+    )
+    names = {"nll", "brier", "rms_calibration_error", "expected_calibration_error"}
+    calibrated = got.pop("calibrated")
+    assert got == plain
+    assert calibrated == {name: divided[name] for name in names}
+    assert all(calibrated[name] != plain[name] for name in names)
+
+
+@pytest.mark.parametrize("temperature", [None, 1.0])
+def test_without_a_temperature_nothing_is_calibrated(temperature):
+    assert "calibrated" not in results.measures(*random_logits(9), temperature)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -2.0, float("nan")])
+def test_a_temperature_is_above_zero(temperature):
+    with pytest.raises(CommandError, match=f"want temperature above 0, got {temperature}"):
+        results.measures(*random_logits(9), temperature)
+
+
+def test_the_document_has_a_schema_and_versions(tmp_path):
+    path = tmp_path / "results.json"
+    parts = {"clean": results.measures(*random_logits(9)), "temperature": {"value": 1.5}}
+    results.write(path, parts, {"seed": 3})
+    document = json.loads(path.read_text())
+    assert document.pop("schema") == 2
+    provenance = document.pop("provenance")
+    assert document == parts
+    assert provenance["seed"] == 3
+    assert provenance["versions"]["tensorflow"] == tf.__version__
+
+
+# A set of corrupted pictures
+
+
+CLASSES = 4
+
+
+def tables_of(names, count=12, classes=CLASSES):
+    """Logits [5, count, classes] of each corruption, and labels [count]."""
+    rng = np.random.default_rng(3)
+    tables = {name: rng.normal(size=(5, count, classes)).astype(np.float32) for name in names}
+    return tables, rng.integers(0, classes, count)
+
+
+def in_memory(tables, labels, batch=5):
+    """A set whose pictures carry their corruption, severity and number in their pixels."""
+    names = tuple(tables)
+
+    def cell(name, severity):
+        images = np.zeros((len(labels), 2, 3, 3), np.uint8)
+        images[:, 0, 0, 0], images[:, 1, 2, 1] = names.index(name), severity - 1
+        images[:, 0, 2, 2] = np.arange(len(labels))
+        for first in range(0, len(labels), batch):
+            yield images[first : first + batch], labels[first : first + batch]
+
+    return benchmark.CorruptedSet(names, {"source": "official", "images": len(labels)}, cell)
+
+
+def looked_up(tables, seen=None):
+    stacked = np.stack(list(tables.values()))
+
+    def program(images):
+        assert images.dtype == tf.float32
+        keys = np.asarray(images).astype(int)
+        keys = keys[:, 0, 0, 0], keys[:, 1, 2, 1], keys[:, 0, 2, 2]
+        if seen is not None:
+            seen.extend(zip(*(key.tolist() for key in keys), strict=True))
+        return tf.constant(stacked[keys])
+
+    return program
+
+
+def errors_by_hand(tables, labels):
+    return {name: (t.argmax(axis=2) != labels).mean(axis=1) for name, t in tables.items()}
+
+
+def test_all_cells_are_measured_and_predicted_once():
+    names = (*metrics.COUNTED_CORRUPTIONS, "saturate", "frost_synthetic")
+    tables, labels = tables_of(names)
+    seen, steps = [], []
+    got = corrupted.evaluate(
+        looked_up(tables, seen),
+        in_memory(tables, labels),
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    assert len(seen) == len(set(seen)) == 17 * 5 * 12
+    assert steps == [(done, 85) for done in range(86)]
+    errors = errors_by_hand(tables, labels)
+    for name in names:
+        for severity in range(5):
+            wanted = results.measures(tables[name][severity], labels)
+            del wanted["aurra"]
+            assert got["corruptions"][name][severity] == wanted
+            assert wanted["error"] == errors[name][severity]
+    # The extra ones and the stand-in change no mean.
+    counted = [errors[name].mean() for name in metrics.COUNTED_CORRUPTIONS]
+    assert got["mean_corruption_error"] == pytest.approx(np.mean(counted), abs=1e-15)
+    assert got["mean_error"] == pytest.approx(np.mean(counted), abs=1e-15)
+    assert (got["counted"], got["missing"]) == (list(metrics.COUNTED_CORRUPTIONS), [])
+    assert got["data"] == {"source": "official", "images": 12}
+    assert "alexnet" not in got
+    assert json.loads(json.dumps(got)) == got
+
+
+@pytest.mark.parametrize("key", ["error", "nll", "brier", "rms_calibration_error"])
+def test_means_are_over_the_counted_corruptions_that_are_there(key):
+    tables, labels = tables_of(["snow", "fog", "frost_synthetic"])
+    got = corrupted.evaluate(looked_up(tables), in_memory(tables, labels))
+    cells = [results.measures(tables[n][s], labels)[key] for n in ("snow", "fog") for s in range(5)]
+    assert got["mean"][key] == pytest.approx(np.mean(cells), abs=1e-14)
+    assert got["mean_corruption_error"] is None
+    assert got["mean_error"] == got["mean"]["error"]
+    assert got["counted"] == ["snow", "fog"]
+    assert len(got["missing"]) == 13
+    assert "frost" in got["missing"]
+
+
+def test_with_nothing_counted_there_is_no_mean():
+    tables, labels = tables_of(["spatter", "frost_synthetic"])
+    got = corrupted.evaluate(looked_up(tables), in_memory(tables, labels))
+    assert got["mean_error"] is None
+    assert set(got["mean"].values()) == {None}
+    assert set(got["corruptions"]) == {"spatter", "frost_synthetic"}
+
+
+def test_a_temperature_reaches_every_cell():
+    tables, labels = tables_of(["fog"])
+    got = corrupted.evaluate(looked_up(tables), in_memory(tables, labels), temperature=2.0)
+    for severity, cell in enumerate(got["corruptions"]["fog"]):
+        wanted = results.measures(tables["fog"][severity] / 2, labels)
+        assert cell["calibrated"]["nll"] == pytest.approx(wanted["nll"], rel=1e-6)
+
+
+@pytest.mark.parametrize("clean_error", [None, 0.2])
+def test_imagenet_is_compared_with_alexnet(clean_error):
+    tables, labels = tables_of(metrics.COUNTED_CORRUPTIONS, classes=1000)
+    program, found = looked_up(tables), in_memory(tables, labels)
+    got = corrupted.evaluate(program, found, clean_error=clean_error)
+    errors = errors_by_hand(tables, labels)
+    means = {name: errors[name].mean() for name in errors}
+    ratios = [means[name] / metrics.ALEXNET_ERRORS[name] for name in means]
+    assert got["alexnet"]["mce"] == pytest.approx(100 * np.mean(ratios))
+    relative = got["alexnet"]["relative_mce"]
+    if clean_error is None:
+        assert relative is None
+    else:
+        ratios = [(means[n] - 0.2) / (metrics.ALEXNET_ERRORS[n] - 0.4348) for n in means]
+        assert relative == pytest.approx(100 * np.mean(ratios))
+
+
+def test_infinite_logits_are_refused_with_the_name_of_the_cell():
+    tables, labels = tables_of(["snow", "fog"])
+    tables["fog"][3, 7, 1] = np.inf
+    with pytest.raises(RunError, match="fog, severity 4: want finite scores"):
+        corrupted.evaluate(looked_up(tables), in_memory(tables, labels))
+
+
+def test_measures_of_a_cell_equal_the_reference():
+    reference = golden.load("calibration")
+    logits, labels = reference["n1037/logits"], reference["n1037/labels"]
+    table = np.stack([logits] * 5)
+    rows = np.arange(1037)
+
+    def cell(name, severity):
+        images = np.zeros((1037, 2, 3, 3), np.uint8)
+        images[:, 0, 0, 0], images[:, 1, 2, 1] = rows // 256, rows % 256
+        return ((images[i : i + 500], labels[i : i + 500]) for i in range(0, 1037, 500))
+
+    def program(images):
+        return table[0][np.asarray(images[:, 0, 0, 0] * 256 + images[:, 1, 2, 1]).astype(int)]
+
+    found = benchmark.CorruptedSet(("fog",), {}, cell)
+    mean = corrupted.evaluate(program, found)["mean"]
+    names = {
+        "error": "error",
+        "nll": "nll",
+        "brier": "brier_multiclass",
+        "rms_calibration_error": "rms_all_bins",
+        "expected_calibration_error": "ece15",
+    }
+    for ours, theirs in names.items():
+        assert mean[ours] == pytest.approx(float(reference[f"n1037/{theirs}"]), abs=1e-5)
+
+
+def test_a_real_model_on_pictures_made_on_the_fly():
+    images = np.random.default_rng(0).integers(0, 256, (7, 16, 20, 3), np.uint8)
+    images[0], images[1] = 0, 255
+    labels = np.arange(7) % 3
+    inputs = keras.Input((16, 20, 3))
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs / 255.0))
+    program = predict.predictor(keras.Model(inputs, outputs))
+    made = generated.corrupted_set(images, labels, seed=2)
+    got = corrupted.evaluate(program, made)
+    for name in ("contrast", "shot_noise"):
+        pictures, _ = next(made.cell(name, 3))
+        wanted = results.measures(predict.predict(program, pictures, batch_size=3), labels)
+        assert got["corruptions"][name][2]["nll"] == pytest.approx(wanted["nll"], rel=1e-5)
+        assert got["corruptions"][name][2]["error"] == wanted["error"]
+    assert got["data"]["source"] == "generated"

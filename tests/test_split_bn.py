@@ -1,0 +1,242 @@
+"""Batch normalisation of each view: what is shared, what is not, and that nothing of it is lost."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from augmix_tf import losses
+from augmix_tf.checks import CommandError
+from augmix_tf.data.pipeline import Position
+from augmix_tf.models.classifier import CIFAR_NORMALIZATION, with_normalization
+from augmix_tf.training.checkpoints import Checkpoints
+from augmix_tf.training.optimizer import CoupledSGD
+from augmix_tf.training.split_bn import split_batch_norm
+from augmix_tf.training.step import Trainer
+from tests import tiny_models
+from tests.runs import RUNS
+
+SHAPE = (9, 6, 3)
+VIEWS = 3
+
+
+def stock(seed=0) -> keras.Model:
+    """Sequential, of Keras's own layers."""
+    keras.utils.set_random_seed(seed)
+    layers = keras.layers
+    stack = [
+        keras.Input(SHAPE),
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(4, 3, use_bias=False),
+        layers.BatchNormalization(momentum=0.9, epsilon=1e-5),
+        layers.ReLU(),
+        layers.Dropout(0.3),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(5),
+    ]
+    return keras.Sequential(stack)
+
+
+def nested() -> keras.Model:
+    """A model within the model, with the layers that the project's models are made of."""
+    backbone = tiny_models.build_tiny("wrn")
+    tiny_models.shake(backbone)
+    return with_normalization(backbone, *CIFAR_NORMALIZATION)
+
+
+CLASSIFIERS = {"stock": stock, "nested": nested}
+
+
+def leaves(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model._flatten_layers() if not isinstance(layer, keras.Model)]
+
+
+def norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    return [x for x in leaves(model) if isinstance(x, keras.layers.BatchNormalization)]
+
+
+def batch(views=VIEWS, size=4) -> tuple[tf.Tensor, tf.Tensor]:
+    """Views of one picture that are ever darker."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (size, 1, *SHAPE)) // np.arange(1, views + 1)[:, None, None, None]
+    return tf.constant(images, tf.float32), tf.constant(rng.integers(0, 5, size))
+
+
+def trainer_of(classifier: keras.Model, batch_norms=VIEWS, **settings) -> Trainer:
+    trainer = Trainer(classifier, batch_norms=batch_norms, **settings)
+    trainer.compile(optimizer=CoupledSGD(0.1))
+    return trainer
+
+
+def values(trainer: Trainer) -> list[np.ndarray]:
+    means = [v for metric in trainer.metrics for v in metric.variables]
+    return [v.numpy() for v in (*trainer.variables, *trainer.optimizer.variables, *means)]
+
+
+@pytest.mark.parametrize("build", CLASSIFIERS.values(), ids=CLASSIFIERS)
+def test_all_but_batch_normalisation_is_shared(build):
+    first, *others = split_batch_norm(classifier := build(), VIEWS)
+    assert first is classifier
+    for view, other in enumerate(others, 1):
+        pairs = [
+            (a, b)
+            for a, b in zip(leaves(first), leaves(other), strict=True)
+            if not isinstance(a, keras.layers.InputLayer)
+        ]
+        assert {type(a) for a, b in pairs if a is not b} == {keras.layers.BatchNormalization}
+        for a, b in zip(norms(first), norms(other), strict=True):
+            assert b.name == f"{a.name}.view{view}"
+            assert (b.momentum, b.epsilon) == (0.9, 1e-5)
+            assert not {id(v) for v in a.variables} & {id(v) for v in b.variables}
+    apart = [{id(v) for layer in norms(model) for v in layer.variables} for model in others]
+    assert not apart[0] & apart[1]
+
+
+@pytest.mark.parametrize("build", CLASSIFIERS.values(), ids=CLASSIFIERS)
+def test_identical_views_are_the_same_to_every_classifier(build):
+    """Logits in training and inference, and then the moving statistics, from any start."""
+    images = batch()[0][:, 0]
+    classifiers = split_batch_norm(build(), VIEWS)
+    inferred = [model(images, training=False).numpy() for model in classifiers]
+    outputs = []
+    for model in classifiers:
+        for layer in leaves(model):
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0.0
+        outputs.append(model(images, training=True).numpy())
+    for v in range(1, VIEWS):
+        np.testing.assert_array_equal(inferred[v], inferred[0])
+        np.testing.assert_array_equal(outputs[v], outputs[0])
+        for a, b in zip(norms(classifiers[0]), norms(classifiers[v]), strict=True):
+            for ours, theirs in zip(a.get_weights(), b.get_weights(), strict=True):
+                np.testing.assert_array_equal(theirs, ours, err_msg=b.name)
+
+
+def test_variables_are_counted_once():
+    trainer, plain = trainer_of(nested()), Trainer(nested())
+    of_norms = sum(len(layer.trainable_variables) for layer in norms(plain.classifier))
+    assert of_norms > 0
+    got, before = trainer.trainable_variables, plain.trainable_variables
+    assert len(got) == len({id(v) for v in got}) == len(before) + (VIEWS - 1) * of_norms
+    assert len({v.path for v in got}) == len(got)
+
+
+@pytest.mark.parametrize("views", [2, 3])
+def test_a_step_is_the_gradient_written_out_by_hand(views):
+    """Each view through a model of its own, whose kernels move by the sum of the gradients."""
+    trainer = trainer_of(nested(), views, jsd_weight=3.0)
+    images, labels = batch(views)
+    copies = [nested() for _ in range(views)]
+    got = tf.function(trainer.train_step)((images, labels))
+
+    with tf.GradientTape() as tape:
+        logits = tf.stack([c(images[:, v], training=True) for v, c in enumerate(copies)], 1)
+        loss = tf.reduce_mean(losses.augmix_loss(labels, logits, 3.0))
+    np.testing.assert_allclose(got["loss"], loss, rtol=1e-5)
+    gradients = tape.gradient(loss, [c.trainable_variables for c in copies])
+    for v, copy in enumerate(copies):
+        for i, variable in enumerate(copy.trainable_variables):
+            own = "bn" in variable.path
+            gradient = gradients[v][i] if own else tf.add_n([g[i] for g in gradients])
+            # The optimiser's first step with momentum 0.9 after Nesterov and decay.
+            pull = gradient + 5e-4 * variable
+            variable.assign_sub(0.1 * 1.9 * pull)
+    for ours, want in zip(trainer.classifiers, copies, strict=True):
+        for a, b in zip(ours.variables, want.variables, strict=True):
+            np.testing.assert_allclose(a, b, 2e-4, 2e-5, err_msg=a.path)
+
+
+def test_the_statistics_are_of_one_view_each():
+    """The moving mean of the first layer is the mean of what that view makes of the kernels."""
+    trainer = trainer_of(stock())
+    images, labels = batch()
+    convolution = next(x for x in leaves(trainer.classifier) if isinstance(x, keras.layers.Conv2D))
+    seen = [convolution(images[:, v] / 255).numpy().mean(axis=(0, 1, 2)) for v in range(VIEWS)]
+    tf.function(trainer.train_step)((images, labels))
+    for model, mean in zip(trainer.classifiers, seen, strict=True):
+        np.testing.assert_allclose(norms(model)[0].moving_mean, 0.1 * mean, rtol=1e-4, atol=1e-7)
+    assert np.all(np.abs(seen[0] - seen[1]) > 1e-3)
+
+
+def test_without_training_all_views_go_through_the_classifier():
+    trainer = trainer_of(stock())
+    images, labels = batch()
+    for _ in range(3):
+        trainer.train_step((images, labels))
+    want = [trainer.classifier(images[:, v], training=False).numpy() for v in range(VIEWS)]
+    np.testing.assert_allclose(trainer(images), np.stack(want, 1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(trainer(images[:, 0]), want[0])
+    trainer.reset_metrics()
+    loss = trainer.test_step((images[:, 0], labels))["loss"]
+    np.testing.assert_allclose(loss, np.mean(losses.cross_entropy(labels, want[0])), rtol=1e-6)
+
+
+@pytest.mark.parametrize("run", [RUNS["graph"], RUNS["xla"]], ids=["graph", "xla"])
+def test_compiled_training_logits_are_the_eager_ones(run):
+    images, _ = batch()
+    trainer = trainer_of(nested())
+    want = [m(images[:, v], training=True).numpy() for v, m in enumerate(trainer.classifiers)]
+    got = run(lambda x: trainer(x, training=True), images)
+    np.testing.assert_allclose(got, np.stack(want, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_checkpoint_holds_every_view(tmp_path):
+    tf.config.experimental.enable_op_determinism()
+    images, labels = batch()
+    trainer = trainer_of(stock())
+    checkpoints = Checkpoints(trainer, tmp_path)
+    for _ in range(3):
+        trainer.train_step((images, labels))
+    checkpoints.save(Position(1, 2))
+    saved = values(trainer)
+
+    other = trainer_of(stock(seed=8))
+    assert Checkpoints(other, tmp_path).restore() == Position(1, 2)
+    for ours, theirs in zip(values(other), saved, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for either in (trainer, other):
+        either.train_step((images, labels))
+    for ours, theirs in zip(values(other), values(trainer), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("build", CLASSIFIERS.values(), ids=CLASSIFIERS)
+def test_the_classifier_is_saved_as_if_it_had_never_been_split(tmp_path, build):
+    classifier = build()
+    config = classifier.get_config()
+    trainer = trainer_of(classifier)
+    images, labels = batch()
+    trainer.train_step((images, labels))
+    assert classifier.get_config() == config
+    classifier.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert not [layer.name for layer in leaves(loaded) if ".view" in layer.name]
+    np.testing.assert_allclose(loaded(images[:, 0]), classifier(images[:, 0]), rtol=1e-6)
+
+
+# Refusals
+
+
+def test_a_classifier_without_batch_normalisation_is_refused():
+    model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(5)])
+    with pytest.raises(CommandError, match="want a classifier with batch normalisation, got seq"):
+        Trainer(model, batch_norms=2)
+
+
+@pytest.mark.parametrize("views", [0, -1, True, 2.0])
+def test_what_is_no_count_is_refused(views):
+    with pytest.raises(CommandError, match=f"batch_norms from 1 on, got {views}"):
+        Trainer(stock(), batch_norms=views)
+
+
+def test_one_view_is_nothing_to_split():
+    with pytest.raises(CommandError, match=r"at least 2 views .*, got 1"):
+        split_batch_norm(stock(), 1)
+
+
+def test_another_number_of_views_is_refused():
+    trainer = trainer_of(stock(), 3)
+    with pytest.raises(CommandError, match=r"want 3 views .*, got \(4, 2, 9, 6, 3\)"):
+        trainer.train_step(batch(views=2))
