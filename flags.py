@@ -145,9 +145,18 @@ def parse(arguments: Sequence[str]) -> Command:
 
 
 def apply(values: absl_flags.FlagValues, preset: ExperimentConfig) -> ExperimentConfig:
-    """Returns the preset with the flags that were given."""
+    """Returns the preset with the flags that were given.
+
+    With a limit on the training images, the recipe holds out an eighth of them at most.
+    """
     names = [field.name for field in dataclasses.fields(preset)]
     given: dict[str, Any] = {n: values[n].value for n in names if values[n].value is not None}
+    if given.get("train_limit", 0) > 0:
+        # Not more than the few images that are left can spare.
+        most = given["train_limit"] // 8
+        preset = dataclasses.replace(
+            preset, calibration_images=min(preset.calibration_images, most)
+        )
     return dataclasses.replace(preset, **given)
 
 

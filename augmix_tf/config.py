@@ -27,15 +27,21 @@ _LOWEST = {
     "views": 1,
     "weight_decay": 0,
     "jsd_weight": 0,
-    "seed": 0,
     "train_limit": 0,
     "eval_limit": 0,
     "calibration_images": 0,
     "cutout_size": 0,
     "patch_size": 1,
-    "adversary_epsilon": 0,
-    "adversary_step_size": 0,
-    "adversary_steps": 0,
+    "adversary_steps": 1,
+}
+_ABOVE_ZERO = ("learning_rate", "patch_scale", "adversary_step_size")
+_WITHIN = {
+    "mixup_alpha": (1e-6, 1_000_000),
+    "cutmix_alpha": (1e-6, 1_000_000),
+    "cutmix_probability": (0, 1),
+    "patch_scale": (0, 1),
+    "adversary_epsilon": (0, 255),
+    "seed": (0, 2**31 - 1),
 }
 
 
@@ -99,13 +105,16 @@ class ExperimentConfig:
         for name, lowest in _LOWEST.items():
             value = getattr(self, name)
             require(value >= lowest, f"--{name} of at least {lowest}", value)
-        require(self.learning_rate > 0, "--learning_rate above 0", self.learning_rate)
-        require(self.seed < 2**31, "--seed in 0..2147483647", self.seed)
-        share = self.cutmix_probability
-        require(0 <= share <= 1, "--cutmix_probability in 0..1", share)
+        for name in _ABOVE_ZERO:
+            require(getattr(self, name) > 0, f"--{name} above 0", getattr(self, name))
+        for name, (low, high) in _WITHIN.items():
+            value = getattr(self, name)
+            require(low <= value <= high, f"--{name} in {low}..{high}", value)
         for name, known in (("precision", PRECISIONS), ("mix_ops", MIX_OPS)):
             if getattr(self, name) not in known:
                 raise CommandError(unknown_name(name, getattr(self, name), known))
+        square = self.cutout_size > 0 or self.method != "cutout"
+        require(square, "--cutout_size of at least 1 for --method=cutout", self.cutout_size)
         _ = self.augmix  # checks itself
         self._check_views()
 

@@ -67,7 +67,9 @@ def standard(base: ExperimentConfig) -> ExperimentConfig:
     allconv 30.8 and 56.4, densenet 30.7 and 59.3, wrn 26.9 and 53.3, resnext 27.5 and 53.4.
     Cost: half an hour for `wrn` on one GPU (a third party's report).
     """
-    return dataclasses.replace(base, method="standard", jsd=False, views=1)
+    return dataclasses.replace(
+        base, method="standard", jsd=False, views=1, mix_ops="augmix", split_bn=False
+    )
 
 
 def cutout(base: ExperimentConfig) -> ExperimentConfig:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from PIL import Image
 
+from augmix_tf import quiet
 from augmix_tf.data import shapes
 from augmix_tf.settings import AugMixSettings
 from benchmarks import measure
@@ -54,6 +55,7 @@ def our_dataset(
     images: np.ndarray, severity: float, batch: int, views: int = 3, **settings: int
 ) -> Dataset:
     """The training pipeline, with the normalisation that otherwise is a layer of the model."""
+    quiet.import_tensorflow()  # as the program does
     import tensorflow as tf
 
     from augmix_tf.augment import methods
@@ -61,10 +63,15 @@ def our_dataset(
 
     make = methods.augmix(0, AugMixSettings(severity=severity, **settings), views)
     normalise = tf.function(lambda made: made * (1 / 127.5) - 1.0, jit_compile=True)
+
+    def method(*batch_and_place):
+        made, labels = make(*batch_and_place)
+        return normalise(made), labels
+
     return pipeline.training_batches(
         images,
         np.zeros(len(images), np.int64),
-        lambda *batch_and_place: normalise(make(*batch_and_place)),
+        method,
         run_seed=0,
         epochs=10**9,
         batch_size=batch,
@@ -217,7 +224,8 @@ def print_table(side: int, figures: dict[str, dict[str, float]]) -> None:
 def resources(side: int) -> dict[str, float]:
     """Start-up, memory and traces of the pipeline alone, in a process of its own."""
     code = (
-        "import resource, sys, time, tensorflow as tf; tf.constant(0)\n"
+        "import resource, sys, time\n"
+        "from augmix_tf import quiet; quiet.import_tensorflow()\n"
         "from benchmarks import pipeline as p\n"
         f"severity, batch, _ = p.CASES[{side}]; images = p.pictures({side}, 64)\n"
         "from augmix_tf.augment import methods\n"

@@ -43,7 +43,11 @@ def side(name: str, views: int, precision: str, batch: int) -> Callable[[], dict
     trainer.compile(optimizer=CoupledSGD(0.01))
     keras.mixed_precision.set_global_policy("float32")
     settings = AugMixSettings()
-    make = methods.standard(0) if views == 1 else methods.augmix(0, settings, views)
+    make = (
+        methods.one_view(0, methods.unchanged())
+        if views == 1
+        else methods.augmix(0, settings, views)
+    )
     images, labels = shapes.make("train")
     dataset = pipeline.training_batches(
         images, labels, make, run_seed=0, epochs=10**9, batch_size=batch

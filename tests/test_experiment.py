@@ -21,10 +21,10 @@ import tensorflow as tf
 from PIL import Image
 
 import main
-from augmix_tf import experiment
 from augmix_tf.checks import Interrupted
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import shapes
+from augmix_tf.experiment import runs
 from augmix_tf.reports import pictures
 from augmix_tf.training.progress import ProgressBar
 from augmix_tf.training.records import COLUMNS
@@ -35,7 +35,10 @@ EPOCHS, STEPS, TEST_IMAGES = 2, 12, 60
 # More steps than the loop takes between two looks at signals (8), and a last batch of 2.
 TINY = ("--train_limit=90", "--eval_limit=60", "--epochs=2", "--batch_size=8", "--seed=3")
 TINY += ("--depth=10", "--widen_factor=1", "--deterministic")
-SMALLEST = ("--train_limit=20", "--eval_limit=10", "--epochs=1", "--batch_size=10")
+# Most runs are looked at for something else: measured on the clean test images alone.
+PLAIN = ("--calibration_images=0", "--nocorrupted")
+TINY += PLAIN
+SMALLEST = ("--train_limit=20", "--eval_limit=10", "--epochs=1", "--batch_size=10", *PLAIN)
 
 # The real program, which stops after some looks at its progress until a line comes on stdin.
 WAITING = """
@@ -185,7 +188,7 @@ def own(run, tmp_path):
 @pytest.fixture
 def unverified(monkeypatch):
     """Leaves out the reloading of exports in a fresh process, which the finished run has seen."""
-    monkeypatch.setattr(experiment, "verify", lambda *_: 0.0)
+    monkeypatch.setattr(runs, "verify", lambda *_: 0.0)
 
 
 # What a run leaves behind
@@ -209,7 +212,7 @@ def test_config_json_is_the_configuration_that_was_asked_for(run):
     config = ExperimentConfig.from_json((run / "config.json").read_text())
     assert config == ExperimentConfig(
         train_limit=90, eval_limit=60, epochs=2, batch_size=8, seed=3, depth=10, widen_factor=1,
-        deterministic=True,
+        deterministic=True, corrupted=False, calibration_images=0,
     )  # fmt: skip
 
 
@@ -457,11 +460,12 @@ def test_an_interrupt_in_the_last_steps_is_not_lost(tmp_path, monkeypatch, unver
     assert not (tmp_path / "results.json").exists()
 
 
-@pytest.mark.parametrize("place", ["_load", "_measure", "export_model"])
+@pytest.mark.parametrize("place", ["assembly.load", "_measure", "export_model"])
 def test_control_c_outside_of_training_ends_with_130_and_no_traceback(
     own, monkeypatch, place, unverified
 ):
-    monkeypatch.setattr(experiment, place, lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    place = f"augmix_tf.experiment.runs.{place}"
+    monkeypatch.setattr(place, lambda *_, **__: signal.raise_signal(signal.SIGINT))
     (own / "results.json").unlink()
     try:
         outcome = command(*TINY, workdir=own)

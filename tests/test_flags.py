@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +11,15 @@ from pathlib import Path
 import pytest
 
 import flags
-from augmix_tf import presets, workdir
+from augmix_tf import presets
 from augmix_tf.checks import CommandError
-from augmix_tf.config import ExperimentConfig
+from augmix_tf.config import ExperimentConfig, SetRequest
 
 REPOSITORY = Path(__file__).parents[1]
 FIELDS = {field.name: field.default for field in dataclasses.fields(ExperimentConfig)}
 SHOW_IMPORTS = ("-X", "importtime")
-REQUEST = {"mode", "workdir", "help", "strategy"}
+REQUEST = {"mode", "workdir", "workdirs", "help", "strategy"}
+PART = {"names", "table", "workers", "shard_index", "shard_count"}
 # Where "one more" or "the opposite" of the default is no other legal value.
 OTHERS = {
     "dataset": "cifar100",
@@ -29,7 +29,9 @@ OTHERS = {
     "widen_factor": 4,
     "mixture_depth": 2,
     "precision": "mixed_bfloat16",
-    "data_dir": "/elsewhere",
+    "mix_ops": "autoaugment",
+    **{name: "/elsewhere" for name, default in FIELDS.items() if name.endswith("_dir")},
+    "alexnet_rates": "/elsewhere.json",
 }
 
 
@@ -86,7 +88,36 @@ def test_no_flags_ask_for_the_quick_start():
     assert command.workdir is None
     assert command.given == frozenset()
     assert not command.help
+    assert command.quick_start
     assert command.config == presets.quick_start("wrn")
+
+
+@pytest.mark.parametrize("argument", ["--seed=3", "--epochs=1", "--nojsd", "--train_limit=8"])
+def test_the_quick_start_has_settings_as_well(argument):
+    assert flags.parse([argument]).quick_start
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["--workdir=run", "--dataset=shapes", "--model=wrn", "--method=augmix", "--mode=views"],
+)
+def test_who_chooses_a_run_gets_that_run_and_no_quick_start(argument):
+    assert not flags.parse([argument]).quick_start
+
+
+def test_the_runs_of_a_report_are_handed_on_in_their_order():
+    command = flags.parse(["--mode=report", "--workdirs=b,a/c", "--workdir=out"])
+    assert command.workdirs == (Path("b"), Path("a/c"))
+    assert command.workdir == Path("out")
+    assert flags.parse([]).workdirs == ()
+
+
+def test_the_part_of_a_set_is_handed_on():
+    part = ["--names=fog,snow", "--table=cifar", "--workers=2", "--shard_index=1"]
+    command = flags.parse(["--mode=corrupt", *part, "--shard_count=3"])
+    assert command.part == SetRequest(("fog", "snow"), "cifar", 2, 1, 3)
+    assert flags.parse(["--mode=corrupt"]).part == SetRequest()
+    assert command.given == frozenset()
 
 
 @pytest.mark.parametrize("mode", flags.MODES)
@@ -100,10 +131,11 @@ def test_every_setting_has_a_flag_and_every_flag_a_use():
     values = flags.absl_flags.FlagValues()
     named = [name for group in flags.define(values).values() for name in group]
     assert len(named) == len(set(named))
-    assert set(named) == set(FIELDS) | REQUEST
+    assert set(named) == set(FIELDS) | REQUEST | PART
+    assert {field.name for field in dataclasses.fields(SetRequest)} == PART
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", [name for name in FIELDS if name != "method"])
 def test_a_flag_changes_its_setting_and_no_other(name):
     base = ["--dataset=cifar10"]
     value = other_value(name)
@@ -136,28 +168,6 @@ def test_a_flag_given_with_the_recipes_own_value_counts_as_given():
 # Recipes
 
 
-@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
-@pytest.mark.parametrize("method", presets.METHODS)
-@pytest.mark.parametrize(
-    ("model", "epochs", "weight_decay"),
-    [("wrn", 100, 5e-4), ("allconv", 100, 5e-4), ("densenet", 200, 1e-4), ("resnext", 200, 5e-4)],
-)
-def test_the_papers_recipe_stays_where_no_flag_says_otherwise(
-    dataset, method, model, epochs, weight_decay
-):
-    arguments = [f"--dataset={dataset}", f"--model={model}", f"--method={method}"]
-    config = parsed(*arguments)
-    assert config == ExperimentConfig(
-        dataset=dataset, model=model, method=method, epochs=epochs, weight_decay=weight_decay
-    )
-    assert (config.learning_rate, config.batch_size) == (0.1, 128)
-    assert (config.aug_severity, config.mixture_width, config.mixture_depth) == (3, 3, -1)
-    assert (config.jsd, config.jsd_weight, config.views, config.all_ops) == (True, 12, 3, False)
-    assert config.model_options == {}
-    assert parsed(*arguments, "--seed=7") == dataclasses.replace(config, seed=7)
-    assert parsed(*arguments, "--epochs=7") == dataclasses.replace(config, epochs=7)
-
-
 def test_the_quick_start_is_a_small_network_for_a_few_epochs():
     config = parsed()
     assert (config.dataset, config.model, config.method) == ("shapes", "wrn", "augmix")
@@ -170,6 +180,14 @@ def test_the_quick_start_is_a_small_network_for_a_few_epochs():
 def test_any_dataset_of_tfds_gets_the_papers_recipe():
     assert parsed("--dataset=emnist/letters") == presets.preset("emnist/letters", "wrn", "augmix")
     assert parsed("--dataset=svhn_cropped").epochs == 100
+
+
+def test_no_images_are_held_out_that_a_small_run_cannot_spare():
+    assert parsed("--train_limit=40").calibration_images == 5
+    assert parsed("--train_limit=7").calibration_images == 0
+    assert parsed("--train_limit=100000") == dataclasses.replace(parsed(), train_limit=100000)
+    assert parsed("--train_limit=40", "--calibration_images=30").calibration_images == 30
+    assert parsed("--dataset=cifar10", "--train_limit=40").calibration_images == 0
 
 
 # What is refused
@@ -192,6 +210,9 @@ def test_any_dataset_of_tfds_gets_the_papers_recipe():
         ("--precision=float23", "float32"),
         ("--precision=mixed_bfloat61", "mixed_bfloat16"),
         ("--strategy=atuo", "auto"),
+        ("--mix_ops=autoaugmnt", "autoaugment"),
+        ("--method=cutmx", "cutmix"),
+        ("--mode=repotr", "report"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_nearest(argument, meant):
@@ -239,6 +260,23 @@ def test_an_unknown_flag_is_answered_without_the_list_of_all():
         "--train_limit=-1",
         "--eval_limit=-1",
         "--jsd=perhaps",
+        "--calibration_images=-1",
+        "--cutout_size=-1",
+        "--mixup_alpha=0",
+        "--mixup_alpha=nan",
+        "--cutmix_alpha=0",
+        "--cutmix_alpha=1e7",
+        "--cutmix_probability=1.5",
+        "--cutmix_probability=-0.5",
+        "--patch_size=0",
+        "--patch_scale=0",
+        "--patch_scale=1.5",
+        "--adversary_epsilon=-1",
+        "--adversary_epsilon=256",
+        "--adversary_step_size=0",
+        "--adversary_steps=0",
+        "--workers=many",
+        "--shard_count=1.5",
     ],
 )
 def test_an_illegal_value_is_named(argument):
@@ -269,18 +307,8 @@ def test_stray_words_are_refused(arguments):
 @pytest.mark.parametrize(
     "argument",
     [
-        "--method=cutout",
-        "--method=mixup",
-        "--method=cutmix",
-        "--method=autoaugment",
-        "--method=random_autoaugment",
-        "--method=adversarial",
-        "--method=patch_uniform",
-        "--model=resnet50",
         "--dataset=imagenet2012",
         "--dataset=folder",
-        "--mode=corrupt",
-        "--mode=report",
         "--strategy=mirrored",
         "--strategy=multiworker",
         "--strategy=tpu",
@@ -295,76 +323,26 @@ def test_one_view_is_enough_without_the_consistency_loss(free):
     assert parsed("--views=1", free).views == 1
 
 
-# The configuration
-
-
-def changed_config():
-    return ExperimentConfig(**{name: other_value(name) for name in FIELDS})
-
-
-def test_a_configuration_goes_to_json_and_back():
-    for config in (ExperimentConfig(), changed_config(), parsed()):
-        text = config.to_json()
-        assert ExperimentConfig.from_json(text) == config
-        assert list(json.loads(text)) == list(FIELDS)
-        assert len(text.splitlines()) == len(FIELDS) + 2
-
-
-def test_a_configuration_of_an_older_version_gets_the_defaults():
-    assert ExperimentConfig.from_json('{"seed": 7}') == ExperimentConfig(seed=7)
-
-
-def test_an_unknown_setting_in_json_is_answered_with_the_nearest():
-    with pytest.raises(CommandError, match="unknown setting 'epoch', did you mean 'epochs'"):
-        ExperimentConfig.from_json('{"epoch": 7}')
-
-
 @pytest.mark.parametrize(
-    "text",
+    ("arguments", "wanted"),
     [
-        "",
-        "{",
-        '{"epochs": 3',
-        "[]",
-        "[1]",
-        "null",
-        "3",
-        '"epochs"',
-        '{"epochs": "ten"}',
-        '{"epochs": null}',
-        '{"learning_rate": []}',
-        '{"method": 3}',
-        '{"epochs": 0}',
-        '{"precision": "float23"}',
+        (("--method=mixup", "--jsd"), ("--method=augmix", "--jsd", "--method=mixup")),
+        (("--method=cutmix", "--views=3"), ("--views=3", "--method=cutmix", "one view")),
+        (("--method=standard", "--split_bn"), ("--split_bn", "--method=standard")),
+        (
+            ("--method=autoaugment", "--mix_ops=autoaugment"),
+            ("--mix_ops=autoaugment", "--method=autoaugment"),
+        ),
+        (("--views=1",), ("--views", "JSD", "--nojsd", "got 1")),
+        (("--split_bn", "--nojsd"), ("--jsd", "--split_bn", "--nojsd")),
+        (("--method=cutout", "--cutout_size=0"), ("--cutout_size", "at least 1", "got 0")),
     ],
 )
-def test_a_damaged_configuration_is_refused_in_one_line(text):
-    with pytest.raises(CommandError) as error:
-        ExperimentConfig.from_json(text)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("name", FIELDS)
-def test_differences_name_the_setting_and_both_values(name):
-    config, value = ExperimentConfig(), other_value(name)
-    found = config.differences(dataclasses.replace(config, **{name: value}))
-    if name in ("data_dir", "download"):  # where data lie is no matter of what is computed
-        assert found == []
-    else:
-        assert found == [f"{name} {FIELDS[name]!r} -> {value!r}"]
-
-
-def test_equal_configurations_differ_in_nothing():
-    assert changed_config().differences(changed_config()) == []
-
-
-@pytest.mark.parametrize("name", FIELDS)
-def test_each_run_has_a_default_folder_of_its_own(name):
-    """A request that would resume a run in a given folder finds it by itself as well."""
-    config = ExperimentConfig()
-    other = dataclasses.replace(config, **{name: other_value(name)})
-    same_run = not config.differences(other)
-    assert (workdir.default_root(other) == workdir.default_root(config)) == same_run
+def test_settings_that_do_not_go_together_are_refused_with_the_reason(arguments, wanted):
+    text = refusal(*arguments)
+    assert text.startswith("want ")
+    for part in wanted:
+        assert part in text
 
 
 # The program itself
@@ -373,7 +351,7 @@ def test_each_run_has_a_default_folder_of_its_own(name):
 def test_help_shows_every_flag_and_does_not_load_tensorflow():
     result = main_py("--help", python=SHOW_IMPORTS)
     assert result.returncode == 0
-    for name in [*FIELDS, *REQUEST]:
+    for name in [*FIELDS, *REQUEST, *PART]:
         assert f"--{name} " in result.stdout
     for name in flags.MODES:
         assert f"{name}: " in result.stdout

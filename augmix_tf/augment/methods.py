@@ -90,12 +90,22 @@ def agreeing_views(run_seed: int, change: Change, views: int) -> Method:
         images: tf.Tensor, labels: tf.Tensor, epoch: tf.Tensor, step: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         images = _cropped(images, run_seed, epoch, step)
-        changed = [
-            change(images, seeds.fold(run_seed, epoch, step, view)) for view in range(1, views)
-        ]
-        return tf.stack([tf.cast(images, tf.float32), *changed], axis=1), labels
+        return changed_views(images, run_seed, epoch, step, change, views), labels
 
     return method
+
+
+def changed_views(
+    images: tf.Tensor,
+    run_seed: seeds.Index,
+    epoch: seeds.Index,
+    step: seeds.Index,
+    change: Change,
+    views: int,
+) -> tf.Tensor:
+    """The pictures and `views` - 1 changed ones beside each, float32 [N, V, H, W, 3], 0..255."""
+    changed = [change(images, seeds.fold(run_seed, epoch, step, view)) for view in range(1, views)]
+    return tf.stack([tf.cast(images, tf.float32), *changed], axis=1)
 
 
 def augmix(run_seed: int, settings: AugMixSettings, views: int, fill: int = 0) -> Method:

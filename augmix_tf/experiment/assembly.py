@@ -110,8 +110,12 @@ def method_of(config: ExperimentConfig, num_classes: int) -> methods.Method:
 
 
 def example_views(config: ExperimentConfig, images: np.ndarray) -> np.ndarray:
-    """Makes the first views that a run with AugMix would make of some pictures."""
-    return augmix_views(images, config.seed, 0, 0, config.augmix, max(config.views, 2)).numpy()
+    """Makes the first views of some pictures with the operations of a run, without the crop."""
+    place, views = (config.seed, 0, 0), max(config.views, 2)
+    if config.mix_ops == "augmix":
+        return augmix_views(images, *place, config.augmix, views).numpy()
+    pictures = tf.constant(images)
+    return methods.changed_views(pictures, *place, _policy(config.mix_ops), views).numpy()
 
 
 def parameters(trainer: Trainer) -> int:

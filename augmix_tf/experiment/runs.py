@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from augmix_tf import metrics
 from augmix_tf.checks import CommandError
 from augmix_tf.config import FREE_TO_CHANGE, ExperimentConfig
 from augmix_tf.data import corrupted, perturbed, pipeline
+from augmix_tf.data.benchmark import CorruptedSet, PerturbedSet
 from augmix_tf.data.pipeline import Position
 from augmix_tf.evaluation import corrupted as on_corrupted
 from augmix_tf.evaluation import generated, predict, results
@@ -35,10 +36,20 @@ _PICTURES_SHOWN = 6
 _FREE_FOR_EVALUATION = {"eval_limit", *FREE_TO_CHANGE}
 
 
+class _Sets(NamedTuple):
+    """What a run is measured on beside the test images."""
+
+    corrupted: CorruptedSet | None
+    perturbed: PerturbedSet | None
+    alexnet: on_perturbed.Rates | None
+
+
 def train(config: ExperimentConfig, folder: Workdir) -> None:
     """Trains, evaluates, exports and reports; goes on where an earlier process stopped."""
     assembly.prepare(config)
     data = assembly.load(config)
+    # Opened now, so that a wrong folder is not found out after hours of training.
+    sets = _sets(config, data)
     trainer = assembly.build(config, data.source)
     folder.open(config)
     print(_one_line(config, data, trainer, folder), flush=True)
@@ -53,14 +64,14 @@ def train(config: ExperimentConfig, folder: Workdir) -> None:
         print(f"trained before; another --workdir than {folder.root} trains anew")
         print(terminal.results_table(folder.root))
         return
-    _export(folder, data, trainer, _measure(config, folder, data, trainer))
+    _export(folder, data, trainer, _measure(config, folder, data, trainer, sets))
     _report(config, folder, data)
 
 
 def evaluate(config: ExperimentConfig, folder: Workdir, given: frozenset[str]) -> None:
     """Measures the newest checkpoint again and writes results and report."""
     config, data, trainer = _restored(config, folder, given)
-    _measure(config, folder, data, trainer)
+    _measure(config, folder, data, trainer, _sets(config, data))
     _report(config, folder, data)
 
 
@@ -132,7 +143,9 @@ def _restored(
     return config, data, trainer
 
 
-def _measure(config: ExperimentConfig, folder: Workdir, data: Data, trainer: Trainer) -> float:
+def _measure(
+    config: ExperimentConfig, folder: Workdir, data: Data, trainer: Trainer, sets: _Sets
+) -> float:
     """Measures all that there is to measure, writes `results.json`, returns the temperature."""
     program, test = predict.predictor(trainer.classifier), data.source.test
     held_out = _held_out_logits(program, data)
@@ -144,27 +157,32 @@ def _measure(config: ExperimentConfig, folder: Workdir, data: Data, trainer: Tra
     if fitted is not None:
         images = len(held_out)
         measured["temperature"] = {"value": fitted, "images": images, "held_out_of": "train"}
-    if (corrupted_set := _corrupted_set(config, data)) is not None:
+    if sets.corrupted is not None:
         measured["corrupted"] = on_corrupted.evaluate(
             program,
-            corrupted_set,
+            sets.corrupted,
             temperature=fitted,
             clean_error=clean["error"],
-            progress=Counter("corrupted images"),
+            progress=Counter("corruptions at each severity"),
         )
-    if config.perturbed_dir:
-        rates = config.alexnet_rates
+    if sets.perturbed is not None:
         measured["perturbed"] = on_perturbed.evaluate(
-            program,
-            perturbed.open_set(config.perturbed_dir, data.source.image_size, config.eval_limit),
-            alexnet=on_perturbed.read_rates(Path(rates)) if rates else None,
-            progress=Counter("perturbed images"),
+            program, sets.perturbed, alexnet=sets.alexnet, progress=Counter("perturbed sequences")
         )
     results.write(folder.results, measured, _provenance(config, data, trainer))
     return temperature
 
 
-def _corrupted_set(config: ExperimentConfig, data: Data) -> corrupted.CorruptedSet | None:
+def _sets(config: ExperimentConfig, data: Data) -> _Sets:
+    place, rates = config.perturbed_dir, config.alexnet_rates
+    return _Sets(
+        _corrupted_set(config, data),
+        perturbed.open_set(place, data.source.image_size, config.eval_limit) if place else None,
+        on_perturbed.read_rates(rates) if rates else None,
+    )
+
+
+def _corrupted_set(config: ExperimentConfig, data: Data) -> CorruptedSet | None:
     if not config.corrupted:
         return None
     source = data.source

@@ -23,7 +23,7 @@ def quick_start(config: ExperimentConfig) -> None:
     """Trains standard and with AugMix, and shows both side by side."""
     roots = []
     for method in _COMPARED:
-        chosen = presets.METHODS[method](dataclasses.replace(config))
+        chosen = presets.METHODS[method](config)
         roots.append(default_root(chosen))
         runs.train(chosen, Workdir(roots[-1]))
     written = comparison.write(roots, Path("runs") / "quick_start")

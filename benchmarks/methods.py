@@ -1,0 +1,212 @@
+"""Trains, measures, saves, reloads and exports every model with every method, and times it.
+
+    python -m benchmarks.methods [--models=wrn,allconv] [--methods=augmix,cutmix] [--data_dir=DIR]
+                                 [--train_limit=512] [--out=FILE.json]
+    python -m benchmarks.methods --table [--out=FILE.json]
+
+Each cell is one epoch of `main.py` on CIFAR-10 in a process of its own, and a fresh process that
+reads back what it left. A row is kept when all of it held; cells that have a row are skipped, so
+that a run that was stopped goes on. `--table` writes the rows into docs/methods.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from augmix_tf import files, presets
+from augmix_tf.checks import CommandError, RunError, lookup
+from benchmarks import measure, methods_page
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "data" / "methods.json"
+PAGE = ROOT / "docs" / "methods.md"
+
+MODELS = ("wrn", "allconv", "densenet", "resnet50", "resnext")
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "augmix no JSD": ("--method=augmix", "--nojsd"),
+    "augmix 2 views": ("--method=augmix", "--views=2"),
+    "augmix 4 views": ("--method=augmix", "--views=4"),
+    "autoaugment + JSD": ("--method=augmix", "--mix_ops=autoaugment"),
+    "augmix split BN": ("--method=augmix", "--split_bn"),
+}
+ADVERSARY_STEPS = 3
+FLAGS: dict[str, tuple[str, ...]] = {
+    **{name: (f"--method={name}",) for name in presets.METHODS},
+    "adversarial": ("--method=adversarial", f"--adversary_steps={ADVERSARY_STEPS}"),
+    **VARIANTS,
+}
+BATCH_SIZE = 64
+SETTINGS = ("--dataset=cifar10", "--epochs=1", "--eval_limit=200", "--nocorrupted")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A model and one of `FLAGS`."""
+
+    model: str
+    method: str
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return (f"--model={self.model}", *FLAGS[self.method])
+
+
+def cells(models: Sequence[str] = (), methods: Sequence[str] = ()) -> list[Cell]:
+    """Returns the cells in the order in which they are run.
+
+    Without `methods`, the nine of the presets for each model, and the variants for `wrn` alone.
+
+    Raises:
+        CommandError: unknown names, with the nearest.
+    """
+    for name in models:
+        lookup("model", name, dict.fromkeys(MODELS))
+    for name in methods:
+        lookup("method", name, FLAGS)
+    return [
+        Cell(model, method)
+        for model in models or MODELS
+        for method in methods or FLAGS
+        if methods or model == "wrn" or method not in VARIANTS
+    ]
+
+
+def run_cell(cell: Cell, settings: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Trains one cell in `folder`, checks what it left there, and returns its row.
+
+    Args:
+        cell: what is run.
+        settings: flags of `main.py` that say on what and how long.
+        folder: of the run; new.
+
+    Returns:
+        `model`, `method`; `peak_mb`, of the largest process of the training, in 10^6 bytes; `loss`
+        of the epoch and `error` (0..1) after it; what `methods_check.check` returns.
+
+    Raises:
+        RunError: a process failed, or the check found a difference.
+    """
+    peak = run_python("main.py", *settings, *cell.flags, f"--workdir={folder}")
+    run_python("-m", "benchmarks.methods_check", str(folder))
+    with (folder / "metrics.csv").open(newline="") as file:
+        *_, last = csv.DictReader(file)
+    return {
+        "model": cell.model,
+        "method": cell.method,
+        "peak_mb": peak / 1e6,
+        "loss": float(last["loss"]),
+        "error": float(last["test_error"]),
+        **json.loads((folder / "checked.json").read_text()),
+    }
+
+
+def run_python(*arguments: str) -> int:
+    """Runs Python on this checkout and returns its peak memory in bytes.
+
+    The memory is that of the largest process, the one itself or one that it started.
+
+    Raises:
+        RunError: it failed; the message is its last line.
+    """
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=ROOT, stdout=said, stderr=subprocess.STDOUT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        lines = said.read().strip().splitlines()
+    if process.returncode:
+        raise RunError(lines[-1] if lines else f"exit code {process.returncode}")
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def run(
+    wanted: Iterable[Cell],
+    out: Path,
+    setting: dict[str, Any],
+    run_one: Callable[[Cell, Path], dict[str, Any]],
+) -> int:
+    """Runs the cells that have no row in `out` yet, adds theirs, and returns how many failed.
+
+    Args:
+        wanted: the cells.
+        out: JSON with `setting` and `rows`; replaced whole after each cell.
+        setting: on what they are measured: all rows of a file share it.
+        run_one: makes the row of a cell, in a new folder, which is removed afterwards.
+
+    Raises:
+        CommandError: `out` holds rows of another setting.
+    """
+    new = {"setting": setting, "rows": []}
+    document = json.loads(out.read_text()) if out.exists() else new
+    if document["setting"] != setting:
+        raise CommandError(f"{out} holds rows of {document['setting']}, not of {setting}")
+    done = {Cell(row["model"], row["method"]) for row in document["rows"]}
+    failed = 0
+    for cell in wanted:
+        if cell in done:
+            continue
+        with tempfile.TemporaryDirectory(prefix="augmix_methods_") as folder:
+            try:
+                row = run_one(cell, Path(folder) / "run")
+            except RunError as error:
+                print(f"{cell.model}, {cell.method}: FAILED: {error}", flush=True)
+                failed += 1
+                continue
+        row["date"] = datetime.date.today().isoformat()
+        document["rows"].append(row)
+        files.write_text_atomically(out, json.dumps(document, indent=1) + "\n")
+        print(f"{cell.model}, {cell.method}: {json.dumps(row)}", flush=True)
+    return failed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", default="", help="by default all five")
+    parser.add_argument("--methods", default="", help=f"of: {'; '.join(FLAGS)}")
+    parser.add_argument("--data_dir", help="where TFDS keeps CIFAR-10")
+    parser.add_argument("--train_limit", type=int, default=512)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="write docs/methods.md, run nothing")
+    options = parser.parse_args()
+    if options.table:
+        table = methods_page.table(json.loads(options.out.read_text()), MODELS, tuple(FLAGS))
+        files.write_text_atomically(PAGE, methods_page.with_table(PAGE.read_text(), table))
+        print(table)
+        return 0
+    machine = measure.machine()
+    del machine["load_before"]
+    settings = [*SETTINGS, f"--batch_size={BATCH_SIZE}", f"--train_limit={options.train_limit}"]
+    settings += [f"--data_dir={options.data_dir}"] if options.data_dir else []
+    failed = run(
+        cells(_names(options.models), _names(options.methods)),
+        options.out,
+        {"machine": machine, "train_limit": options.train_limit, "batch_size": BATCH_SIZE},
+        lambda cell, folder: run_cell(cell, settings, folder),
+    )
+    return 1 if failed else 0
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (CommandError, RunError) as error:
+        sys.exit(f"benchmarks.methods: {error}")

@@ -1,0 +1,226 @@
+"""The table of docs/methods.md: one of its cells for real, and how its rows are kept and shown."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import keras
+import pytest
+
+import flags
+import main
+from augmix_tf import presets
+from augmix_tf.checks import CommandError, RunError
+
+# Not imported by statement: the benchmarks are no part of what BUILD describes.
+methods = importlib.import_module("benchmarks.methods")
+methods_check = importlib.import_module("benchmarks.methods_check")
+methods_page = importlib.import_module("benchmarks.methods_page")
+
+ROOT = Path(__file__).resolve().parents[1]
+CELL = methods.Cell("wrn", "augmix split BN")
+SETTINGS = (
+    "--dataset=shapes",
+    "--depth=10",
+    "--widen_factor=1",
+    "--epochs=1",
+    "--batch_size=24",
+    "--train_limit=100",
+    "--eval_limit=50",
+    "--calibration_images=0",
+    "--nocorrupted",
+)
+SETTING = {
+    "machine": {"processor": "abacus", "cores": 2, "tensorflow": "2.21", "python": "3.11"},
+    "train_limit": 100,
+    "batch_size": 24,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cell") / "run"
+
+
+@pytest.fixture(scope="module")
+def row(folder):
+    return methods.run_cell(CELL, SETTINGS, folder)
+
+
+def made(cell, **more):
+    """A row with numbers that are easy to find again."""
+    plain = {"step_ms": 1234.4, "peak_mb": 567.8, "loss": 2.0, "error": 0.9}
+    return {
+        "model": cell.model,
+        "method": cell.method,
+        **plain,
+        "keras_difference": 0.0,
+        "saved_model_difference": 3e-8,
+        "date": "2026-01-02",
+        **more,
+    }
+
+
+# One cell
+
+
+def test_a_cell_trains_is_measured_and_reads_back_the_same(row, folder):
+    assert row["model"] == "wrn"
+    assert row["method"] == "augmix split BN"
+    assert json.loads((folder / "config.json").read_text())["split_bn"] is True
+    assert 0 <= row["keras_difference"] < methods_check.TOLERANCE
+    assert 0 <= row["saved_model_difference"] < methods_check.TOLERANCE
+    assert row["error"] == json.loads((folder / "results.json").read_text())["clean"]["error"]
+    # TensorFlow alone takes hundreds of megabytes: kilobytes or pages would stand out.
+    assert 200 < row["peak_mb"] < 20_000
+    assert 1 < row["step_ms"] < 600_000
+
+
+def test_an_exported_model_with_another_weight_is_found(row, folder, tmp_path):
+    damaged = tmp_path / "run"
+    shutil.copytree(folder, damaged)
+    model = keras.saving.load_model(damaged / "model.keras")
+    bias = model.trainable_variables[-1]
+    bias.assign(bias + [1e-3] + [0.0] * (bias.shape[0] - 1))
+    model.save(damaged / "model.keras")
+    with pytest.raises(RunError, match=r"want a keras_difference below 1e-06, got \d"):
+        methods_check.check(damaged)
+
+
+def test_other_measures_after_reloading_are_found(row, folder, tmp_path):
+    damaged = tmp_path / "run"
+    shutil.copytree(folder, damaged)
+    results = json.loads((damaged / "results.json").read_text())
+    results["clean"]["nll"] += 1e-12
+    (damaged / "results.json").write_text(json.dumps(results))
+    with pytest.raises(RunError, match=r"want the measures .* again, got"):
+        methods_check.check(damaged)
+
+
+def test_a_run_that_fails_is_told_in_its_own_words(tmp_path, capsys):
+    wrong = ("--depth=11", f"--workdir={tmp_path / 'run'}")
+    assert main.main([*SETTINGS, *wrong]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    with pytest.raises(RunError, match=re.escape(said)):
+        methods.run_python("main.py", *SETTINGS, *wrong)
+
+
+# Which cells
+
+
+def test_every_model_meets_every_method_and_wrn_the_variants_too():
+    cells = methods.cells()
+    every = {(model, method) for model in presets.MODELS for method in presets.METHODS}
+    variants = {("wrn", name) for name in methods.VARIANTS}
+    assert {(cell.model, cell.method) for cell in cells} == every | variants
+    assert len(cells) == len(every) + len(variants) == 50
+
+
+@pytest.mark.parametrize("cell", methods.cells(), ids=lambda cell: f"{cell.model}-{cell.method}")
+def test_the_command_of_a_cell_asks_for_what_the_row_says(cell):
+    config = flags.parse([*methods.SETTINGS, *cell.flags, "--workdir=unused"]).config
+    assert config.model == cell.model
+    wanted = {
+        "augmix no JSD": {"jsd": False},
+        "augmix 2 views": {"views": 2},
+        "augmix 4 views": {"views": 4},
+        "autoaugment + JSD": {"mix_ops": "autoaugment", "views": 3, "jsd": True},
+        "augmix split BN": {"split_bn": True},
+    }.get(cell.method, {})
+    assert {name: getattr(config, name) for name in wanted} == wanted
+    assert config.method == ("augmix" if cell.method in methods.VARIANTS else cell.method)
+
+
+def test_chosen_cells_and_wrong_names():
+    chosen = methods.cells(["resnext", "wrn"], ["augmix 2 views"])
+    assert chosen == [methods.Cell(model, "augmix 2 views") for model in ("resnext", "wrn")]
+    with pytest.raises(CommandError, match="unknown model 'wnr', did you mean 'wrn'"):
+        methods.cells(["wnr"])
+    with pytest.raises(CommandError, match="unknown method 'cutmx', did you mean 'cutmix'"):
+        methods.cells([], ["cutmx"])
+
+
+# Which rows are kept
+
+
+def test_rows_are_kept_one_by_one_skipped_later_and_failures_tried_again(tmp_path, capsys):
+    out, asked = tmp_path / "rows.json", []
+    cells = methods.cells(["wrn"], ["standard", "cutout", "mixup"])
+
+    def run_one(cell, folder):
+        kept = len(json.loads(out.read_text())["rows"]) if out.exists() else 0
+        asked.append((cell.method, kept))
+        assert not folder.exists()
+        if len(asked) == 2:
+            raise RunError("no luck")
+        folder.mkdir()
+        folders.append(folder)
+        return made(cell)
+
+    folders = []
+    assert methods.run(cells, out, SETTING, run_one) == 1
+    assert asked == [("standard", 0), ("cutout", 1), ("mixup", 1)]
+    assert "wrn, cutout: FAILED: no luck" in capsys.readouterr().out
+    assert not any(folder.exists() for folder in folders)
+    assert methods.run(cells, out, SETTING, run_one) == 0
+    assert asked[3:] == [("cutout", 2)]
+    assert [row["method"] for row in json.loads(out.read_text())["rows"]] == [
+        "standard",
+        "mixup",
+        "cutout",
+    ]
+
+
+def test_rows_of_another_machine_are_not_mixed(tmp_path):
+    out, cells = tmp_path / "rows.json", methods.cells(["wrn"], ["standard"])
+    methods.run(cells, out, SETTING, lambda cell, folder: made(cell))
+    with pytest.raises(CommandError, match=r"holds rows of .*'train_limit': 100.*'train_limit': 9"):
+        methods.run(cells, out, SETTING | {"train_limit": 9}, lambda cell, folder: made(cell))
+
+
+# How they are shown
+
+
+def test_the_table_has_a_line_per_method_a_column_per_model_and_gaps():
+    rows = [
+        made(methods.Cell("wrn", "mixup")),
+        made(methods.Cell("allconv", "standard"), saved_model_difference=2e-7, step_ms=98.6),
+    ]
+    document = {"setting": SETTING, "rows": rows}
+    lines = methods_page.table(document, ("wrn", "allconv"), ("standard", "cutout", "mixup"))
+    lines = lines.splitlines()
+    assert lines[0].startswith("2 cells, 2026-01-02, abacus, 2 cores, TensorFlow 2.21, Python 3.11")
+    assert lines[0].endswith("after reloading: 2.0e-07.")
+    times = lines.index("Milliseconds per step of 24 pictures:")
+    want = ["", "| | wrn | allconv |", "|---|---|---|", "| standard | - | 99 |"]
+    assert lines[times + 1 : times + 6] == [*want, "| mixup | 1,234 | - |"]
+    assert "| mixup | 568 | - |" in lines
+    assert "| mixup | 0 / 3e-08 | - |" in lines
+
+
+def test_a_page_keeps_all_but_what_stands_between_the_marks():
+    begin, end = methods_page.MARKS
+    page = f"before\n{begin}\nold\n{end}\nafter\n"
+    new = methods_page.with_table(page, "new")
+    assert new == f"before\n{begin}\nnew\n{end}\nafter\n"
+    assert methods_page.with_table(new, "new") == new
+    with pytest.raises(RunError, match="want <!-- table: end --> once in the page, got it 0 times"):
+        methods_page.with_table(f"{begin}\n", "new")
+
+
+def test_the_page_shows_the_rows_that_are_kept_with_it():
+    page, document = methods.PAGE.read_text(), json.loads(methods.RESULTS.read_text())
+    table = methods_page.table(document, methods.MODELS, tuple(methods.FLAGS))
+    assert methods_page.with_table(page, table) == page
+
+
+def test_the_page_names_every_method_and_only_flags_that_there_are():
+    page = methods.PAGE.read_text()
+    assert [name for name in presets.METHODS if f"| `{name}` |" not in page] == []
+    known = flags.help_text() + "--table --models --methods --out --nojsd"
+    named = set(re.findall(r"`(--[a-z_]+)", page))
+    assert {name for name in named if not re.search(rf"{name}\b", known)} == set()
