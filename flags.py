@@ -27,6 +27,10 @@ MODES = {
 }
 Add: TypeAlias = Callable[..., None]
 _CELL = ("dataset", "model", "method")
+# Settings that say nothing about model or method: the quick start may have them.
+_OF_BOTH = {"epochs", "batch_size", "learning_rate", "weight_decay", "precision", "seed"}
+_OF_BOTH |= {"deterministic", "train_limit", "eval_limit", "calibration_images", "corrupted"}
+_OF_BOTH |= {"frost_dir"}
 _LATER_STRATEGIES = ("mirrored", "multiworker", "tpu")
 
 
@@ -140,7 +144,7 @@ def parse(arguments: Sequence[str]) -> Command:
         tuple(map(Path, workdirs)),
         SetRequest(**part | {"names": tuple(part["names"])}),
         # Nothing chosen: show what AugMix is for.
-        quick_start=mode == "train" and not workdir and not given & set(_CELL),
+        quick_start=mode == "train" and not workdir and given <= _OF_BOTH,
     )
 
 

@@ -115,6 +115,8 @@ class ExperimentConfig:
                 raise CommandError(unknown_name(name, getattr(self, name), known))
         square = self.cutout_size > 0 or self.method != "cutout"
         require(square, "--cutout_size of at least 1 for --method=cutout", self.cutout_size)
+        alone = self.cutout_size == 0 or self.method not in ("augmix", "mixup", "cutmix")
+        require(alone, f"no --cutout_size with --method={self.method}", self.cutout_size)
         _ = self.augmix  # checks itself
         self._check_views()
 

@@ -7,9 +7,7 @@ Writes `checked.json` into the run's folder; `benchmarks.methods` calls it for e
 
 from __future__ import annotations
 
-import itertools
 import json
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -48,8 +46,8 @@ def check(folder: Path) -> dict[str, float]:
     the probabilities of the checkpoint's classifier on 8 test pictures.
 
     Returns:
-        `keras_difference` and `saved_model_difference`, the largest of a probability; `step_ms` as
-        `step_time` says.
+        `keras_difference` and `saved_model_difference`, the largest of a probability; what
+        `step_times` returns.
 
     Raises:
         RunError: other measures, or a difference of 1e-6 or more.
@@ -65,7 +63,7 @@ def check(folder: Path) -> dict[str, float]:
     for name, difference in found.items():
         if not difference < TOLERANCE:  # NaN differs
             raise RunError(f"want a {name} below {TOLERANCE}, got {difference:.3g}")
-    return {**found, "step_ms": step_time(folder, *run)}
+    return {**found, **step_times(folder, *run)}
 
 
 def restored(folder: Path) -> tuple[Source, Trainer]:
@@ -91,11 +89,15 @@ def differences(folder: Path, source: Source, trainer: Trainer) -> dict[str, flo
     }
 
 
-def step_time(folder: Path, source: Source, trainer: Trainer) -> float:
-    """Trains the run's first epoch once more and returns the median time of its steps, in ms.
+def step_times(folder: Path, source: Source, trainer: Trainer) -> dict[str, float]:
+    """Trains the run's first epoch once more and returns the medians over its steps, in ms.
 
-    One step at a time, the first one, which compiles, left out, the wait for views included.
-    `main.py` takes eight steps in one call, too few for a speed in `metrics.csv`.
+    One step at a time, the first one, which compiles, left out. `main.py` takes eight steps in one
+    call, too few for a speed in `metrics.csv`.
+
+    Returns:
+        `step_ms`, the wait for views included, and `step_cpu_ms`, the processor time of all
+        threads, those that make views too: what other work on the machine changes less.
     """
     config = Workdir(folder).stored_config()
     images, labels = source.train.images, source.train.labels
@@ -107,9 +109,11 @@ def step_time(folder: Path, source: Source, trainer: Trainer) -> float:
         epochs=1,
         batch_size=config.batch_size,
     )
-    ends: list[float] = []
+    ends: list[tuple[float, float]] = []
     note = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
+        on_train_batch_end=lambda batch, logs: ends.append(
+            (time.perf_counter(), time.process_time())
+        )
     )
     loop.train(
         trainer,
@@ -119,7 +123,9 @@ def step_time(folder: Path, source: Source, trainer: Trainer) -> float:
         callbacks=[note],
         steps_per_call=1,
     )
-    return 1e3 * statistics.median(b - a for a, b in itertools.pairwise(ends))
+    spans = np.diff(ends, axis=0)
+    wall, cpu = 1e3 * np.median(spans, axis=0)
+    return {"step_ms": float(wall), "step_cpu_ms": float(cpu)}
 
 
 def clean_measures(folder: Path) -> dict[str, Any]:

@@ -19,12 +19,14 @@ FREE |= {"alexnet_rates"}
 
 def base_of(name):
     """A configuration in which this setting alone can be changed."""
+    if name == "cutout_size":
+        return ExperimentConfig(method="standard", jsd=False, views=1)
     return ExperimentConfig(jsd=False, views=1) if name == "method" else ExperimentConfig()
 
 
 def changed_config():
     """Other values of all settings that can have them together."""
-    names = [name for name in FIELDS if name not in ("method", "jsd")]
+    names = [name for name in FIELDS if name not in ("method", "jsd", "cutout_size")]
     return ExperimentConfig(**{name: other_value(name) for name in names})
 
 

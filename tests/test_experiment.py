@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -164,6 +165,13 @@ def assert_same_run(folder, wanted):
 def float32_again():
     yield
     keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pictures_drawn_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "make", functools.cache(shapes.make))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -625,7 +633,7 @@ def test_views_draws_originals_beside_their_views(tmp_path):
 @pytest.mark.parametrize("flag", ["--method=standard", "--nojsd"])
 def test_runs_without_the_consistency_loss(tmp_path, monkeypatch, unverified, flag):
     monkeypatch.chdir(tmp_path)
-    outcome = finish(*SMALLEST, flag)
+    outcome = finish(*SMALLEST, "--model=wrn", flag)
     [folder] = (tmp_path / "runs").iterdir()
     assert str(Path("runs", folder.name)) in outcome.out
     [row] = rows(folder)

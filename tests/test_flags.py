@@ -92,14 +92,17 @@ def test_no_flags_ask_for_the_quick_start():
     assert command.config == presets.quick_start("wrn")
 
 
-@pytest.mark.parametrize("argument", ["--seed=3", "--epochs=1", "--nojsd", "--train_limit=8"])
+@pytest.mark.parametrize("argument", ["--seed=3", "--epochs=1", "--nocorrupted", "--train_limit=8"])
 def test_the_quick_start_has_settings_as_well(argument):
     assert flags.parse([argument]).quick_start
 
 
 @pytest.mark.parametrize(
     "argument",
-    ["--workdir=run", "--dataset=shapes", "--model=wrn", "--method=augmix", "--mode=views"],
+    [
+        *("--workdir=run", "--dataset=shapes", "--model=wrn", "--method=augmix", "--mode=views"),
+        *("--nojsd", "--views=2", "--depth=16", "--mix_ops=autoaugment"),
+    ],
 )
 def test_who_chooses_a_run_gets_that_run_and_no_quick_start(argument):
     assert not flags.parse([argument]).quick_start
@@ -138,13 +141,15 @@ def test_every_setting_has_a_flag_and_every_flag_a_use():
 @pytest.mark.parametrize("name", [name for name in FIELDS if name != "method"])
 def test_a_flag_changes_its_setting_and_no_other(name):
     base = ["--dataset=cifar10"]
+    if name == "cutout_size":
+        base += ["--method=autoaugment"]
     value = other_value(name)
     assert value != getattr(parsed(*base), name)
     command = flags.parse([*base, spelled(name, value)])
     changed = dataclasses.replace(parsed(*base), **{name: value})
     assert command.config == changed
     assert type(getattr(command.config, name)) is type(value)
-    assert command.given == {"dataset", name}
+    assert command.given == {spelt[2:].split("=")[0] for spelt in base} | {name}
 
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if isinstance(FIELDS[name], bool)])
@@ -171,7 +176,7 @@ def test_a_flag_given_with_the_recipes_own_value_counts_as_given():
 def test_the_quick_start_is_a_small_network_for_a_few_epochs():
     config = parsed()
     assert (config.dataset, config.model, config.method) == ("shapes", "wrn", "augmix")
-    assert (config.epochs, config.batch_size) == (8, 64)
+    assert (config.epochs, config.batch_size) == (16, 64)
     assert config.model_options == {"depth": 10, "widen_factor": 1}
     assert parsed("--model=densenet").model_options == {}
     assert parsed("--depth=16").model_options == {"depth": 16, "widen_factor": 1}
@@ -336,6 +341,7 @@ def test_one_view_is_enough_without_the_consistency_loss(free):
         (("--views=1",), ("--views", "JSD", "--nojsd", "got 1")),
         (("--split_bn", "--nojsd"), ("--jsd", "--split_bn", "--nojsd")),
         (("--method=cutout", "--cutout_size=0"), ("--cutout_size", "at least 1", "got 0")),
+        (("--method=mixup", "--cutout_size=8"), ("--cutout_size", "--method=mixup", "got 8")),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused_with_the_reason(arguments, wanted):

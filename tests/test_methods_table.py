@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 import flags
@@ -22,7 +23,7 @@ methods_check = importlib.import_module("benchmarks.methods_check")
 methods_page = importlib.import_module("benchmarks.methods_page")
 
 ROOT = Path(__file__).resolve().parents[1]
-CELL = methods.Cell("wrn", "augmix split BN")
+CELL = methods.Cell("wrn", "cutmix")
 SETTINGS = (
     "--dataset=shapes",
     "--depth=10",
@@ -53,7 +54,7 @@ def row(folder):
 
 def made(cell, **more):
     """A row with numbers that are easy to find again."""
-    plain = {"step_ms": 1234.4, "peak_mb": 567.8, "loss": 2.0, "error": 0.9}
+    plain = {"step_ms": 1234.4, "step_cpu_ms": 2345.4, "peak_mb": 567.8, "loss": 2.0, "error": 0.9}
     return {
         "model": cell.model,
         "method": cell.method,
@@ -70,14 +71,15 @@ def made(cell, **more):
 
 def test_a_cell_trains_is_measured_and_reads_back_the_same(row, folder):
     assert row["model"] == "wrn"
-    assert row["method"] == "augmix split BN"
-    assert json.loads((folder / "config.json").read_text())["split_bn"] is True
+    assert row["method"] == "cutmix"
+    assert json.loads((folder / "config.json").read_text())["method"] == "cutmix"
     assert 0 <= row["keras_difference"] < methods_check.TOLERANCE
     assert 0 <= row["saved_model_difference"] < methods_check.TOLERANCE
     assert row["error"] == json.loads((folder / "results.json").read_text())["clean"]["error"]
     # TensorFlow alone takes hundreds of megabytes: kilobytes or pages would stand out.
     assert 200 < row["peak_mb"] < 20_000
     assert 1 < row["step_ms"] < 600_000
+    assert 1 < row["step_cpu_ms"] < 600_000
 
 
 def test_an_exported_model_with_another_weight_is_found(row, folder, tmp_path):
@@ -85,7 +87,7 @@ def test_an_exported_model_with_another_weight_is_found(row, folder, tmp_path):
     shutil.copytree(folder, damaged)
     model = keras.saving.load_model(damaged / "model.keras")
     bias = model.trainable_variables[-1]
-    bias.assign(bias + [1e-3] + [0.0] * (bias.shape[0] - 1))
+    bias.assign(bias.numpy() + 1e-3 * np.eye(bias.shape[0])[0])
     model.save(damaged / "model.keras")
     with pytest.raises(RunError, match=r"want a keras_difference below 1e-06, got \d"):
         methods_check.check(damaged)
@@ -102,7 +104,7 @@ def test_other_measures_after_reloading_are_found(row, folder, tmp_path):
 
 
 def test_a_run_that_fails_is_told_in_its_own_words(tmp_path, capsys):
-    wrong = ("--depth=11", f"--workdir={tmp_path / 'run'}")
+    wrong = ("--epochs=0", f"--workdir={tmp_path / 'run'}")
     assert main.main([*SETTINGS, *wrong]) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     with pytest.raises(RunError, match=re.escape(said)):
@@ -195,9 +197,9 @@ def test_the_table_has_a_line_per_method_a_column_per_model_and_gaps():
     lines = lines.splitlines()
     assert lines[0].startswith("2 cells, 2026-01-02, abacus, 2 cores, TensorFlow 2.21, Python 3.11")
     assert lines[0].endswith("after reloading: 2.0e-07.")
-    times = lines.index("Milliseconds per step of 24 pictures:")
-    want = ["", "| | wrn | allconv |", "|---|---|---|", "| standard | - | 99 |"]
-    assert lines[times + 1 : times + 6] == [*want, "| mixup | 1,234 | - |"]
+    times = lines.index("Milliseconds per step of 24 pictures, passed / of the processor:")
+    want = ["", "| | wrn | allconv |", "|---|---|---|", "| standard | - | 99 / 2,345 |"]
+    assert lines[times + 1 : times + 6] == [*want, "| mixup | 1,234 / 2,345 | - |"]
     assert "| mixup | 568 | - |" in lines
     assert "| mixup | 0 / 3e-08 | - |" in lines
 

@@ -64,10 +64,10 @@ def test_the_last_batch_has_the_views_of_its_own_rows(pictures):
     """It is filled up before the views are made; what is kept must not depend on the filling."""
     seen = []
 
-    def views(images, epoch, step):
-        assert images.shape[0] == BATCH
+    def views(images, labels, epoch, step):
+        assert images.shape[0] == labels.shape[0] == BATCH
         seen.append(1)
-        return tf.cast(images, tf.float32)[:, None]
+        return tf.cast(images, tf.float32)[:, None], labels
 
     for images, labels in batches(pictures, views=views):
         np.testing.assert_array_equal(images[:, 0], pictures[0][labels])
@@ -77,7 +77,7 @@ def test_the_last_batch_has_the_views_of_its_own_rows(pictures):
 def test_clean_view_is_the_crop_that_the_other_views_start_from(pictures):
     """With shares of 0 in the mix all three views would be equal; here they share the crop."""
     made = batches(pictures)
-    standard = batches(pictures, views=methods.standard(3))
+    standard = batches(pictures, views=methods.one_view(3, methods.unchanged()))
     for (images, _), (plain, _) in zip(made, standard, strict=True):
         assert images.shape[1:] == (3, 10, 14, 3)
         assert plain.shape[1:] == (1, 10, 14, 3)
