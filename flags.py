@@ -47,6 +47,7 @@ def define(values: absl_flags.FlagValues) -> dict[str, list[str]]:
     add("Request", "string", "mode", modes, "train")
     add("Request", "string", "workdir", "Folder of the run; the same folder again resumes it.")
     add("Request", "list", "workdirs", "Folders of the runs that a report compares.", [])
+    add("Request", "string", "model_path", "Evaluate this .keras file or SavedModel folder.")
     add("Request", "bool", "help", "Shows this.", False)
     add("Data", "string", "dataset", "shapes (embedded), cifar10, cifar100 or a TFDS name.")
     add("Data", "string", "data_dir", "Where TFDS keeps its data.")
@@ -133,16 +134,16 @@ def parse(arguments: Sequence[str]) -> Command:
     config = apply(values, presets.preset(*_cell(values)))
     settings = {field.name for field in dataclasses.fields(config)}
     given = frozenset(name for name in settings if values[name].present)
-    mode, workdir = str(values["mode"].value), values["workdir"].value
+    mode, workdir, model = (values[name].value for name in ("mode", "workdir", "model_path"))
     part: dict[str, Any] = {f.name: values[f.name].value for f in dataclasses.fields(SetRequest)}
-    workdirs: list[str] = values["workdirs"].value or []
     return Command(
-        mode,
+        str(mode),
         config,
         given,
-        Path(workdir) if workdir else None,
-        tuple(map(Path, workdirs)),
-        SetRequest(**part | {"names": tuple(part["names"])}),
+        workdir=Path(workdir) if workdir else None,
+        workdirs=tuple(map(Path, values["workdirs"].value or ())),
+        model_path=Path(model) if model else None,
+        part=SetRequest(**part | {"names": tuple(part["names"])}),
         # Nothing chosen: show what AugMix is for.
         quick_start=mode == "train" and not workdir and given <= _OF_BOTH,
     )

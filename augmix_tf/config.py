@@ -212,6 +212,7 @@ class Command:
         given: names of the settings that the user gave.
         workdir: the run's folder; None: one of its own under `runs/`.
         workdirs: the runs that a report compares.
+        model_path: a saved model to evaluate instead of a run's checkpoint.
         part: of the set to write.
         quick_start: AugMix and standard training, side by side.
         help: only explain the flags.
@@ -222,6 +223,7 @@ class Command:
     given: frozenset[str] = frozenset()
     workdir: Path | None = None
     workdirs: tuple[Path, ...] = ()
+    model_path: Path | None = None
     part: SetRequest = SetRequest()
     quick_start: bool = False
     help: bool = False

@@ -18,7 +18,7 @@ from augmix_tf.config import ExperimentConfig, SetRequest
 REPOSITORY = Path(__file__).parents[1]
 FIELDS = {field.name: field.default for field in dataclasses.fields(ExperimentConfig)}
 SHOW_IMPORTS = ("-X", "importtime")
-REQUEST = {"mode", "workdir", "workdirs", "help", "strategy"}
+REQUEST = {"model_path", "mode", "workdir", "workdirs", "help", "strategy"}
 PART = {"names", "table", "workers", "shard_index", "shard_count"}
 # Where "one more" or "the opposite" of the default is no other legal value.
 OTHERS = {

@@ -262,7 +262,7 @@ def quick_start(tmp_path_factory):
     place = tmp_path_factory.mktemp("quick")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        assert main.main([*SMALL, "--nocorrupted"]) == 0
+        assert main.main([*LIMITS, "--calibration_images=10", "--nocorrupted"]) == 0
     return place
 
 
@@ -288,7 +288,7 @@ def test_the_quick_start_trains_both_methods_and_compares_them(quick_start):
 def test_the_second_quick_start_only_shows_the_results(quick_start, monkeypatch, capsys):
     monkeypatch.chdir(quick_start)
     before = contents(quick_start / "runs")
-    assert main.main([*SMALL, "--nocorrupted"]) == 0
+    assert main.main([*LIMITS, "--calibration_images=10", "--nocorrupted"]) == 0
     told = capsys.readouterr()
     assert told.err == ""
     assert told.out.count("trained before") == 2
@@ -344,3 +344,25 @@ def test_views_are_drawn_with_other_operations_too(tmp_path, capsys):
         assert main.main(["--mode=views", f"--mix_ops={name}", f"--workdir={folder}"]) == 0
         drawn[name] = (folder / "views.png").read_bytes()
     assert drawn["augmix"] != drawn["autoaugment"]
+
+
+def test_a_saved_model_is_measured_like_the_run_that_it_comes_from(run, tmp_path):
+    """Its probabilities are calibrated, so only what is right or wrong must be equal."""
+    told = main.main(
+        [
+            *("--mode=evaluate", f"--model_path={run / 'model.keras'}"),
+            *("--eval_limit=20", "--nocorrupted", f"--workdir={tmp_path / 'measured'}"),
+        ]
+    )
+    assert told == 0
+    want, got = (
+        json.loads((folder / "results.json").read_text()) for folder in (run, tmp_path / "measured")
+    )
+    assert got["clean"]["error"] == want["clean"]["error"]
+    assert got["provenance"]["method"] == "saved model"
+    assert (tmp_path / "measured" / "report.md").exists()
+
+
+def test_results_of_a_saved_model_want_a_folder(capsys):
+    assert main.main(["--mode=evaluate", "--model_path=model.keras"]) == 2
+    assert "--workdir" in capsys.readouterr().err

@@ -35,6 +35,8 @@ def run(command: Command) -> None:
         studies.corrupt(config, command.part, config.seed if "seed" in command.given else 0)
     elif command.mode == "report":
         studies.report(command.workdirs or ((root,) if root else ()), root)
+    elif command.mode == "evaluate" and command.model_path:
+        studies.evaluate_saved(config, command.model_path, root)
     elif root is None:
         raise CommandError(f"--mode={command.mode} wants --workdir, the folder of a run")
     elif command.mode == "evaluate":

@@ -5,28 +5,24 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from augmix_tf import metrics
 from augmix_tf.checks import CommandError
 from augmix_tf.config import FREE_TO_CHANGE, ExperimentConfig
-from augmix_tf.data import corrupted, perturbed, pipeline
-from augmix_tf.data.benchmark import CorruptedSet, PerturbedSet
+from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
-from augmix_tf.evaluation import corrupted as on_corrupted
-from augmix_tf.evaluation import generated, predict, results
-from augmix_tf.evaluation import perturbed as on_perturbed
-from augmix_tf.experiment import assembly
+from augmix_tf.evaluation import predict, results
+from augmix_tf.experiment import assembly, measuring
 from augmix_tf.experiment.assembly import Data
+from augmix_tf.experiment.measuring import Sets
 from augmix_tf.reports import figures, run_files, summary, terminal
 from augmix_tf.serving.export import export as export_model
 from augmix_tf.serving.verify import reference_logits, verify
 from augmix_tf.training import loop
 from augmix_tf.training.checkpoints import Checkpoints
 from augmix_tf.training.monitoring import Monitor
-from augmix_tf.training.progress import Counter, ProgressBar
+from augmix_tf.training.progress import ProgressBar
 from augmix_tf.training.records import Records, TestError
 from augmix_tf.training.step import Trainer
 from augmix_tf.workdir import Workdir
@@ -36,20 +32,12 @@ _PICTURES_SHOWN = 6
 _FREE_FOR_EVALUATION = {"eval_limit", *FREE_TO_CHANGE}
 
 
-class _Sets(NamedTuple):
-    """What a run is measured on beside the test images."""
-
-    corrupted: CorruptedSet | None
-    perturbed: PerturbedSet | None
-    alexnet: on_perturbed.Rates | None
-
-
 def train(config: ExperimentConfig, folder: Workdir) -> None:
     """Trains, evaluates, exports and reports; goes on where an earlier process stopped."""
     assembly.prepare(config)
     data = assembly.load(config)
     # Opened now, so that a wrong folder is not found out after hours of training.
-    sets = _sets(config, data)
+    sets = measuring.open_sets(config, data)
     trainer = assembly.build(config, data.source)
     folder.open(config)
     print(_one_line(config, data, trainer, folder), flush=True)
@@ -71,15 +59,15 @@ def train(config: ExperimentConfig, folder: Workdir) -> None:
 def evaluate(config: ExperimentConfig, folder: Workdir, given: frozenset[str]) -> None:
     """Measures the newest checkpoint again and writes results and report."""
     config, data, trainer = _restored(config, folder, given)
-    _measure(config, folder, data, trainer, _sets(config, data))
+    _measure(config, folder, data, trainer, measuring.open_sets(config, data))
     _report(config, folder, data)
 
 
 def export(config: ExperimentConfig, folder: Workdir, given: frozenset[str]) -> None:
     """Writes a new export version from the newest checkpoint."""
     config, data, trainer = _restored(config, folder, given)
-    logits = _held_out_logits(predict.predictor(trainer.classifier), data)
-    version = _export(folder, data, trainer, _temperature(logits, data))
+    temperature = measuring.temperature(predict.predictor(trainer.classifier), data)
+    version = _export(folder, data, trainer, 1.0 if temperature is None else temperature)
     print(f"exported {version} and {folder.model}")
 
 
@@ -144,77 +132,14 @@ def _restored(
 
 
 def _measure(
-    config: ExperimentConfig, folder: Workdir, data: Data, trainer: Trainer, sets: _Sets
+    config: ExperimentConfig, folder: Workdir, data: Data, trainer: Trainer, sets: Sets
 ) -> float:
-    """Measures all that there is to measure, writes `results.json`, returns the temperature."""
-    program, test = predict.predictor(trainer.classifier), data.source.test
-    held_out = _held_out_logits(program, data)
-    temperature = _temperature(held_out, data)
-    fitted = temperature if len(held_out) else None
-    logits = predict.predict(program, test.images)
-    clean = results.measures(logits, test.labels, fitted)
-    measured: dict[str, Any] = {"clean": clean}
-    if fitted is not None:
-        images = len(held_out)
-        measured["temperature"] = {"value": fitted, "images": images, "held_out_of": "train"}
-    if sets.corrupted is not None:
-        measured["corrupted"] = on_corrupted.evaluate(
-            program,
-            sets.corrupted,
-            temperature=fitted,
-            clean_error=clean["error"],
-            progress=Counter("corruptions at each severity"),
-        )
-    if sets.perturbed is not None:
-        measured["perturbed"] = on_perturbed.evaluate(
-            program, sets.perturbed, alexnet=sets.alexnet, progress=Counter("perturbed sequences")
-        )
+    """Writes `results.json` and returns the temperature."""
+    program = predict.predictor(trainer.classifier)
+    temperature = measuring.temperature(program, data)
+    measured = measuring.measure(program, data, sets, temperature)
     results.write(folder.results, measured, _provenance(config, data, trainer))
-    return temperature
-
-
-def _sets(config: ExperimentConfig, data: Data) -> _Sets:
-    place, rates = config.perturbed_dir, config.alexnet_rates
-    return _Sets(
-        _corrupted_set(config, data),
-        perturbed.open_set(place, data.source.image_size, config.eval_limit) if place else None,
-        on_perturbed.read_rates(rates) if rates else None,
-    )
-
-
-def _corrupted_set(config: ExperimentConfig, data: Data) -> CorruptedSet | None:
-    if not config.corrupted:
-        return None
-    source = data.source
-    if config.corrupted_dir:
-        return corrupted.open_set(
-            config.corrupted_dir,
-            source.image_size,
-            source.num_classes,
-            config.eval_limit,
-            source.class_names,
-            data_dir=config.data_dir,
-        )
-    return generated.corrupted_set(
-        source.test.images,
-        source.test.labels,
-        ids=source.test.ids,
-        frost_dir=config.frost_dir,
-        what=f"the test images of {source.name}",
-    )
-
-
-def _held_out_logits(program: predict.Predictor, data: Data) -> np.ndarray:
-    if not len(data.held_out.labels):
-        return np.empty((0, data.source.num_classes), np.float32)
-    return predict.predict(program, data.held_out.images)
-
-
-def _temperature(held_out_logits: np.ndarray, data: Data) -> float:
-    """What the logits are divided by in served probabilities; 1 where nothing was held out."""
-    if not len(held_out_logits):
-        return 1.0
-    return metrics.fit_temperature(held_out_logits, data.held_out.labels)
+    return 1.0 if temperature is None else temperature
 
 
 def _provenance(config: ExperimentConfig, data: Data, trainer: Trainer) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 from augmix_tf import corruptions, presets
 from augmix_tf.checks import CommandError
 from augmix_tf.config import ExperimentConfig, SetRequest
-from augmix_tf.experiment import assembly, runs
-from augmix_tf.reports import comparison, pictures, terminal
+from augmix_tf.evaluation import loaded, results
+from augmix_tf.experiment import assembly, measuring, runs
+from augmix_tf.reports import comparison, pictures, summary, terminal
 from augmix_tf.training.progress import Counter
 from augmix_tf.workdir import Workdir, default_root
 
@@ -70,6 +71,27 @@ def corrupt(config: ExperimentConfig, part: SetRequest, seed: int) -> None:
             **shared,
         )
         _say_written(config.perturbed_dir, manifest)
+
+
+def evaluate_saved(config: ExperimentConfig, path: Path, folder: Path | None) -> None:
+    """Measures a saved model of any origin and writes results and report."""
+    if folder is None:
+        raise CommandError("--model_path wants --workdir, the folder of its results")
+    limited = dataclasses.replace(config, train_limit=1, calibration_images=0)
+    data = assembly.load(limited)
+    sets = measuring.open_sets(config, data)
+    program = loaded.program(path, data.source.image_size, data.source.num_classes)
+    measured = measuring.measure(program, data, sets, None)
+    provenance = {
+        "dataset": config.dataset,
+        "data": data.source.description,
+        "model": path.name,
+        "method": "saved model",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    results.write(folder / "results.json", measured, provenance)
+    summary.write(folder)
+    print(terminal.results_table(folder))
 
 
 def report(folders: Sequence[Path], out: Path | None) -> None:
