@@ -210,14 +210,20 @@ def _apply_views(images: tf.Tensor, plan: AugMixPlan | None, fill: int) -> tf.Te
 
 
 def _mix(clean: tf.Tensor, chains: tf.Tensor, plan: AugMixPlan) -> tf.Tensor:
-    """(1 - m) x + m sum_i w_i chain_i for each view: float32 [N, V, H, W, 3]."""
+    """(1 - m) x + m sum_i w_i chain_i for each view: float32 [N, V, H, W, 3].
+
+    Products are rounded before they are added, so that the same bytes come out whatever XLA fuses
+    this with.
+    """
     blend = sum(
-        plan.chain_weights[:, :, i, None, None, None]
-        * tf.cast(pixels.unpack(chains[:, :, i]), tf.float32)
+        pixels.rounded(
+            plan.chain_weights[:, :, i, None, None, None]
+            * tf.cast(pixels.unpack(chains[:, :, i]), tf.float32)
+        )
         for i in range(chains.shape[2])
     )
     share = plan.mixed_share[:, :, None, None, None]
-    return (1.0 - share) * clean[:, None] + share * blend
+    return pixels.rounded((1.0 - share) * clean[:, None]) + pixels.rounded(share * blend)
 
 
 def _dirichlet(log_gamma: tf.Tensor) -> tf.Tensor:
