@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from absl import flags as absl_flags
 
 from augmix_tf import presets
-from augmix_tf.checks import CommandError, lookup, unknown_name
+from augmix_tf.checks import CommandError, lookup, require, unknown_name
 from augmix_tf.config import MIX_OPS, Command, ExperimentConfig, SetRequest
 
 MODES = {
@@ -31,6 +31,11 @@ _CELL = ("dataset", "model", "method")
 _OF_BOTH = {"epochs", "batch_size", "learning_rate", "weight_decay", "precision", "seed"}
 _OF_BOTH |= {"deterministic", "train_limit", "eval_limit", "calibration_images", "corrupted"}
 _OF_BOTH |= {"frost_dir"}
+_PATHS = {"data_dir", "stylized_dir", "corrupted_dir", "perturbed_dir", "frost_dir"}
+_PATHS |= {"alexnet_rates"}
+# Flags that only one mode looks at.
+_ONLY = {"workdirs": "report", "model_path": "evaluate"}
+_ONLY |= dict.fromkeys((field.name for field in dataclasses.fields(SetRequest)), "corrupt")
 _LATER_STRATEGIES = ("mirrored", "multiworker", "tpu")
 
 
@@ -134,15 +139,22 @@ def parse(arguments: Sequence[str]) -> Command:
     config = apply(values, presets.preset(*_cell(values)))
     settings = {field.name for field in dataclasses.fields(config)}
     given = frozenset(name for name in settings if values[name].present)
+    measured = config.corrupted or "corrupted_dir" not in given
+    require(measured, "--corrupted for --corrupted_dir", "--nocorrupted")
     mode, workdir, model = (values[name].value for name in ("mode", "workdir", "model_path"))
+    for name, only in _ONLY.items():
+        if values[name].present and mode != only:
+            raise CommandError(f"--{name} is for --mode={only}, got --mode={mode}")
+    for name in ("workdir", "model_path", *_PATHS):
+        require(values[name].value != "", f"a path as --{name}", "none")
     part: dict[str, Any] = {f.name: values[f.name].value for f in dataclasses.fields(SetRequest)}
     return Command(
         str(mode),
         config,
         given,
-        workdir=Path(workdir) if workdir else None,
-        workdirs=tuple(map(Path, values["workdirs"].value or ())),
-        model_path=Path(model) if model else None,
+        workdir=Path(workdir).expanduser() if workdir else None,
+        workdirs=tuple(Path(place).expanduser() for place in values["workdirs"].value or ()),
+        model_path=Path(model).expanduser() if model else None,
         part=SetRequest(**part | {"names": tuple(part["names"])}),
         # Nothing chosen: show what AugMix is for.
         quick_start=mode == "train" and not workdir and given <= _OF_BOTH,
@@ -156,6 +168,8 @@ def apply(values: absl_flags.FlagValues, preset: ExperimentConfig) -> Experiment
     """
     names = [field.name for field in dataclasses.fields(preset)]
     given: dict[str, Any] = {n: values[n].value for n in names if values[n].value is not None}
+    for name in _PATHS & set(given):
+        given[name] = str(Path(given[name]).expanduser())  # the shell leaves --x=~/y as it is
     if given.get("train_limit", 0) > 0:
         # Not more than the few images that are left can spare.
         most = given["train_limit"] // 8

@@ -22,7 +22,7 @@ ALGORITHM = "philox"
 SHUFFLE = -1
 CROP_AND_FLIP = -2
 METHOD = -3
-ADVERSARY = -9
+ADVERSARY = -4
 
 
 def fold(run_seed: Index, epoch: Index, step: Index, view: Index) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""The paper's claim in miniature: all methods with the same small network on real CIFAR-10.
+"""The paper's claim in miniature: its methods with the same small network on real CIFAR-10.
 
     python -m benchmarks.miniature --data_dir=FOLDER [--work=runs/miniature] [--out=docs/results]
 
@@ -19,6 +19,8 @@ import sys
 import time
 from pathlib import Path
 
+from augmix_tf import files
+
 SIZES = ("--depth=16", "--widen_factor=1", "--epochs=10", "--batch_size=128")
 METHODS = {
     "standard": (),
@@ -34,7 +36,8 @@ RUNS = [(name, 1) for name in METHODS] + [
     (name, seed) for seed in (2, 3) for name in ("standard", "augmix")
 ]
 CORRUPTED_IMAGES = 1000
-KEPT = ("config.json", "results.json", "metrics.csv")
+# The results last: where they are, a run is done.
+KEPT = ("config.json", "metrics.csv", "results.json")
 
 
 def program(*arguments: str) -> None:
@@ -62,7 +65,7 @@ def run(name: str, seed: int, data_dir: Path, work: Path, out: Path) -> None:
         # Folders of one machine say nothing to another one.
         for place, word in ((data_dir, "DATA_DIR"), (work, "WORK")):
             text = text.replace(str(place), word)
-        (kept / file).write_text(text)
+        files.write_text_atomically(kept / file, text)
     print(f"{kept.name}: done in {(time.perf_counter() - began) / 60:.0f} min", flush=True)
 
 

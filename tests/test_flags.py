@@ -292,6 +292,32 @@ def test_an_illegal_value_is_named(argument):
     assert name.split("_")[-1] in text
 
 
+@pytest.mark.parametrize(
+    ("argument", "mode"),
+    [
+        ("--workdirs=a,b", "report"),
+        ("--model_path=x.keras", "evaluate"),
+        ("--names=fog", "corrupt"),
+        ("--shard_count=2", "corrupt"),
+    ],
+)
+def test_a_flag_of_another_mode_is_refused_with_its_mode(argument, mode):
+    assert f"is for --mode={mode}, got --mode=train" in refusal(argument)
+    flags.parse([argument, f"--mode={mode}"])
+
+
+@pytest.mark.parametrize("name", ["workdir", "corrupted_dir", "data_dir", "stylized_dir"])
+def test_the_home_folder_is_found_and_an_empty_path_is_not(name, monkeypatch):
+    monkeypatch.setenv("HOME", "at/home")
+    command = flags.parse([f"--{name}=~/x"])
+    assert str(getattr(command if name == "workdir" else command.config, name)) == "at/home/x"
+    assert f"--{name}" in refusal(f"--{name}=")
+
+
+def test_a_set_that_is_not_to_be_measured_is_refused():
+    assert "--nocorrupted" in refusal("--nocorrupted", "--corrupted_dir=somewhere")
+
+
 @pytest.mark.parametrize("name", ["dataset", "model", "method", "mode", "precision", "strategy"])
 def test_an_empty_name_is_refused(name):
     refusal(f"--{name}=")

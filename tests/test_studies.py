@@ -366,3 +366,27 @@ def test_a_saved_model_is_measured_like_the_run_that_it_comes_from(run, tmp_path
 def test_results_of_a_saved_model_want_a_folder(capsys):
     assert main.main(["--mode=evaluate", "--model_path=model.keras"]) == 2
     assert "--workdir" in capsys.readouterr().err
+
+
+def test_a_saved_model_is_not_measured_into_the_folder_of_a_run(run, capsys):
+    arguments = ("--mode=evaluate", f"--model_path={run / 'model.keras'}", f"--workdir={run}")
+    assert "of its own" in refused(capsys, *arguments)
+
+
+def test_the_report_of_one_run_is_written_anew(run, own):
+    (own / "report.md").write_text("old")
+    before = set(contents(own))
+    assert main.main(["--mode=report", f"--workdir={own}"]) == 0
+    want = (run / "report.md").read_text().replace(str(run), str(own))
+    assert (own / "report.md").read_text().split() == want.split()
+    assert set(contents(own)) == before
+
+
+def test_who_names_a_set_gets_it_measured(own, tmp_path):
+    """Also of a run that was trained with --nocorrupted."""
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps(config | {"corrupted": False}))
+    place = write_set(tmp_path / "set", "--names=fog")
+    arguments = ["--mode=evaluate", f"--corrupted_dir={place}", "--eval_limit=20"]
+    assert main.main([*arguments, f"--workdir={own}"]) == 0
+    assert list(results(own)["corrupted"]["corruptions"]) == ["fog"]

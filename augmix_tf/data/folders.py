@@ -34,7 +34,7 @@ def read(place: Path, like: Source) -> Split:
     if not place.is_dir():
         raise CommandError(f"want a folder with one folder per class, got {place}")
     images, labels = [], []
-    for folder in sorted(path for path in place.iterdir() if path.is_dir()):
+    for folder in sorted(p for p in place.iterdir() if p.is_dir() and p.name[0] != "."):
         if folder.name not in like.class_names:
             problem = unknown_name("class", folder.name, like.class_names)
             raise CommandError(f"{folder}: {problem}")
@@ -60,5 +60,6 @@ def _picture(path: Path, size: tuple[int, int]) -> np.ndarray:
             if picture.size != (width, height):
                 picture = picture.resize((width, height), Image.Resampling.BILINEAR)
             return np.asarray(picture)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    # Pillow calls a broken chunk of a PNG a SyntaxError.
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise RunError(f"cannot read {path} as a picture: {error}") from error

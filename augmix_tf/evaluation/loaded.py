@@ -19,9 +19,9 @@ _LEAST = 1e-30  # the smallest probability that is told from 0
 def program(path: Path, image_size: tuple[int, int], num_classes: int) -> Predictor:
     """Loads a `.keras` file or a SavedModel (its signature `serving_default`).
 
-    Of several outputs "probabilities" is taken, else "logits", else the only one with a row of
-    `num_classes` for each image. Rows of probabilities become logits by their logarithm, which
-    changes no measure.
+    Of several outputs "logits" is taken, else "probabilities", else the first with a row of
+    `num_classes` for each image. Rows of probabilities become logits by their logarithm; those
+    below 1e-30 count as 1e-30.
 
     Args:
         path: a file or a folder. It takes images [N, H, W, 3] of any type, 0 to 255.
@@ -83,7 +83,7 @@ def _chosen(outputs: Any, num_classes: int) -> str | None:
         for name, tensor in _named(outputs).items()
         if tensor.dtype.is_floating and tuple(tensor.shape[1:]) == (num_classes,)
     }
-    return next((n for n in ("probabilities", "logits", *named) if n in named), None)
+    return next((n for n in ("logits", "probabilities", *named) if n in named), None)
 
 
 def _probabilities(values: tf.Tensor) -> bool:

@@ -34,7 +34,7 @@ def run(command: Command) -> None:
         # Of its own: sets are shared by runs with other seeds.
         studies.corrupt(config, command.part, config.seed if "seed" in command.given else 0)
     elif command.mode == "report":
-        studies.report(command.workdirs or ((root,) if root else ()), root)
+        studies.report(command.workdirs, root)
     elif command.mode == "evaluate" and command.model_path:
         studies.evaluate_saved(config, command.model_path, root)
     elif root is None:

@@ -48,24 +48,26 @@ def train(config: ExperimentConfig, folder: Workdir) -> None:
         if start != Position():
             print(f"going on at epoch {start.epoch + 1}, step {start.step + 1}", flush=True)
         _train(config, folder, data, trainer, checkpoints, start)
-    elif folder.results.exists() and folder.report.exists():
-        print(f"trained before; another --workdir than {folder.root} trains anew")
+    elif all(path.exists() for path in (folder.results, folder.report, folder.model)):
+        print(f"trained before; another --workdir than {folder.root} trains anew,")
+        print(f"--mode=evaluate --workdir={folder.root} measures again")
         print(terminal.results_table(folder.root))
         return
-    _export(folder, data, trainer, _measure(config, folder, data, trainer, sets))
+    trained = Position(config.epochs)
+    _export(folder, data, trainer, _measure(config, folder, data, trainer, sets, trained))
     _report(config, folder, data)
 
 
 def evaluate(config: ExperimentConfig, folder: Workdir, given: frozenset[str]) -> None:
     """Measures the newest checkpoint again and writes results and report."""
-    config, data, trainer = _restored(config, folder, given)
-    _measure(config, folder, data, trainer, measuring.open_sets(config, data))
+    config, data, trainer, trained = _restored(config, folder, given)
+    _measure(config, folder, data, trainer, measuring.open_sets(config, data), trained)
     _report(config, folder, data)
 
 
 def export(config: ExperimentConfig, folder: Workdir, given: frozenset[str]) -> None:
     """Writes a new export version from the newest checkpoint."""
-    config, data, trainer = _restored(config, folder, given)
+    config, data, trainer, _ = _restored(config, folder, given)
     temperature = measuring.temperature(predict.predictor(trainer.classifier), data)
     version = _export(folder, data, trainer, 1.0 if temperature is None else temperature)
     print(f"exported {version} and {folder.model}")
@@ -118,38 +120,48 @@ def _train(
 
 def _restored(
     config: ExperimentConfig, folder: Workdir, given: frozenset[str]
-) -> tuple[ExperimentConfig, Data, Trainer]:
-    """A finished run, looked at again with the settings that may differ then."""
+) -> tuple[ExperimentConfig, Data, Trainer, Position]:
+    """A run, looked at again with the settings that may differ then, and how far it is trained."""
     stored = folder.stored_config()
     config = _as_stored(stored, config, given)
     folder.open(stored)
     assembly.prepare(config)
     data = assembly.load(config)
     trainer = assembly.build(config, data.source)
-    if Checkpoints(trainer, folder.checkpoints).restore() is None:
+    trained = Checkpoints(trainer, folder.checkpoints).restore()
+    if trained is None:
         raise CommandError(f"nothing is trained in {folder.root} yet: want {folder.checkpoints}")
-    return config, data, trainer
+    if trained.epoch < config.epochs:
+        print(f"not trained to its end: {trained.epoch} of {config.epochs} epochs", flush=True)
+    return config, data, trainer, trained
 
 
 def _measure(
-    config: ExperimentConfig, folder: Workdir, data: Data, trainer: Trainer, sets: Sets
+    config: ExperimentConfig,
+    folder: Workdir,
+    data: Data,
+    trainer: Trainer,
+    sets: Sets,
+    trained: Position,
 ) -> float:
     """Writes `results.json` and returns the temperature."""
     program = predict.predictor(trainer.classifier)
     temperature = measuring.temperature(program, data)
     measured = measuring.measure(program, data, sets, temperature)
-    results.write(folder.results, measured, _provenance(config, data, trainer))
+    results.write(folder.results, measured, _provenance(config, data, trainer, trained))
     return 1.0 if temperature is None else temperature
 
 
-def _provenance(config: ExperimentConfig, data: Data, trainer: Trainer) -> dict[str, Any]:
+def _provenance(
+    config: ExperimentConfig, data: Data, trainer: Trainer, trained: Position
+) -> dict[str, Any]:
     return {
         "dataset": config.dataset,
         "data": data.source.description,
         "model": config.model,
         "method": config.method,
         "seed": config.seed,
-        "epochs": config.epochs,
+        "epochs": trained.epoch,  # whole ones; fewer than were asked for if it was interrupted
         "parameters": assembly.parameters(trainer),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -186,6 +198,8 @@ def _as_stored(
                 f"the run has --{name}={getattr(stored, name)}, got --{name}={value}"
             )
     free = {name: value for name, value in asked.items() if name in _FREE_FOR_EVALUATION}
+    if "corrupted" not in given and given & {"corrupted_dir", "frost_dir"}:
+        free["corrupted"] = True  # who names a set wants it measured
     return dataclasses.replace(stored, **free)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from augmix_tf import corruptions, presets
+from augmix_tf import corruptions, files, presets
 from augmix_tf.checks import CommandError
 from augmix_tf.config import ExperimentConfig, SetRequest
 from augmix_tf.evaluation import loaded, results
@@ -49,6 +49,8 @@ def corrupt(config: ExperimentConfig, part: SetRequest, seed: int) -> None:
         "shard_index": part.shard_index,
         "shard_count": part.shard_count,
     }
+    if part.names and config.corrupted_dir and config.perturbed_dir:
+        raise CommandError("--names is for one set: want --corrupted_dir or --perturbed_dir")
     if config.corrupted_dir:
         names = part.names or corruptions.CORRUPTIONS
         manifest = corruptions.write_corrupted(
@@ -77,6 +79,9 @@ def evaluate_saved(config: ExperimentConfig, path: Path, folder: Path | None) ->
     """Measures a saved model of any origin and writes results and report."""
     if folder is None:
         raise CommandError("--model_path wants --workdir, the folder of its results")
+    place = Workdir(folder)
+    if place.config.exists():
+        raise CommandError(f"--model_path wants a --workdir of its own, got the run in {folder}")
     limited = dataclasses.replace(config, train_limit=1, calibration_images=0)
     data = assembly.load(limited)
     sets = measuring.open_sets(config, data)
@@ -88,14 +93,18 @@ def evaluate_saved(config: ExperimentConfig, path: Path, folder: Path | None) ->
         "model": path.name,
         "method": "saved model",
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    results.write(folder / "results.json", measured, provenance)
+    with files.explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    results.write(place.results, measured, provenance)
     summary.write(folder)
     print(terminal.results_table(folder))
 
 
 def report(folders: Sequence[Path], out: Path | None) -> None:
-    """Compares finished runs in tables and plots."""
+    """Compares finished runs in tables and plots; without any, writes the report in `out` anew."""
+    if not folders and out is not None:
+        print(f"wrote {summary.write(out)}")
+        return
     if not folders:
         raise CommandError("--mode=report wants --workdirs=a,b,c (or --workdir of one run)")
     written = comparison.write(folders, out or Path("runs") / "comparison")

@@ -155,7 +155,6 @@ def _next_commands(folder: Path) -> str:
     commands = []
     if (folder / "checkpoints").is_dir():
         commands += [
-            ("go on with the training", f"python main.py --mode=train --workdir={place}"),
             ("measure again", f"python main.py --mode=evaluate --workdir={place}"),
             ("export to serve", f"python main.py --mode=export --workdir={place}"),
         ]
