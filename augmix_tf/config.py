@@ -127,8 +127,6 @@ class ExperimentConfig:
             require(several, "--views of at least 2 for the JSD (or --nojsd)", self.views)
             require(self.jsd or not self.split_bn, "--jsd for --split_bn", "--nojsd")
             return
-        got = f"with --method={self.method}, which makes one view of a picture"
-        reason = "--method=augmix for {} (other operations: --mix_ops), got {} " + got
         for flag, wrong in (
             ("--jsd", self.jsd),
             (f"--views={self.views}", self.views > 1),
@@ -136,7 +134,10 @@ class ExperimentConfig:
             (f"--mix_ops={self.mix_ops}", self.mix_ops != "augmix"),
         ):
             if wrong:
-                raise CommandError("want " + reason.format("several views", flag))
+                raise CommandError(
+                    "want --method=augmix for several views (other operations: --mix_ops), "
+                    f"got {flag} with --method={self.method}, which makes one view of a picture"
+                )
 
     @property
     def model_options(self) -> dict[str, Any]:

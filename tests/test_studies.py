@@ -390,3 +390,11 @@ def test_who_names_a_set_gets_it_measured(own, tmp_path):
     arguments = ["--mode=evaluate", f"--corrupted_dir={place}", "--eval_limit=20"]
     assert main.main([*arguments, f"--workdir={own}"]) == 0
     assert list(results(own)["corrupted"]["corruptions"]) == ["fog"]
+
+
+def test_a_set_of_other_images_is_refused(run, tmp_path, capsys):
+    place = write_set(tmp_path / "set", "--names=fog")
+    labels = np.load(place / "labels.npy")
+    np.save(place / "labels.npy", (labels + 1) % 10)
+    arguments = ("--mode=evaluate", f"--corrupted_dir={place}", "--eval_limit=20")
+    assert "of the test images of shapes" in refused(capsys, *arguments, f"--workdir={run}")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from augmix_tf import metrics
+from augmix_tf.checks import CommandError
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import corrupted, perturbed
 from augmix_tf.data.benchmark import CorruptedSet, PerturbedSet
+from augmix_tf.data.sources import Source
 from augmix_tf.evaluation import corrupted as on_corrupted
 from augmix_tf.evaluation import generated, predict, results
 from augmix_tf.evaluation import perturbed as on_perturbed
@@ -71,7 +76,7 @@ def _corrupted_set(config: ExperimentConfig, data: Data) -> CorruptedSet | None:
         return None
     source = data.source
     if config.corrupted_dir:
-        return corrupted.open_set(
+        opened = corrupted.open_set(
             config.corrupted_dir,
             source.image_size,
             source.num_classes,
@@ -79,6 +84,8 @@ def _corrupted_set(config: ExperimentConfig, data: Data) -> CorruptedSet | None:
             source.class_names,
             data_dir=config.data_dir,
         )
+        _check_labels(opened, config.corrupted_dir, source)
+        return opened
     return generated.corrupted_set(
         source.test.images,
         source.test.labels,
@@ -86,3 +93,16 @@ def _corrupted_set(config: ExperimentConfig, data: Data) -> CorruptedSet | None:
         frost_dir=config.frost_dir,
         what=f"the test images of {source.name}",
     )
+
+
+def _check_labels(opened: CorruptedSet, place: str, source: Source) -> None:
+    """Refuses `.npy` files that were made of other images: their labels are the test set's."""
+    if not (Path(place) / "labels.npy").exists():
+        return
+    _, labels = next(opened.cell(opened.names[0], 1))
+    count = min(len(labels), len(source.test.labels))
+    if not np.array_equal(labels[:count], source.test.labels[:count]):
+        raise CommandError(
+            f"want a -C set of the test images of {source.name}, got {place}, whose labels are not "
+            "theirs"
+        )
