@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from augmix_tf.checks import CommandError, RunError
-from augmix_tf.data import shapes, sources
+from augmix_tf.data import shapes, sources, tfds_download
 
 COUNTS = {"train": 23, "test": 11}
 HEIGHT, WIDTH = 5, 7
@@ -343,8 +343,8 @@ def test_a_host_that_keeps_silent_is_not_waited_for(tmp_path, monkeypatch):
         raise TimeoutError
 
     with_url(monkeypatch, "https://silent.invalid/tiny.zip")
-    monkeypatch.setattr(sources, "PROBE_SECONDS", 0.05)
-    monkeypatch.setattr(sources.socket, "create_connection", connect)
+    monkeypatch.setattr(tfds_download, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(tfds_download.socket, "create_connection", connect)
     monkeypatch.setattr(TinyCode, "download_and_prepare", refuse_download)
     with pytest.raises(RunError, match=r"no answer from silent\.invalid within 0\.05 seconds"):
         sources.load("tiny_code", tmp_path)
@@ -361,7 +361,7 @@ def test_a_proxy_is_asked_in_place_of_the_host(tmp_path, monkeypatch):
     with_url(monkeypatch, "https://data.invalid/tiny.zip")
     monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
     monkeypatch.setenv("no_proxy", "")
-    monkeypatch.setattr(sources.socket, "create_connection", connect)
+    monkeypatch.setattr(tfds_download.socket, "create_connection", connect)
     assert_holds(sources.load("tiny_code", tmp_path, train_limit=2).train, "train", 2)
     assert asked == [("proxy.invalid", 3128)]
 
@@ -369,7 +369,7 @@ def test_a_proxy_is_asked_in_place_of_the_host(tmp_path, monkeypatch):
 def test_download_prepares_once_and_then_reads(tmp_path, monkeypatch, capfd):
     with_url(monkeypatch, None)  # so the home page is asked
     asked = []
-    monkeypatch.setattr(sources, "_knock", lambda *a: asked.append(a[:2]) or a[2].put(""))
+    monkeypatch.setattr(tfds_download, "_knock", lambda *a: asked.append(a[:2]) or a[2].put(""))
     source = sources.load("tiny_code", tmp_path / "new")
     assert_holds(source.train, "train")
     assert source.class_names == ("0", "1", "2")
@@ -386,7 +386,7 @@ def test_failing_downloads_leave_nothing_and_say_why(tmp_path, monkeypatch):
     def fail(self, dl_manager):
         raise ConnectionResetError("the line went dead\nand more")
 
-    monkeypatch.setattr(sources, "_unreachable", lambda urls: "")
+    monkeypatch.setattr(tfds_download, "_unreachable", lambda urls: "")
     monkeypatch.setattr(TinyCode, "_split_generators", fail)
     with pytest.raises(RunError, match=r"cannot download and prepare tiny_code.*line went dead;"):
         sources.load("tiny_code", tmp_path)

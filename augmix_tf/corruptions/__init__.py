@@ -1,21 +1,16 @@
 """Common corruptions (-C) and perturbation sequences (-P), without TensorFlow."""
 
-from augmix_tf.corruptions.catalogue import (
-    CORRUPTIONS,
-    EXTRA_CORRUPTIONS,
-    FROST_SYNTHETIC,
-    SEVERITIES,
-    apply,
-    corrupt,
-)
-from augmix_tf.corruptions.sequences import (
-    EXTRA_PERTURBATIONS,
-    HARDER_PERTURBATIONS,
-    PERTURBATIONS,
-    perturb,
-)
+from augmix_tf.corruptions.catalogue import CORRUPTIONS, apply, corrupt
+from augmix_tf.corruptions.sequences import PERTURBATIONS, perturb
 from augmix_tf.corruptions.writer import write_corrupted, write_perturbed
 from augmix_tf.metrics import CIFAR_SCRIPT_PERTURBATIONS
+from augmix_tf.metrics.names import (
+    EXTRA_CORRUPTIONS,
+    EXTRA_PERTURBATIONS,
+    FROST_SYNTHETIC,
+    HARDER_PERTURBATIONS,
+    SEVERITIES,
+)
 
 __all__ = [
     "CIFAR_SCRIPT_PERTURBATIONS",

@@ -15,28 +15,10 @@ from augmix_tf import checks
 from augmix_tf.corruptions import blur, digital, frost, noise, severities, weather
 from augmix_tf.corruptions.arrays import Draws, Images, check_ids, check_images, check_whole
 from augmix_tf.corruptions.streams import Streams
+from augmix_tf.metrics import COUNTED_CORRUPTIONS
+from augmix_tf.metrics.names import FROST_SYNTHETIC
 
-CORRUPTIONS = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-)
-EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-# Stands in for frost where the photographs are missing. No benchmark number may contain it.
-FROST_SYNTHETIC = "frost_synthetic"
-SEVERITIES = (1, 2, 3, 4, 5)
+CORRUPTIONS = COUNTED_CORRUPTIONS
 
 # Pixels that are worked on together: few enough for the processor's caches.
 CHUNK_PIXELS = 16 * 32 * 32

@@ -17,14 +17,9 @@ from augmix_tf.corruptions.frames import BlurPath, Dripping, MotionPath, Path, S
 from augmix_tf.corruptions.severities import Motion
 from augmix_tf.corruptions.streams import Streams
 from augmix_tf.metrics import PAPER_PERTURBATIONS
+from augmix_tf.metrics.names import HARDER_PERTURBATIONS
 
 PERTURBATIONS = PAPER_PERTURBATIONS
-EXTRA_PERTURBATIONS = ("speckle_noise", "gaussian_blur", "spatter", "shear")
-HARDER_PERTURBATIONS = tuple(
-    f"{noise}_{difficulty}"
-    for noise in ("gaussian_noise", "shot_noise", "speckle_noise")
-    for difficulty in (2, 3)
-)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from augmix_tf import checks
 from augmix_tf.corruptions import catalogue, frost, pool, sequences, severities, storage
 from augmix_tf.corruptions.arrays import Images, check_ids, check_images, check_whole
 from augmix_tf.corruptions.store import Part, SetFolder
+from augmix_tf.metrics.names import FROST_SYNTHETIC, SEVERITIES
 
 PART_BYTES = 64 * 2**20
 BLOCK_BYTES = 4 * 2**20  # what a worker makes at a time
@@ -78,7 +79,7 @@ def write_corrupted(
     chosen = severities.table_name(table, *images.shape[1:3])
     settings = _settings("corruptions", images, ids, seed, chosen, source)
     parts: list[Part] = []
-    for name, severity in itertools.product(names, catalogue.SEVERITIES):
+    for name, severity in itertools.product(names, SEVERITIES):
         make = functools.partial(
             catalogue.corrupt,
             name=name,
@@ -91,7 +92,7 @@ def write_corrupted(
     shared, processes = _shared(parts, shard_index, shard_count), pool.worker_count(workers)
     store = SetFolder(Path(directory), settings)
     store.claim([*names, "labels"])
-    store.put_labels(np.tile(labels, len(catalogue.SEVERITIES)))
+    store.put_labels(np.tile(labels, len(SEVERITIES)))
     return _write(store, parts, shared, images, check_ids(ids, count), processes, progress)
 
 
@@ -160,8 +161,8 @@ def _check_names(names: Sequence[str], kind: str, table: Mapping[str, Any]) -> l
 def _resolve_frost(names: list[str], frost_dir: str | Path | None) -> list[str]:
     if "frost" not in names or frost.find_photographs(frost_dir) is not None:
         return names
-    others = [name for name in names if name not in ("frost", catalogue.FROST_SYNTHETIC)]
-    return [*others, catalogue.FROST_SYNTHETIC]
+    others = [name for name in names if name not in ("frost", FROST_SYNTHETIC)]
+    return [*others, FROST_SYNTHETIC]
 
 
 def _settings(

@@ -11,23 +11,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from augmix_tf import checks, metrics
+from augmix_tf.metrics.names import EXTRA_CORRUPTIONS, FROST_SYNTHETIC
 
 T = TypeVar("T")
 Batch = tuple[np.ndarray, np.ndarray]
 """Images uint8 [N, H, W, 3] and their labels int64 [N]."""
 
-SEVERITIES = (1, 2, 3, 4, 5)
 BATCH = 500
-# Evaluated where a set has them, but in no mean: the benchmark keeps them for validation, and
-# the last is only this package's stand-in for frost.
-UNCOUNTED_CORRUPTIONS = (
-    "speckle_noise",
-    "gaussian_blur",
-    "spatter",
-    "saturate",
-    "frost_synthetic",
-)
-CORRUPTIONS = (*metrics.COUNTED_CORRUPTIONS, *UNCOUNTED_CORRUPTIONS)
+# The last ones are evaluated where a set has them, but enter no mean.
+CORRUPTIONS = (*metrics.COUNTED_CORRUPTIONS, *EXTRA_CORRUPTIONS, FROST_SYNTHETIC)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 
 from augmix_tf import checks
 from augmix_tf.data import benchmark, corrupted_tfds, image_folders
-from augmix_tf.data.benchmark import BATCH, CORRUPTIONS, SEVERITIES, Batch, CorruptedSet
+from augmix_tf.data.benchmark import BATCH, CORRUPTIONS, Batch, CorruptedSet
+from augmix_tf.metrics.names import SEVERITIES
 
 _BENCHMARK = "corruptions"
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from augmix_tf import checks
 from augmix_tf.data import benchmark, image_folders
-from augmix_tf.data.benchmark import BATCH, CORRUPTIONS, SEVERITIES, Batch, CorruptedSet
+from augmix_tf.data.benchmark import BATCH, CORRUPTIONS, Batch, CorruptedSet
+from augmix_tf.metrics.names import SEVERITIES
 
 # Name -> what must be known of its pictures.
 SETS = {

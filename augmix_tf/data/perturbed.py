@@ -13,17 +13,11 @@ import numpy as np
 from augmix_tf import checks, metrics
 from augmix_tf.data import benchmark, image_folders
 from augmix_tf.data.benchmark import BATCH, PerturbedSet
+from augmix_tf.metrics.names import EXTRA_PERTURBATIONS, HARDER_PERTURBATIONS
 
 _BENCHMARK = "perturbations"
-# Evaluated where a set has them, but in no mean of the paper.
-UNCOUNTED_PERTURBATIONS = (
-    "speckle_noise",
-    "gaussian_blur",
-    "spatter",
-    "shear",
-    *(f"{kind}_noise_{level}" for kind in ("gaussian", "shot", "speckle") for level in (2, 3)),
-)
-PERTURBATIONS = (*metrics.PAPER_PERTURBATIONS, *UNCOUNTED_PERTURBATIONS)
+# The last ones are evaluated where a set has them, but enter no mean of the paper.
+PERTURBATIONS = (*metrics.PAPER_PERTURBATIONS, *EXTRA_PERTURBATIONS, *HARDER_PERTURBATIONS)
 
 
 def open_set(place: str | Path, image_size: tuple[int, int], eval_limit: int = 0) -> PerturbedSet:

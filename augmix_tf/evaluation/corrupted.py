@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from augmix_tf import checks, metrics
-from augmix_tf.data.benchmark import SEVERITIES, CorruptedSet
+from augmix_tf.data.benchmark import CorruptedSet
 from augmix_tf.evaluation import predict, results
+from augmix_tf.metrics.names import SEVERITIES
 
 Progress = Callable[[int, int], None]
 

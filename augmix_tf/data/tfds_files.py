@@ -1,0 +1,121 @@
+"""Prepared data of TensorFlow Datasets (TFDS), read in the official order of the examples."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from augmix_tf import checks
+
+BATCH = 1000
+_NUMBERED_ID = re.compile(rb"[A-Za-z_-]*(\d{1,18})")
+
+
+def read(builder: Any, split: str, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns images, labels and ids of a split in the official order, as `sources.Split` has them.
+
+    Raises:
+        CommandError: the labels are hidden.
+        RunError: a file is missing, damaged or unreadable; it is named.
+    """
+    import tensorflow as tf
+
+    try:
+        ids = _ids(builder, split)
+        rows = np.argsort(ids, kind="stable")[: limit or len(ids)]
+        images, labels = _images_and_labels(builder, split, rows)
+    except (tf.errors.OpError, OSError) as error:
+        raise checks.RunError(_damage(builder, split, error)) from error
+    if labels.min() < 0:
+        raise checks.CommandError(
+            f"want labelled images, got {builder.info.full_name!r} whose {split} labels are hidden"
+        )
+    return images, labels, ids[rows]
+
+
+def _ids(builder: Any, split: str) -> np.ndarray:
+    """int64 [count]: the official number of each example, in the order of the files."""
+    places = np.arange(builder.info.splits[split].num_examples, dtype=np.int64)
+    feature = dict(builder.info.features.items()).get("id")
+    if feature is None or feature.shape != ():
+        return places
+    batches = _dataset(builder, split, "id").batch(BATCH).as_numpy_iterator()
+    texts = np.concatenate([batch["id"] for batch in batches]).astype(np.bytes_)
+    matches = [_NUMBERED_ID.fullmatch(text) for text in texts.tolist()]
+    if None in matches:
+        return places
+    numbers = np.array([int(match[1]) for match in matches if match], np.int64)
+    # Numbers that repeat (one count per class, say) are no official order.
+    return numbers if len(np.unique(numbers)) == len(numbers) else places
+
+
+def _images_and_labels(builder: Any, split: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [N, H, W, 3] and int64 [N] of the examples at `rows` of the files, in that order."""
+    import tensorflow as tf
+
+    feature = builder.info.features["image"]
+    target = np.full(rows.max() + 1, -1, np.int64)
+    target[rows] = np.arange(len(rows))
+    targets = tf.constant(target)
+
+    def decode(place: Any, example: Any) -> Any:
+        return targets[place], feature.decode_example(example["image"]), example["label"]
+
+    # Decoding costs most, so it comes after leaving out what is not wanted.
+    dataset = _dataset(builder, split, "image", "label").take(len(target)).enumerate()
+    if len(rows) < len(target):
+        dataset = dataset.filter(lambda place, _: targets[place] >= 0)
+    dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
+
+    images = np.empty((len(rows), *feature.shape[:2], 3), np.uint8)
+    labels = np.empty(len(rows), np.int64)
+    for place, batch_images, batch_labels in dataset.as_numpy_iterator():
+        images[place] = batch_images  # one grey channel spreads over three
+        labels[place] = batch_labels
+    return images, labels
+
+
+def _dataset(builder: Any, split: str, *names: str) -> Any:
+    """A tf.data.Dataset of the features `names`, images encoded, in the order of the files."""
+    import tensorflow_datasets as tfds
+
+    skip = {"image": tfds.decode.SkipDecoding()} if "image" in names else None
+    return builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        # One file after the other: more at a time would mix their examples.
+        read_config=tfds.ReadConfig(
+            try_autocache=False, skip_prefetch=True, interleave_cycle_length=1
+        ),
+        decoders=tfds.decode.PartialDecoding(dict.fromkeys(names, True), decoders=skip),
+    )
+
+
+def _damage(builder: Any, split: str, error: Exception) -> str:
+    """Which file made reading fail, and how, because TensorFlow's errors seldom name it."""
+    import tensorflow as tf
+
+    info = builder.info.splits[split]
+    again = "remove the directory and prepare it again"
+    for path, count in zip(info.filepaths, info.shard_lengths, strict=True):
+        if not path.exists():
+            return f"{path} is missing; {again}"
+        if ".tfrecord" not in path.name:
+            continue
+        try:
+            found = int(tf.data.TFRecordDataset(str(path)).reduce(0, lambda total, _: total + 1))
+        except tf.errors.OpError as shard_error:
+            return f"{path} is damaged or unreadable ({reason(shard_error)}); {again}"
+        if found != count:
+            return f"{path} is damaged (holds {found} examples instead of {count}); {again}"
+    return f"{builder.data_dir} cannot be read ({reason(error)}); {again}"
+
+
+def reason(error: BaseException) -> str:
+    """The one line of a message from TFDS or TensorFlow that says what happened."""
+    text = re.sub(r"^Failed to construct dataset .*?}\": ", "", str(error).strip())
+    text = re.sub(r"{{.*?}} ?| ?\[Op:.*", "", text)  # TensorFlow's names of graph nodes
+    line = next(iter(text.splitlines()), "").removesuffix(":") or type(error).__name__
+    return line if len(line) <= 240 else line[:240] + "..."
