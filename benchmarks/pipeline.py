@@ -11,27 +11,20 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import itertools
 import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from PIL import Image
 
 from augmix_tf import quiet
-from augmix_tf.data import shapes
 from augmix_tf.settings import AugMixSettings
-from benchmarks import measure
-from tests.oracles import pillow_augmix
+from benchmarks import measure, rivals
+from benchmarks.rivals import pictures
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -40,15 +33,6 @@ WARM_UP = 8
 Dataset: TypeAlias = "tf.data.Dataset"
 # side: (severity, batch, images that each side makes in a round: ours, Pillow, Keras, C)
 CASES = {32: (3.0, 128, (25600, 800, 6400, 6000)), 224: (1.0, 16, (640, 64, 320, 160))}
-
-
-def pictures(side: int, count: int) -> np.ndarray:
-    """Embedded pictures, enlarged where needed: uint8 [count, side, side, 3]."""
-    images = shapes.make("test")[0][:count]
-    if side == 32:
-        return images
-    size = (side, side)
-    return np.stack([np.asarray(Image.fromarray(i).resize(size, Image.BICUBIC)) for i in images])
 
 
 def our_dataset(
@@ -100,85 +84,6 @@ def rounds_of(dataset: Dataset, batch: int, count: int) -> Callable[[], dict[str
     return run
 
 
-def keras_dataset(images: np.ndarray, batch: int) -> Dataset:
-    """`keras.layers.AugMix` on whole batches, twice for two views; its own crop and flip."""
-    import keras
-    import tensorflow as tf
-
-    side = images.shape[1]
-    crop_and_flip = keras.Sequential(
-        [
-            keras.layers.RandomFlip("horizontal"),
-            keras.layers.ZeroPadding2D(4),
-            keras.layers.RandomCrop(side, side),
-        ]
-    )
-    layer = keras.layers.AugMix((0, 255), num_chains=3, chain_depth=2, factor=0.3)
-
-    def views(batch_of_images):
-        clean = crop_and_flip(tf.cast(batch_of_images, tf.float32), training=True)
-        made = tf.stack([clean, layer(clean, training=True), layer(clean, training=True)], axis=1)
-        return made * (1 / 127.5) - 1.0
-
-    dataset = tf.data.Dataset.from_tensor_slices(images).repeat().batch(batch)
-    return dataset.map(views, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
-
-
-def pillow_worker(connection: Connection, side: int, severity: float, seed: int) -> None:
-    """Makes as many images as it is told to and answers with the processor time they took."""
-    rng, images = np.random.default_rng(seed), pictures(side, 64)
-    while count := connection.recv():
-        cpu = time.process_time()
-        for image in itertools.islice(itertools.cycle(images), count):
-            pillow_augmix.training_views(rng, image, severity)
-        connection.send(time.process_time() - cpu)
-
-
-def pillow(side: int, severity: float, count: int, workers: list[Connection]) -> dict[str, float]:
-    start = time.perf_counter()
-    for worker in workers:
-        worker.send(count)
-    cpu = sum(worker.recv() for worker in workers)
-    images = count * len(workers)
-    wall = time.perf_counter() - start
-    return {"images_per_second": images / wall, "cpu_us_per_image": 1e6 * cpu / images}
-
-
-def plain_c(
-    images: np.ndarray, severity: float, count: int, library: ctypes.CDLL, cores: int
-) -> Callable[[], dict[str, float]]:
-    """The C program on one core, or on each of several at once (it runs outside Python's lock)."""
-    images = np.ascontiguousarray(np.resize(images, (count, *images.shape[1:])))
-    outs = [np.empty((count, 3, *images.shape[1:]), np.float32) for _ in range(cores)]
-    seeds = itertools.count(1)
-
-    def run(out: np.ndarray) -> None:
-        library.run(
-            images.ctypes.data_as(ctypes.c_void_p),
-            count,
-            images.shape[1],
-            images.shape[2],
-            ctypes.c_double(severity),
-            ctypes.c_uint64(next(seeds)),
-            out.ctypes.data_as(ctypes.c_void_p),
-        )
-
-    def work() -> int:
-        with ThreadPoolExecutor(cores) as pool:
-            list(pool.map(run, outs))
-        return count * cores
-
-    return lambda: measure.timed(work)
-
-
-def build_c(folder: str, *flags: str) -> ctypes.CDLL:
-    """Compiles augmix.c with -O3 -march=native."""
-    source, library = Path(__file__).with_name("augmix.c"), f"{folder}/augmix.so"
-    command = ["cc", "-O3", "-march=native", *flags, "-shared", "-fPIC", str(source), "-lm"]
-    subprocess.run([*command, "-o", library], check=True)
-    return ctypes.CDLL(library)
-
-
 def compare(side: int, rounds: int, library: ctypes.CDLL) -> dict[str, dict[str, float]]:
     """The table of one image size."""
     severity, batch, (n_ours, n_pillow, n_keras, n_c) = CASES[side]
@@ -186,7 +91,7 @@ def compare(side: int, rounds: int, library: ctypes.CDLL) -> dict[str, dict[str,
     context = multiprocessing.get_context("spawn")
     ends = [context.Pipe() for _ in range(2)]
     processes = [
-        context.Process(target=pillow_worker, args=(end, side, severity, seed), daemon=True)
+        context.Process(target=rivals.pillow_worker, args=(end, side, severity, seed), daemon=True)
         for seed, (_, end) in enumerate(ends)
     ]
     for process in processes:
@@ -194,11 +99,13 @@ def compare(side: int, rounds: int, library: ctypes.CDLL) -> dict[str, dict[str,
     workers = [end for end, _ in ends]
     sides = {
         "this pipeline": rounds_of(our_dataset(images, severity, batch), batch, n_ours),
-        "Pillow + NumPy, 2 processes": lambda: pillow(side, severity, n_pillow, workers),
-        "Pillow + NumPy, 1 process": lambda: pillow(side, severity, n_pillow, workers[:1]),
-        "keras.layers.AugMix (not AugMix)": rounds_of(keras_dataset(images, batch), batch, n_keras),
-        "plain C, 1 core": plain_c(images, severity, n_c, library, 1),
-        "plain C, 2 cores": plain_c(images, severity, n_c, library, 2),
+        "Pillow + NumPy, 2 processes": lambda: rivals.pillow(side, severity, n_pillow, workers),
+        "Pillow + NumPy, 1 process": lambda: rivals.pillow(side, severity, n_pillow, workers[:1]),
+        "keras.layers.AugMix (not AugMix)": rounds_of(
+            rivals.keras_dataset(images, batch), batch, n_keras
+        ),
+        "plain C, 1 core": rivals.plain_c(images, severity, n_c, library, 1),
+        "plain C, 2 cores": rivals.plain_c(images, severity, n_c, library, 2),
     }
     try:
         return measure.interleaved(sides, rounds)
@@ -284,7 +191,7 @@ def main() -> None:
             print(f"{name:24}{row['images_per_second']:10.0f} images/s{cost}")
     else:
         with tempfile.TemporaryDirectory() as folder:
-            library = build_c(folder)
+            library = rivals.build_c(folder)
             for side in CASES:
                 document[f"{side}"] = figures = compare(side, options.rounds, library)
                 print_table(side, figures)
