@@ -173,12 +173,27 @@ def test_more_agreeing_views_leave_the_first_ones_as_they_are(batch):
 def test_every_agreeing_view_starts_from_the_same_picture(batch):
     """With a change that draws nothing all views are the crop, changed in the same way."""
     views, _ = made(
-        methods.agreeing_views(SEED, lambda x, _: 255.0 - tf.cast(x, "float32"), 3), batch
+        methods.agreeing_views(SEED, lambda x, *_: 255.0 - tf.cast(x, "float32"), 3), batch
     )
     plain, _ = made(STANDARD, batch)
     np.testing.assert_array_equal(views[:, :1], plain)
     for view in (1, 2):
         np.testing.assert_array_equal(views[:, view], 255 - plain[:, 0])
+
+
+# Shared between devices
+
+
+@BY_NAME
+def test_some_rows_are_the_rows_of_the_whole_batch(batch, name):
+    """In any order and more than once, in eager code and as the pipeline calls it."""
+    method, _ = ALL[name]
+    chosen = tf.constant([4, 1, 1, 5])
+    place = tf.constant(STEP[0], tf.int64), tf.constant(STEP[1], tf.int64)
+    for run in (eager, tf_data):
+        some = run(lambda *arguments: method(*arguments, chosen), *batch, *place)
+        for part, whole in zip(some, made(method, batch), strict=True):
+            np.testing.assert_array_equal(part, whole[chosen.numpy()])
 
 
 # Changes one after the other
@@ -188,7 +203,7 @@ def test_changes_come_in_their_order_and_the_first_on_bytes(batch):
     seen = []
 
     def noted(name, change):
-        def function(images, seed):
+        def function(images, seed, batch):
             seen.append((name, images.dtype, tuple(seed.numpy())))
             return change(images)
 

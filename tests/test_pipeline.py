@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from augmix_tf.augment import crop, methods
 from augmix_tf.data import pipeline
-from augmix_tf.data.pipeline import Position
+from augmix_tf.data.pipeline import Position, Share
 from augmix_tf.settings import AugMixSettings
 from tests.oracles import pillow_augmix
 from tests.runs import RUNS
@@ -122,6 +122,40 @@ def test_crops_and_flips_are_uniform():
     np.add.at(counts, tuple(offset.T), 1)
     share = 1 / 81
     assert np.abs(counts / total - share).max() < 6.5 * np.sqrt(share * (1 - share) / total)
+
+
+SHARED = {
+    "augmix": methods.augmix(3, AugMixSettings(), 3),
+    "mixup": methods.mixup(3, COUNT, 1.0),
+    "cutout": methods.one_view(3, methods.unchanged(), methods.cutout(4)),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_the_shares_of_replicas_make_up_the_batch(pictures, name, replicas):
+    """8, 8 and 6 examples over 2 or 3; by one process for all, and by one for each."""
+
+    def made(share):
+        dataset = pipeline.training_batches(
+            *pictures, SHARED[name], run_seed=3, epochs=2, batch_size=BATCH, share=share
+        )
+        return [[part.numpy() for part in batch] for batch in dataset]
+
+    whole, together = made(None), made(Share(0, replicas, replicas))
+    alone = [made(Share(number, 1, replicas)) for number in range(replicas)]
+    assert len(together) == replicas * len(whole)
+    for number, (images, labels) in enumerate(whole):
+        parts = together[replicas * number :][:replicas]
+        assert {len(part) for replica in parts for part in replica} == {-(-BATCH // replicas)}
+        for got, want in zip(parts, (replica[number] for replica in alone), strict=True):
+            for mine, theirs in zip(got, want, strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+        views, targets, present = (np.concatenate(part) for part in zip(*parts, strict=True))
+        assert present.dtype == np.float32
+        np.testing.assert_array_equal(present, np.arange(len(present)) < len(labels))
+        np.testing.assert_array_equal(views[present > 0], images)
+        np.testing.assert_array_equal(targets[present > 0], labels)
 
 
 def test_evaluation_keeps_order_and_the_last_partial_batch(pictures):

@@ -15,12 +15,9 @@ import tensorflow as tf
 
 from augmix_tf import seeds
 
-Method: TypeAlias = Callable[
-    [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]
-]
-"""(images uint8 [N, H, W, 3], labels int64 [N], epoch, step) -> (views float32 [N, V, H, W, 3],
-labels [N] or targets float32 [N, K])."""
-
+Method: TypeAlias = Callable[..., tuple[tf.Tensor, tf.Tensor]]
+"""What `augment.methods` makes: (images [N, H, W, 3], labels [N], epoch, step, rows) to the views
+float32 [M, V, H, W, 3] of these rows and their labels [M] or targets float32 [M, K]."""
 
 _FEW_CORES = 4
 
@@ -30,6 +27,20 @@ class Position(NamedTuple):
 
     epoch: int = 0
     step: int = 0
+
+
+class Share(NamedTuple):
+    """The part of each batch that one process makes, for the replicas that it feeds.
+
+    Attributes:
+        first: number of its first replica.
+        replicas: that it feeds.
+        of: replicas of all processes together.
+    """
+
+    first: int
+    replicas: int
+    of: int
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
@@ -46,6 +57,7 @@ def training_batches(
     epochs: int,
     batch_size: int,
     start: Position = Position(),
+    share: Share | None = None,
 ) -> tf.data.Dataset:
     """Returns all batches of a run from `start` on, shuffled anew in each epoch.
 
@@ -57,9 +69,14 @@ def training_batches(
         epochs: of the whole run.
         batch_size: examples per batch; the last of an epoch holds the rest.
         start: the first batch that is made.
+        share: makes the rows of some replicas only; all together have the views that one process
+            makes of the whole batch.
 
     Returns:
         Dataset of (views float32 [N, V, H, W, 3], labels int64 [N] or targets float32 [N, K]).
+        With a `share` each element is one replica's part of a batch, in their order: (views
+        [n, V, H, W, 3], labels, present float32 [n]), n = ceil(batch_size / replicas) always;
+        where `present` is 0 the row is filling.
     """
     count = len(images)
     batches = steps_per_epoch(count, batch_size)
@@ -75,19 +92,36 @@ def training_batches(
         begin = tf.cast(step, tf.int32) * batch_size
         return order[begin : begin + batch_size]
 
-    def load(epoch: tf.Tensor, step: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def load(epoch: tf.Tensor, step: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
         # The last batch is filled up with its own examples before and cut after: one shape means
         # that the views are compiled once.
         present = tf.shape(rows)[0]
         filled = tf.gather(rows, tf.range(batch_size) % present)
         images, labels = tf.gather(images_tensor, filled), tf.gather(labels_tensor, filled)
-        views, targets = method(images, labels, epoch, step)
-        return views[:present], targets[:present]
+        if share is None:
+            views, targets = method(images, labels, epoch, step)
+            return views[:present], targets[:present]
+        places = _places(share, batch_size)
+        views, targets = method(images, labels, epoch, step, places % batch_size)
+        counted = tf.cast(places < present, tf.float32)
+        return tuple(_by_replica(part, share) for part in (views, targets, counted))
 
     epochs_left = tf.data.Dataset.range(start.epoch, epochs)
     dataset = epochs_left.flat_map(batches_of)
     dataset = dataset.map(load, num_parallel_calls=_parallel_calls(), deterministic=True)
+    if share is not None:
+        dataset = dataset.unbatch()
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _places(share: Share, batch_size: int) -> tf.Tensor:
+    """The places of a share in a batch that is filled up to be divisible by the replicas."""
+    rows = -(-batch_size // share.of)
+    return tf.range(share.first * rows, (share.first + share.replicas) * rows)
+
+
+def _by_replica(part: tf.Tensor, share: Share) -> tf.Tensor:
+    return tf.reshape(part, [share.replicas, -1, *part.shape[1:]])
 
 
 def _parallel_calls() -> int:
