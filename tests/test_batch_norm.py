@@ -1,12 +1,12 @@
-"""The batch normalisation that trains with the fused kernel, against NumPy and Keras's own."""
+"""Batch normalisation by the fused kernel and over several replicas, against NumPy and Keras."""
 
 from __future__ import annotations
 
 import copy
-import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from augmix_tf.models.batch_norm import batch_normalization, fused_call
+from augmix_tf.checks import CommandError
+from augmix_tf.models.batch_norm import batch_normalization, counting, fused_call
+from augmix_tf.training.split_bn import split_batch_norm
 from tests.runs import RUNS
 from tests.tiny_models import batch, build_tiny, cross_entropy, shake
 
@@ -61,7 +63,7 @@ def near(got, want, tolerance):
     np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
 
 
-@pytest.mark.parametrize("policy", TOLERANCE)
+@pytest.mark.parametrize("policy", [*TOLERANCE, "float64"])
 @pytest.mark.parametrize("way", ["eager", "graph", "xla"])
 def test_training_equals_numpy(way, policy):
     keras.config.set_dtype_policy(policy)
@@ -72,7 +74,7 @@ def test_training_equals_numpy(way, policy):
     exact = x.astype(np.float64)
     mean, variance = exact.mean((0, 1, 2)), exact.var((0, 1, 2))
     want = gamma * (exact - mean) / np.sqrt(variance + 1e-3) + beta
-    near(got, want, TOLERANCE[policy])
+    near(got, want, TOLERANCE.get(policy, 1e-12))
     unbiased = exact.var((0, 1, 2), ddof=1)
     np.testing.assert_allclose(
         layer.moving_mean.numpy(), 0.8 * moving_mean + 0.2 * mean, rtol=1e-5, atol=1e-5
@@ -195,7 +197,6 @@ def test_constant_extremes_stay_finite():
 
 
 FALLBACKS = {
-    "float64": ({"dtype": "float64"}, (3, 5, 7), {}),
     "weights in bfloat16": ({"dtype": "bfloat16"}, (3, 5, 7), {}),
     "vectors": ({}, (9,), {}),
     "masked": ({}, (3, 5, 7), {"mask": np.arange(105).reshape(3, 5, 7) % 3 > 0}),
@@ -302,31 +303,198 @@ def test_determinism_gives_the_same_bytes_again(way, policy):
         np.testing.assert_array_equal(got, want)
 
 
-def on_two_replicas(make, synchronized):
-    """Outputs of both replicas and the moving values after one step on a batch of six."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+# Which rows of a batch of 8 count; each of two replicas has four of them.
+ROWS = {
+    "all": [1] * 8,
+    "filled up": [1] * 5 + [0] * 3,
+    "none on the second": [1] * 4 + [0] * 4,
+    "none on the first": [0] * 4 + [0, 1, 0, 1],
+    "far": [0, 1, 1, 0, 1, 1, 0, 1],
+}
+
+
+def counted_batch(case):
+    """Input, which rows count, and the factors of a loss that is not symmetric."""
+    x, rows = pictures(8, 5, 7), np.array(ROWS[case], bool)
+    if case == "far":  # from the moving mean, which is about 1, and from the other rows
+        x = (1000 + np.random.default_rng(3).normal(size=x.shape)).astype(np.float32)
+        x[~rows] = 0
+    return x, rows, np.random.default_rng(2).normal(size=x.shape)
+
+
+def counted_step(layer, given=True):
+    """Outputs, and gradients by input, scale and offset of a loss of the rows that count."""
+
+    def step(x, rows, factors):
+        with counting(rows if given else None), tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = layer(x, training=True)
+            y = tf.cast(outputs, tf.float64)
+            loss = tf.reduce_sum(factors * y + 0.1 * y**2, [1, 2, 3])
+            loss = tf.reduce_sum(loss * tf.cast(rows, tf.float64))
+        return outputs, *tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+
+    return step
+
+
+def check_counted(case, got, moved, tolerance):
+    """Holds a `counted_step` and the moving values after it against the counted rows alone."""
+    x, rows, factors = counted_batch(case)
+    x, factors, exact = x[rows].astype(np.float64), factors[rows], stock(dtype="float64")
+    moving_mean, moving_variance = exact.get_weights()[2:]
+    wanted = counted_step(exact)(tf.constant(x), np.ones(len(x)), factors)
+    y, by_x, *by_weights = (tf.cast(value, tf.float64).numpy() for value in got)
+    assert np.isfinite(y).all()
+    assert not by_x[~rows].any()
+    near(y[rows], wanted[0], tolerance)
+    for value, want in zip((by_x[rows], *by_weights), wanted[1:], strict=True):
+        near(value, want, 4 * tolerance)
+    mean, unbiased = x.mean((0, 1, 2)), x.var((0, 1, 2), ddof=1)
+    np.testing.assert_allclose(moved[0], 0.8 * moving_mean + 0.2 * mean, rtol=1e-6)
+    np.testing.assert_allclose(moved[1], 0.8 * moving_variance + 0.2 * unbiased, rtol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("case", "policy"),
+    [("filled up", policy) for policy in TOLERANCE]
+    + [(case, "float32") for case in ("all", "none on the first", "far")],
+)
+@pytest.mark.parametrize("way", ["eager", "graph", "xla"])
+def test_rows_that_do_not_count_leave_no_trace(way, case, policy):
+    keras.config.set_dtype_policy(policy)
+    layer = ours()
+    got = RUNS[way](counted_step(layer), *map(tf.constant, counted_batch(case)))
+    assert got[0].dtype == layer.compute_dtype
+    check_counted(case, got, layer.get_weights()[2:], TOLERANCE[policy])
+
+
+@pytest.mark.parametrize("way", ["eager", "graph", "xla"])
+def test_where_no_row_counts_the_moving_values_normalise_and_stay(way):
+    layer, (x, rows, factors) = ours(), counted_batch("all")
+    before = layer.get_weights()
+    got = RUNS[way](counted_step(layer), *map(tf.constant, (x, ~rows, factors)))
+    for value, want in zip(layer.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, want)
+    near(got[0], layer(x), 2e-6)
+    assert not any(np.any(gradient) for gradient in got[1:])
+
+
+def test_counted_rows_of_batches_of_any_size_go_through_one_graph():
+    layer, other = ours(), ours()
+    signature = [tf.TensorSpec([None, None, None, CHANNELS]), tf.TensorSpec([None], tf.bool)]
+
+    @tf.function(input_signature=signature)
+    def step(x, rows):
+        with counting(rows):
+            return layer(x, training=True)
+
+    for size, count in ((5, 2), (1, 1), (3, 3)):
+        x = pictures(size, 4, 6, seed=size)
+        near(step(x, np.arange(size) < count)[:count], other(x[:count], training=True), 2e-6)
+    np.testing.assert_allclose(layer.get_weights(), other.get_weights(), rtol=2e-6)
+
+
+def test_one_counted_value_per_channel_becomes_the_offset():
+    layer, x = ours(), pictures(3, 1, 1)
+    _, beta, moving_mean, moving_variance = layer.get_weights()
+    with counting(tf.constant([False, True, False])):
+        y = layer(x, training=True)
+    np.testing.assert_allclose(y[1, 0, 0], beta, atol=1e-6)
+    np.testing.assert_allclose(layer.moving_mean, 0.8 * moving_mean + 0.2 * x[1, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(layer.moving_variance, 0.8 * moving_variance, rtol=1e-6)
+
+
+def test_copies_for_split_batch_normalisation_count_rows_too():
+    model, (x, rows, _) = small_network(), counted_batch("filled up")
+    images = tf.image.resize(x[..., :3], [9, 6])
+    for classifier in split_batch_norm(model, 2):
+        with counting(tf.constant(rows)):
+            got = classifier(images, training=True)
+        near(got[:5], classifier(images[:5], training=True), 1e-5)
+        assert np.abs(got[:5] - classifier(images, training=True)[:5]).max() > 1e-2
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_inference_and_frozen_layers_take_no_notice_of_what_counts(frozen):
+    layer, x = ours(), tf.constant(pictures(3, 5, 7))
+    layer.trainable = not frozen
+    with counting(tf.constant([True])):
+        got = layer(x, training=frozen)
+    np.testing.assert_array_equal(got, layer(x))
+
+
+def test_counting_ends_and_can_be_lifted_and_is_of_one_thread():
+    layer, rows = ours(), tf.constant([True, False, True])
+    with counting(rows):
+        assert KERNEL not in operations(layer, training=True)
+        with ThreadPoolExecutor(1) as other:
+            assert KERNEL in other.submit(operations, layer, training=True).result()
+        with counting(None):
+            assert KERNEL in operations(layer, training=True)
+        assert KERNEL not in operations(layer, training=True)
+    with pytest.raises(ZeroDivisionError), counting(rows):
+        raise ZeroDivisionError
+    assert KERNEL in operations(layer, training=True)
+
+
+def test_what_cannot_be_counted_is_refused():
+    with pytest.raises(CommandError, match=r"want rows \[N\] that count, got \(3, 1\)"):
+        counting(tf.ones([3, 1])).__enter__()
+    vectors = batch_normalization("norm", **SETTINGS)
+    with counting(tf.ones([2])):
+        with pytest.raises(CommandError, match=r"want \(2,\) rows.*, got \(3,\) rows"):
+            ours()(pictures(3, 5, 7), training=True)
+        with pytest.raises(CommandError, match=r"N, H, W, C.*, got float32 \(2, 4\) in norm"):
+            vectors(pictures(2), training=True)
+        with pytest.raises(CommandError, match="without a mask"):
+            ours()(pictures(2, 5, 7), training=True, mask=np.ones([2, 5, 7], bool))
+
+
+# Synchronised, precision, and the way a step is run
+ON_TWO = {
+    **dict.fromkeys(ROWS, (True, "float32", "graph")),
+    "filled up, eager": (True, "float32", "eager"),
+    "filled up, mixed_bfloat16": (True, "mixed_bfloat16", "graph"),
+    "filled up, mixed_float16": (True, "mixed_float16", "graph"),
+    "all, apart": (False, "float32", "graph"),
+    "none on the second, apart": (False, "float32", "graph"),
+}
+
+
+def on_two_replicas(strategy, case, synchronized, policy, way):
+    """What `counted_step` gives for the whole batch, and the moving values of both replicas."""
+    keras.config.set_dtype_policy(policy)
     with strategy.scope():
-        layer = make(synchronized=synchronized)
-    data = tf.data.Dataset.from_tensor_slices(pictures(6, 5, 7)).batch(6)
-    step = tf.function(lambda x: strategy.run(lambda x: layer(x, training=True), args=(x,)))
-    (x,) = strategy.experimental_distribute_dataset(data)
-    outputs = strategy.experimental_local_results(step(x))
-    values = [tf.concat(outputs, 0), layer.moving_mean.value, layer.moving_variance.value]
-    return [value.numpy().tolist() for value in values]
+        layer = ours(synchronized=synchronized)
+    halves = [tf.reshape(part, [2, 4, *part.shape[1:]]) for part in counted_batch(case)]
+
+    def replica():
+        place = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return counted_step(layer, given=case != "all")(*(half[place] for half in halves))
+
+    results = RUNS[way](lambda: strategy.run(replica))
+    outputs, by_x, *by_weights = map(strategy.experimental_local_results, results)
+    moved = [layer.moving_mean.value.values, layer.moving_variance.value.values]
+    joined = [tf.cast(tf.concat(value, 0), tf.float32) for value in (outputs, by_x)]
+    return [*joined, *map(tf.add_n, by_weights), tf.stack(moved, 1)]
 
 
-def print_two_replicas():
+def save_two_replicas(path):
     """For a process of its own, because of its two devices."""
     device = tf.config.LogicalDeviceConfiguration()
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [device, device]
     )
-    results = [[on_two_replicas(make, sync) for make in (ours, stock)] for sync in (True, False)]
-    print(json.dumps(results))
+    # One for all: two of them number their collective operations alike.
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    runs = {n: on_two_replicas(strategy, n.split(",")[0], *how) for n, how in ON_TWO.items()}
+    np.savez(path, **{f"{name}/{i}": v for name, run in runs.items() for i, v in enumerate(run)})
 
 
-def test_two_replicas():
-    code = "from tests import test_batch_norm as t; t.print_two_replicas()"
+@pytest.fixture(scope="module")
+def two_replicas(tmp_path_factory):
+    path = tmp_path_factory.mktemp("replicas") / "runs.npz"
+    code = f"from tests import test_batch_norm as t; t.save_two_replicas({str(path)!r})"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
@@ -335,12 +503,22 @@ def test_two_replicas():
         cwd=Path(__file__).parents[1],
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    together, apart = json.loads(done.stdout.splitlines()[-1])
-    for got, want in zip(*together, strict=True):  # synchronised: Keras's own, over all six
-        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
-    x, whole = pictures(6, 5, 7), stock()
-    near(together[0][0], whole(x, training=True), 2e-6)
-    for got, want in zip(apart[0][:2], apart[1][:2], strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-    halves = [ours()(half, training=True) for half in (x[:3], x[3:])]
-    near(apart[0][0], tf.concat(halves, 0), 2e-6)
+    with np.load(path) as saved:
+        return {name: [saved[f"{name}/{i}"] for i in range(5)] for name in ON_TWO}
+
+
+@pytest.mark.parametrize("name", [name for name in ON_TWO if ON_TWO[name][0]])
+def test_two_synchronised_replicas_equal_one_device_with_the_rows_that_count(two_replicas, name):
+    *got, moved = two_replicas[name]
+    np.testing.assert_array_equal(moved[0], moved[1])
+    check_counted(name.split(",")[0], got, moved[0], TOLERANCE[ON_TWO[name][1]])
+
+
+@pytest.mark.parametrize("name", [name for name in ON_TWO if not ON_TWO[name][0]])
+def test_two_replicas_apart_normalise_by_their_own_rows(two_replicas, name):
+    y, *_, moved = two_replicas[name]
+    x, rows, _ = counted_batch(name.split(",")[0])
+    for half, own in zip((slice(4), slice(4, 8)), moved, strict=True):
+        layer = ours()
+        near(y[half], layer(x[half], training=bool(rows[half].any())), 2e-6)
+        np.testing.assert_allclose(own, layer.get_weights()[2:], rtol=1e-6)
