@@ -83,13 +83,49 @@ def test_a_place_without_pictures_is_refused(tmp_path, like, empty):
     assert "class" in str(error.value)
 
 
-@pytest.mark.parametrize("kept", [0, 40])
-def test_a_damaged_picture_is_named(tmp_path, like, kept):
-    save(tmp_path / "disc" / "a.png", picture(0))
-    path = tmp_path / "disc" / "b.png"
+def broken(path, kept):
     save(path, picture(1))
     path.write_bytes(path.read_bytes()[:kept])
+
+
+@pytest.mark.parametrize("kept", [0, 40, 100])
+@pytest.mark.parametrize("kind", ["png", "jpg", "gif"])
+def test_a_damaged_picture_is_named_or_left_out(tmp_path, like, capsys, kept, kind):
+    for name, seed in (("disc/a.png", 0), ("disc/c.png", 2), ("ring/a.png", 3)):
+        save(tmp_path / name, picture(seed))
+    path = tmp_path / "disc" / f"b.{kind}"
+    broken(path, kept)
     with pytest.raises(RunError) as error:
         folders.read(tmp_path, like)
-    assert str(path) in str(error.value)
-    assert "\n" not in str(error.value)
+    text = str(error.value)
+    assert f"cannot read 1 of 4 pictures in {tmp_path}: {path} (" in text
+    assert "--skip_bad_examples" in text
+    assert "\n" not in text
+    assert not capsys.readouterr().err
+    split = folders.read(tmp_path, like, skip_bad=True)
+    np.testing.assert_array_equal(split.images, [picture(0), picture(2), picture(3)])
+    np.testing.assert_array_equal(split.labels, [0, 0, 1])
+    np.testing.assert_array_equal(split.ids, [8, 10, 11])  # as if 9 were there
+    assert split.left_out == f"1 of 4 pictures in {tmp_path} left out"
+    said = capsys.readouterr().err
+    assert said.startswith("left out 1 of 4 pictures")
+    assert str(path) in said
+    assert said.count("\n") == 1
+
+
+def test_all_damaged_pictures_are_counted_and_a_few_named(tmp_path, like):
+    for number in range(8):
+        save(tmp_path / "ring" / f"{number}.png", picture(number))
+        broken(tmp_path / "square" / f"{number}.png", 20)
+    with pytest.raises(RunError, match=r"cannot read 8 of 16 .*/3\.png .* and 4 more;") as error:
+        folders.read(tmp_path, like)
+    assert "/4.png" not in str(error.value)
+    assert len(folders.read(tmp_path, like, skip_bad=True).labels) == 8
+    (tmp_path / "ring" / "0.png").unlink()
+    with pytest.raises(RunError, match=r"8 of 15 .*more than half"):
+        folders.read(tmp_path, like, skip_bad=True)
+
+
+def test_what_is_left_out_stands_in_the_description(like):
+    assert like.without("").description == "made by hand"
+    assert like.without("1 of 4 left out").description == "made by hand; 1 of 4 left out"

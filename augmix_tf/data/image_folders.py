@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from augmix_tf import checks
+from augmix_tf.data import damage
 
 # The archives that the sets were published in; unpacked, each may be a folder of its own.
 GROUPS = ("blur", "digital", "noise", "weather", "extra", "validation")
@@ -102,8 +103,10 @@ def read_picture(path: Path, image_size: tuple[int, int], crop: str) -> np.ndarr
     try:
         with Image.open(path) as file:
             picture = file.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise checks.RunError(f"{path}: want a picture, got a damaged file ({error})") from error
+    # Beside OSError each format's decoder has errors of its own.
+    except Exception as error:
+        problem = f"{path}: want a picture, got a damaged file ({error})"
+        raise checks.RunError(f"{problem}; {damage.TEST_IS_WHOLE}") from error
     if crop == "reference":
         picture = _enlarged(picture, min(image_size) * 256 // 224)
     return centre(np.asarray(picture), image_size, path)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from augmix_tf import checks
-from augmix_tf.data import tfds_download, tfds_files
+from augmix_tf.data import salvage, tfds_download, tfds_files
 
 EMBEDDED = "shapes"
 # Dataset, then perhaps a configuration and a version: "emnist/letters:3.1.0".
@@ -37,11 +37,14 @@ class Split:
         ids: int64 [N], rising: the example's number in the official order (CIFAR: from TFDS's
             field `id`, b"test_00042" is 42), for sets without numbered ids the place in the
             prepared files.
+        left_out: which examples are missing because they could not be read, such as "2 of 40
+            train records left out"; "" for none.
     """
 
     images: np.ndarray
     labels: np.ndarray
     ids: np.ndarray
+    left_out: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,11 @@ class Source:
         """Height and width of all images, in pixels."""
         return self.train.images.shape[1], self.train.images.shape[2]
 
+    def without(self, left_out: str) -> Source:
+        """Returns the source with a description that tells what was left out, "" for nothing."""
+        description = "; ".join(filter(None, (self.description, left_out)))
+        return dataclasses.replace(self, description=description)
+
 
 def load(
     name: str,
@@ -79,6 +87,7 @@ def load(
     download: bool = True,
     train_limit: int = 0,
     eval_limit: int = 0,
+    skip_bad_examples: bool = False,
 ) -> Source:
     """Reads a dataset into memory.
 
@@ -93,6 +102,8 @@ def load(
         train_limit: how many examples to take of the train split, from the first in the official
             order; 0, or more than there are, takes all.
         eval_limit: the same for the test split.
+        skip_bad_examples: leaves out what cannot be read of the train split, up to half of it, and
+            says so on stderr and in the description. The others keep ids and order.
 
     Raises:
         CommandError: no such dataset, one that this reader cannot hold (varying image sizes, too
@@ -112,13 +123,14 @@ def load(
         test = "test" if "test" in builder.info.splits else "validation"
         _check_splits(name, builder, {"train": train_limit, test: eval_limit})
         dataset, _, version = builder.info.full_name.rpartition("/")
-        return Source(
+        source = Source(
             name=name,
-            train=Split(*tfds_files.read(builder, "train", train_limit)),
-            test=Split(*tfds_files.read(builder, test, eval_limit)),
+            train=Split(*salvage.read(builder, "train", train_limit, skip_bad_examples)),
+            test=Split(*salvage.read(builder, test, eval_limit, False)),
             class_names=_class_names(builder.info.features["label"]),
             description=f"{dataset} {version} (TFDS, {builder.data_path})",
         )
+    return source.without(source.train.left_out)
 
 
 def _load_shapes(train_limit: int, eval_limit: int) -> Source:

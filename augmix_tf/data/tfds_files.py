@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,16 @@ BATCH = 1000
 _NUMBERED_ID = re.compile(rb"[A-Za-z_-]*(\d{1,18})")
 
 
+class UnreadableError(Exception):
+    """TFDS cannot read a split; why, in one line."""
+
+
 def read(builder: Any, split: str, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns images, labels and ids of a split in the official order, as `sources.Split` has them.
 
     Raises:
         CommandError: the labels are hidden.
-        RunError: a file is missing, damaged or unreadable; it is named.
+        UnreadableError: a file is missing, damaged or unreadable; `salvage` finds out which.
     """
     import tensorflow as tf
 
@@ -27,33 +32,52 @@ def read(builder: Any, split: str, limit: int) -> tuple[np.ndarray, np.ndarray, 
         rows = np.argsort(ids, kind="stable")[: limit or len(ids)]
         images, labels = _images_and_labels(builder, split, rows)
     except (tf.errors.OpError, OSError) as error:
-        raise checks.RunError(_damage(builder, split, error)) from error
-    if labels.min() < 0:
+        raise UnreadableError(reason(error)) from error
+    except UnicodeDecodeError as error:  # TensorFlow quotes the record in its message
+        raise UnreadableError("a record is no tf.train.Example") from error
+    except NotImplementedError as error:
+        kind = builder.info.file_format.value
+        raise UnreadableError(f"want TFRecord files, got {kind}") from error
+    if (labels == -1).all():
         raise checks.CommandError(
             f"want labelled images, got {builder.info.full_name!r} whose {split} labels are hidden"
         )
+    if labels.min() < 0 or labels.max() >= builder.info.features["label"].num_classes:
+        raise UnreadableError("labels out of range")
     return images, labels, ids[rows]
+
+
+def has_ids(builder: Any) -> bool:
+    """Returns whether each example has a text `id`."""
+    feature = dict(builder.info.features.items()).get("id")
+    return feature is not None and feature.shape == ()
+
+
+def numbers(texts: Sequence[bytes]) -> np.ndarray | None:
+    """Returns the official numbers in some ids, int64 [N], or None where they hold none."""
+    matches = [_NUMBERED_ID.fullmatch(text) for text in texts]
+    if None in matches:
+        return None
+    found = np.array([int(match[1]) for match in matches if match], np.int64)
+    # Numbers that repeat (one count per class, say) are no official order.
+    return found if len(np.unique(found)) == len(found) else None
 
 
 def _ids(builder: Any, split: str) -> np.ndarray:
     """int64 [count]: the official number of each example, in the order of the files."""
     places = np.arange(builder.info.splits[split].num_examples, dtype=np.int64)
-    feature = dict(builder.info.features.items()).get("id")
-    if feature is None or feature.shape != ():
+    if not has_ids(builder):
         return places
     batches = _dataset(builder, split, "id").batch(BATCH).as_numpy_iterator()
     texts = np.concatenate([batch["id"] for batch in batches]).astype(np.bytes_)
-    matches = [_NUMBERED_ID.fullmatch(text) for text in texts.tolist()]
-    if None in matches:
-        return places
-    numbers = np.array([int(match[1]) for match in matches if match], np.int64)
-    # Numbers that repeat (one count per class, say) are no official order.
-    return numbers if len(np.unique(numbers)) == len(numbers) else places
+    found = numbers(texts.tolist())
+    return places if found is None else found
 
 
 def _images_and_labels(builder: Any, split: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [N, H, W, 3] and int64 [N] of the examples at `rows` of the files, in that order."""
     import tensorflow as tf
+    import tensorflow_datasets as tfds
 
     feature = builder.info.features["image"]
     target = np.full(rows.max() + 1, -1, np.int64)
@@ -61,10 +85,13 @@ def _images_and_labels(builder: Any, split: str, rows: np.ndarray) -> tuple[np.n
     targets = tf.constant(target)
 
     def decode(place: Any, example: Any) -> Any:
-        return targets[place], feature.decode_example(example["image"]), example["label"]
+        # TFDS only says what the shape is, and batches take any image with as many values.
+        image = tf.ensure_shape(feature.decode_example(example["image"]), feature.shape)
+        return targets[place], image, example["label"]
 
     # Decoding costs most, so it comes after leaving out what is not wanted.
-    dataset = _dataset(builder, split, "image", "label").take(len(target)).enumerate()
+    first = tfds.core.ReadInstruction(split, to=len(target), unit="abs")
+    dataset = _dataset(builder, first, "image", "label").enumerate()
     if len(rows) < len(target):
         dataset = dataset.filter(lambda place, _: targets[place] >= 0)
     dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
@@ -77,7 +104,7 @@ def _images_and_labels(builder: Any, split: str, rows: np.ndarray) -> tuple[np.n
     return images, labels
 
 
-def _dataset(builder: Any, split: str, *names: str) -> Any:
+def _dataset(builder: Any, split: Any, *names: str) -> Any:
     """A tf.data.Dataset of the features `names`, images encoded, in the order of the files."""
     import tensorflow_datasets as tfds
 
@@ -91,26 +118,6 @@ def _dataset(builder: Any, split: str, *names: str) -> Any:
         ),
         decoders=tfds.decode.PartialDecoding(dict.fromkeys(names, True), decoders=skip),
     )
-
-
-def _damage(builder: Any, split: str, error: Exception) -> str:
-    """Which file made reading fail, and how, because TensorFlow's errors seldom name it."""
-    import tensorflow as tf
-
-    info = builder.info.splits[split]
-    again = "remove the directory and prepare it again"
-    for path, count in zip(info.filepaths, info.shard_lengths, strict=True):
-        if not path.exists():
-            return f"{path} is missing; {again}"
-        if ".tfrecord" not in path.name:
-            continue
-        try:
-            found = int(tf.data.TFRecordDataset(str(path)).reduce(0, lambda total, _: total + 1))
-        except tf.errors.OpError as shard_error:
-            return f"{path} is damaged or unreadable ({reason(shard_error)}); {again}"
-        if found != count:
-            return f"{path} is damaged (holds {found} examples instead of {count}); {again}"
-    return f"{builder.data_dir} cannot be read ({reason(error)}); {again}"
 
 
 def reason(error: BaseException) -> str:
