@@ -1,5 +1,5 @@
 import errno
-import io
+import json
 import os
 import subprocess
 import sys
@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from augmix_tf import models
 from augmix_tf.checks import CommandError, RunError
-from augmix_tf.serving import decoding, verify
 from augmix_tf.serving import export as exporting
+from augmix_tf.serving import model_card, verify
 from augmix_tf.serving.export import export, versions
+from tests.picture_files import encoded, png_header
 from tests.tiny_models import shake
 
 HEIGHT, WIDTH, CLASSES = 24, 32, 10
@@ -56,13 +56,6 @@ def logits(classifier, images):
 def softmax(logits):
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def encoded(image: np.ndarray | Image.Image, kind: str = "png", **options) -> bytes:
-    file = io.BytesIO()
-    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def run_python(*arguments: object, cwd: Path) -> str:
@@ -110,21 +103,26 @@ def test_the_keras_file_loads_without_this_package(folder, images, logits, tmp_p
 
 
 def test_saved_model_cli_shows_and_runs_it(folder, images, logits, tmp_path):
-    cli = ("-m", "tensorflow.python.tools.saved_model_cli")
+    script = (
+        "import contextlib, sys\n"
+        "from tensorflow.python.tools import saved_model_cli\n"
+        "place, how = ['--dir', sys.argv[1]], sys.argv[2:]\n"
+        "for command in (['show', *place, '--all'], ['run', *place, *how]):\n"
+        "    sys.argv = ['saved_model_cli', *command]\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        saved_model_cli.main()\n"
+    )
+    np.save(tmp_path / "bytes.npy", np.array([encoded(image) for image in images]))
+    which = ("--tag_set", "serve", "--signature_def", "serve_bytes")
+    where = ("--inputs", "image_bytes=bytes.npy", "--outdir", tmp_path)
     version = folder / "export" / "1"
-    shown = run_python(*cli, "show", "--dir", version, "--all", cwd=tmp_path)
+    shown = run_python("-c", script, version, *which, *where, cwd=tmp_path)
     for line in ("signature_def['serving_default']", "inputs['images'] tensor_info"):
         assert line in shown
     for line in ("signature_def['serve_bytes']", "inputs['image_bytes'] tensor_info"):
         assert line in shown
     assert "shape: (-1, 24, 32, 3)" in shown
-    np.save(tmp_path / "bytes.npy", np.array([encoded(image) for image in images]))
-    which = ("--dir", version, "--tag_set", "serve", "--signature_def", "serve_bytes")
-    where = ("--inputs", "image_bytes=bytes.npy", "--outdir", tmp_path)
-    run_python(*cli, "run", *which, *where, cwd=tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), logits, rtol=1e-5, atol=1e-5)
-    names = np.load(tmp_path / "class_names.npy", allow_pickle=True)
-    assert [name.decode() for name in names] == [NAMES[i] for i in logits.argmax(axis=1)]
 
 
 def test_empty_batches_give_empty_outputs(signatures):
@@ -137,67 +135,34 @@ def test_empty_batches_give_empty_outputs(signatures):
         assert out["classes"].shape == out["class_names"].shape == [0]
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"<html>no image</html>", "Unknown image file format"),
-        (b"", "Input is empty"),
-        (encoded(np.zeros((9, 9, 3), np.uint8))[:-20], "Invalid PNG data"),
-        (b"BM\0\0", "Incomplete bmp content"),
-    ],
-    ids=["text", "empty", "cut_png", "cut_bmp"],
-)
-def test_a_broken_image_is_refused(signatures, images, data, message):
-    batch = tf.constant([encoded(images[0]), data])
-    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-        signatures["serve_bytes"](image_bytes=batch)
+def test_broken_images_have_their_errors_and_the_others_their_answers(signatures, images, logits):
+    batch = [encoded(images[0]), encoded(images[1])[:-20], png_header(10**6, 10**6), b"text"]
+    batch.append(encoded(images[2]))
+    out = signatures["serve_bytes"](image_bytes=tf.constant(batch))
+    out = {name: value.numpy() for name, value in out.items()}
+    sound, broken = [0, 4], [1, 2, 3]
+    np.testing.assert_allclose(out["logits"][sound], logits[[0, 2]], rtol=1e-5, atol=1e-5)
+    want = softmax(logits[[0, 2]] / TEMPERATURE)
+    np.testing.assert_allclose(out["probabilities"][sound], want, atol=1e-5)
+    np.testing.assert_array_equal(out["classes"][sound], logits[[0, 2]].argmax(axis=1))
+    np.testing.assert_array_equal(out["logits"][broken], 0)
+    np.testing.assert_array_equal(out["probabilities"][broken], 0)
+    np.testing.assert_array_equal(out["classes"][broken], -1)
+    assert list(out["class_names"][broken]) == [b""] * 3
+    errors = [error.decode() for error in out["errors"]]
+    assert errors == ["", "cannot be decoded", "too large", "unknown format", ""]
 
 
-def decode(*batch: bytes) -> np.ndarray:
-    decoded = tf.function(decoding.decode)(tf.constant(batch), HEIGHT, WIDTH)
-    assert decoded.shape == [len(batch), HEIGHT, WIDTH, 3]
-    return decoded.numpy()
-
-
-def test_lossless_formats_and_all_kinds_of_png(images):
-    colour = Image.fromarray(images[0])
-    opacity = Image.fromarray(images[1, :, :, 0])
-    transparent, grey, palette = colour.copy(), colour.convert("L"), colour.quantize(64)
-    transparent.putalpha(opacity)
-    grey_transparent = Image.merge("LA", (grey, opacity))
-    few = palette.convert("RGB")
-    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
-    batch = {
-        encoded(colour): colour,
-        encoded(colour, "bmp"): colour,
-        encoded(transparent): colour,
-        encoded(transparent, "bmp"): colour,
-        encoded(grey): grey,
-        encoded(grey, "bmp"): grey,
-        encoded(grey_transparent): grey,
-        encoded(deep): grey,
-        encoded(palette): few,
-        encoded(palette, "gif"): few,
-        encoded(palette, "gif", save_all=True, append_images=[colour.quantize(8)]): few,
-    }
-    want = [np.asarray(image.convert("RGB")) for image in batch.values()]
-    np.testing.assert_array_equal(decode(*batch), want)
-
-
-def test_jpeg_is_near_what_pillow_decodes(images):
-    # TensorFlow's data pipelines decode JPEG with the fast integer transform, and so does this.
-    smooth = Image.fromarray(images[0, :4, :4]).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-    for image in (smooth, smooth.convert("L")):
-        data = encoded(image, "jpeg", quality=75, subsampling=0)
-        want = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float32)
-        np.testing.assert_allclose(decode(data)[0], want, atol=4)
-
-
-@pytest.mark.parametrize("size", [(90, 70), (11, 9), (32, 60), (1, 1)])  # width, height
-def test_other_sizes_are_resized_as_pillow_does(images, size):
-    image = Image.fromarray(images[0]).resize(size, Image.Resampling.NEAREST)
-    want = np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR), np.float32)
-    np.testing.assert_allclose(decode(encoded(image))[0], want, atol=1.5)
+def test_images_of_another_shape_or_type_are_refused_in_words(signatures, images, logits):
+    call = signatures["serving_default"]
+    for wrong in (images[:, 1:], images[0], images[..., :1]):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"expected shape \[\?,24,32,3\]"):
+            call(images=tf.constant(wrong))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected to be a uint8 tensor"):
+        call(images=tf.constant(images, tf.float32))
+    np.testing.assert_allclose(
+        call(images=tf.constant(images))["logits"], logits, rtol=1e-5, atol=1e-5
+    )
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -218,6 +183,21 @@ def quick_saved_model(monkeypatch):
         (path / "saved_model.pb").write_bytes(b"model")
 
     monkeypatch.setattr(exporting, "_write_saved_model", write)
+
+
+@pytest.mark.usefixtures("quick_saved_model")
+def test_the_card_lies_in_the_version_and_in_the_folder(tmp_path):
+    cards = [
+        model_card.make({"dataset": "shapes", "seed": seed}, {}, ["a", "b"], (2, 3))
+        for seed in (1, 2)
+    ]
+    first, second = (export(tiny_classifier(), ["a", "b"], tmp_path, card=card) for card in cards)
+    for version, card in ((first, cards[0]), (second, cards[1])):
+        assert json.loads((version / "assets.extra" / "model_card.json").read_text()) == card
+    assert json.loads((tmp_path / "model_card.json").read_text()) == cards[1]
+    text = (tmp_path / "model_card.md").read_text()
+    assert text == (second / "assets.extra" / "model_card.md").read_text()
+    assert text == model_card.markdown(cards[1])
 
 
 @pytest.mark.usefixtures("quick_saved_model")
@@ -333,6 +313,23 @@ def test_verify_refuses_another_model(monkeypatch, images, logits, wrong):
 def test_verify_names_a_version_that_does_not_load(tmp_path, images, logits):
     with pytest.raises(RunError, match=r"export/7 cannot be loaded .* does not exist"):
         verify.verify(tmp_path / "export" / "7", images, logits)
+
+
+def test_verify_refuses_a_version_that_takes_broken_files_for_images(tmp_path, images, logits):
+    module = tf.Module()
+
+    def answer(rows):
+        return {"logits": tf.zeros([rows, CLASSES]), "errors": tf.fill([rows], "")}
+
+    pixels = tf.TensorSpec([None, HEIGHT, WIDTH, 3], tf.uint8, name="images")
+    files = tf.TensorSpec([None], tf.string, name="image_bytes")
+    signatures = {
+        "serving_default": tf.function(lambda images: answer(tf.shape(images)[0]), [pixels]),
+        "serve_bytes": tf.function(lambda image_bytes: answer(tf.shape(image_bytes)[0]), [files]),
+    }
+    tf.saved_model.save(module, str(tmp_path / "3"), signatures=signatures)
+    with pytest.raises(RunError, match="two broken images behind sound ones give the errors"):
+        verify.verify(tmp_path / "3", images, logits)
 
 
 def test_verify_refusals(folder, images, logits):

@@ -1,7 +1,9 @@
 """Exports a classifier: a SavedModel for servers and a `.keras` file for Keras users.
 
-    <folder>/export/<version>/   SavedModel in the layout of TensorFlow Serving
+    <folder>/export/<version>/   SavedModel in the layout of TensorFlow Serving; in `assets.extra/`
+                                 its warm-up requests and the model card
     <folder>/model.keras         the newest version for `keras.saving.load_model`
+    <folder>/model_card.json     what the newest version is; `model_card.md` for readers
 
 Both are made of TensorFlow's and Keras's own parts and load where this package is not installed.
 """
@@ -12,8 +14,9 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras.layers as L
@@ -21,9 +24,11 @@ import tensorflow as tf
 
 from augmix_tf import files
 from augmix_tf.checks import RunError, require
+from augmix_tf.serving import model_card, warmup
 from augmix_tf.serving.decoding import decode
 
 Outputs = dict[str, tf.Tensor]
+NO_CLASS = -1  # of an image that could not be decoded
 
 
 def export(
@@ -31,19 +36,23 @@ def export(
     class_names: Sequence[str],
     folder: files.PathLike,
     temperature: float = 1.0,
+    card: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes the next version of a SavedModel, and `model.keras`.
+    """Writes the next version of a SavedModel, `model.keras` and the model card.
 
-    The SavedModel has two signatures with the same outputs:
+    The SavedModel has two signatures:
 
         serving_default   images       uint8 [N, H, W, 3]
         serve_bytes       image_bytes  string [N], each a PNG, JPEG, GIF or BMP of any size,
                                        prepared as `decoding.decode` says
         ->  logits float32 [N, K];  probabilities float32 [N, K] = softmax(logits / temperature);
             classes int64 [N];  class_names string [N], the names of `classes`
+            serve_bytes also:  errors string [N], empty where the image was decoded
 
-    An empty batch (N = 0) gives empty outputs. `model.keras` takes float32 or uint8 [N, H, W, 3] in
-    0..255 and returns the same probabilities.
+    An image with an error (`decoding.decode` has the three) gets logits and probabilities 0, class
+    -1 and an empty name; the other images of its batch get their answers. An empty batch (N = 0)
+    gives empty outputs; pixels of another shape or type are refused. `model.keras` takes float32 or
+    uint8 [N, H, W, 3] in 0..255 and returns the same probabilities.
 
     A version is built under a hidden name and appears in one rename; it never replaces another.
     A killed export leaves at most that hidden `.unfinished` folder, which servers do not read.
@@ -54,6 +63,7 @@ def export(
         class_names: K names, in the order of the logits.
         folder: the run folder.
         temperature: divides the logits in `probabilities`; it changes no `classes`.
+        card: of `model_card.make`, to be written beside; None writes none.
 
     Returns:
         `<folder>/export/<version>`.
@@ -69,9 +79,12 @@ def export(
     copy.set_weights(classifier.get_weights())
     with _unfinished_folder(folder / "export") as unfinished:
         _write_saved_model(copy, class_names, temperature, unfinished / "version")
+        warmup.write(unfinished / "version", warmup.requests(*copy.input_shape[1:3]))
+        of_folder = {"model.keras", *_write_card(card, unfinished)}
         _with_probabilities(copy, temperature).save(unfinished / "model.keras")
         _sync(unfinished)
-        os.replace(unfinished / "model.keras", folder / "model.keras")
+        for name in sorted(of_folder):
+            os.replace(unfinished / name, folder / name)
         version = _publish(unfinished / "version", folder / "export")
         files.sync_folder(folder)
     return version
@@ -121,10 +134,13 @@ def _write_saved_model(
         }
 
     def serve_images(images: tf.Tensor) -> Outputs:
+        # The shape of a signature is not enforced, and a network may take another one.
+        images = tf.ensure_shape(images, [None, height, width, 3])
         return outputs(tf.cast(images, tf.float32))
 
     def serve_bytes(image_bytes: tf.Tensor) -> Outputs:
-        return outputs(decode(image_bytes, height, width))
+        images, errors = decode(image_bytes, height, width)
+        return _without_broken(outputs(images), errors)
 
     archive = keras.export.ExportArchive()
     archive.track(classifier)
@@ -133,6 +149,27 @@ def _write_saved_model(
     image_bytes = tf.TensorSpec([None], tf.string, name="image_bytes")
     archive.add_endpoint("serve_bytes", serve_bytes, input_signature=[image_bytes])
     archive.write_out(path, verbose=False)
+
+
+def _without_broken(outputs: Outputs, errors: tf.Tensor) -> Outputs:
+    """The outputs with none of a network's opinions on images that are none."""
+    sound = errors == ""
+    return {
+        "logits": tf.where(sound[:, None], outputs["logits"], 0.0),
+        "probabilities": tf.where(sound[:, None], outputs["probabilities"], 0.0),
+        "classes": tf.where(sound, outputs["classes"], NO_CLASS),
+        "class_names": tf.where(sound, outputs["class_names"], ""),
+        "errors": errors,
+    }
+
+
+def _write_card(card: Mapping[str, Any] | None, unfinished: Path) -> list[str]:
+    """Writes the card twice, for the version and for the folder; returns the names of its files."""
+    texts = {} if card is None else model_card.texts(card)
+    for name, text in texts.items():
+        for place in (unfinished, unfinished / "version" / "assets.extra"):
+            (place / name).write_text(text, encoding="utf-8")
+    return list(texts)
 
 
 def _with_probabilities(classifier: keras.Model, temperature: float) -> keras.Model:
