@@ -213,10 +213,21 @@ def test_a_restored_run_ends_with_the_same_bytes(tmp_path, stop):
     assert resumed_logs[-1] == whole_logs[-1]
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step():
-    broken = data().map(lambda images, labels: (images * np.float32("nan"), labels))
-    with pytest.raises(RunError, match="after step 2 of epoch 1"):
-        loop.train(trainer_of(), broken, epochs=1, steps_per_epoch=12, steps_per_call=2)
+@pytest.mark.parametrize(
+    ("steps_per_call", "bad", "value"),
+    [(1, 3, np.nan), (3, 1, np.inf), (3, 4, -np.inf), (9, 2, np.nan)],
+)
+def test_the_step_whose_loss_is_not_finite_is_named(steps_per_call, bad, value):
+    """That step, and not the last one of the call in which it came."""
+    factors = np.ones(10, np.float32)
+    factors[2 + bad - 1] = value  # two steps of the first epoch are left
+    batches = tf.data.Dataset.zip(data(), tf.data.Dataset.from_tensor_slices(factors))
+    batches = batches.map(lambda batch, factor: (batch[0] * factor, batch[1]))
+    with pytest.raises(RunError, match=rf"not finite after step {bad} of epoch 2; the last .*rate"):
+        loop.train(
+            trainer_of(), batches, epochs=3, steps_per_epoch=4, start=Position(0, 2),
+            steps_per_call=steps_per_call,
+        )  # fmt: skip
 
 
 def test_training_learns():

@@ -1,0 +1,216 @@
+"""What `kill -9` costs a run: nothing but the steps since its last checkpoint.
+
+    python -m benchmarks.faults --workdir=DIR [--kills=10] [--seed=0] [--out=FILE.json]
+
+Trains a small network on the pictures that come with the package, once undisturbed. Then again,
+killed at moments drawn from the seed: while it starts, between two checkpoints, and while one is
+being written. The same command starts it anew each time. In the end all that both runs keep must be
+equal, byte for byte. Takes about half a minute for each kill; DIR must be new.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import measure
+
+EPOCHS, BATCH, NETWORK = 3, 64, "wrn-10-1"
+RUN = (
+    *("--dataset=shapes", "--model=wrn", "--depth=10", "--widen_factor=1", "--method=augmix"),
+    *("--train_limit=512", f"--epochs={EPOCHS}", f"--batch_size={BATCH}"),
+    *("--eval_limit=100", "--nocorrupted", "--deterministic"),
+)
+# At most this many steps between two checkpoints; one attempt each in turn.
+STEPS_BETWEEN = (1, 2, 3)
+AIMS = ("anywhere", "training", "writing")
+SAVES_TIMED = 20
+
+
+class Attempt(NamedTuple):
+    """One process of a run.
+
+    Attributes:
+        aim: what was to be hit; "" where it was left alone.
+        hit: "start" (before its first checkpoint), "training", "writing" (a checkpoint), "end" (it
+            measured or exported), or "" where nothing was: it is done.
+        seconds: it lived.
+        first_write: seconds until it began to write its first checkpoint.
+        steps_between: checkpoints.
+    """
+
+    aim: str
+    hit: str
+    seconds: float
+    first_write: float | None
+    steps_between: int
+
+
+def started(folder: Path, steps_between: int) -> subprocess.Popen:
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "main.py", *RUN, f"--checkpoint_steps={steps_between}"]
+    with (folder.parent / f"{folder.name}.log").open("ab") as log:
+        return subprocess.Popen([*command, f"--workdir={folder}"], stdout=log, stderr=log)
+
+
+def being_written(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "checkpoints").glob(".ckpt-*.unfinished")}
+
+
+def attempt(folder: Path, aim: str, steps_between: int, chance: random.Random) -> Attempt:
+    """Starts the run or goes on with it, and kills it where `aim` says, unless it is done then."""
+    left_over, first_write, hit_at = being_written(folder), None, None
+    anywhere, later = chance.uniform(0.0, 25.0), chance.uniform(0.0, 1.0)
+    within = chance.uniform(0.0, 0.03)
+    began, process = time.perf_counter(), started(folder, steps_between)
+    while process.poll() is None:
+        now = time.perf_counter() - began
+        writing = bool(being_written(folder) - left_over)
+        if writing and first_write is None:
+            first_write = now
+        if hit_at is None:
+            if aim == "anywhere":
+                hit_at = anywhere
+            elif aim == "writing" and writing:
+                hit_at = now + within
+            elif aim == "training" and first_write is not None and not writing:
+                hit_at = now + later
+        if hit_at is not None and now >= hit_at:
+            process.kill()
+            break
+        time.sleep(0.001)
+    code, seconds = process.wait(), time.perf_counter() - began
+    if code == 0:
+        return Attempt(aim, "", seconds, first_write, steps_between)
+    if code != -signal.SIGKILL:
+        sys.exit(f"the run failed with code {code}: see {folder}.log")
+    written = bool(being_written(folder) - left_over)
+    trained = len(records(folder)) == EPOCHS
+    hit = "writing" if written else "end" if trained else "start" if not first_write else "training"
+    return Attempt(aim, hit, seconds, first_write, steps_between)
+
+
+def broken_run(folder: Path, kills: int, chance: random.Random) -> list[Attempt]:
+    """Kills a run again and again, then lets it end. A write is among what was hit."""
+    attempts: list[Attempt] = []
+    while True:
+        number = len(attempts)
+        hits = [each.hit for each in attempts]
+        enough = number >= kills and "writing" in hits
+        aim = "" if enough else AIMS[number % len(AIMS)] if number < kills else "writing"
+        between = STEPS_BETWEEN[chance.randrange(len(STEPS_BETWEEN))] if not enough else 1
+        attempts.append(attempt(folder, aim, between, chance))
+        print(f"{number + 1}: aimed at {aim or 'nothing'}, hit {attempts[-1].hit or 'nothing'}")
+        if not attempts[-1].hit:
+            return attempts
+
+
+def differences(ours: Path, theirs: Path) -> list[str]:
+    """Names of all tensors of the newest checkpoint, files and weights that are not the same."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    readers = [tf.train.load_checkpoint(str(folder / "checkpoints")) for folder in (ours, theirs)]
+    names = set().union(*(reader.get_variable_to_dtype_map() for reader in readers))
+    pairs = {
+        name: [np.asarray(reader.get_tensor(name)) for reader in readers]
+        for name in names
+        if all(reader.has_tensor(name) for reader in readers) and "OBJECT_GRAPH" not in name
+    }
+    models = [keras.saving.load_model(folder / "model.keras") for folder in (ours, theirs)]
+    for kept in zip(*(model.weights for model in models), strict=True):
+        pairs[f"model.keras {kept[0].path}"] = [np.asarray(weight) for weight in kept]
+    different = [name for name, (a, b) in pairs.items() if a.tobytes() != b.tobytes()]
+    return sorted(different + [n for n in names - set(pairs) if "OBJECT_GRAPH" not in n])
+
+
+def save_cost(folder: Path) -> dict[str, float]:
+    """Saves the same network in this process, with its momenta."""
+    from augmix_tf.data.pipeline import Position
+    from augmix_tf.training.checkpoints import Checkpoints
+    from augmix_tf.training.optimizer import CoupledSGD
+    from augmix_tf.training.step import Trainer
+    from benchmarks import step
+
+    trainer = Trainer(step.build(NETWORK))
+    trainer.compile(optimizer=CoupledSGD(0.1))
+    checkpoints, times = Checkpoints(trainer, folder), []
+    for number in range(SAVES_TIMED):
+        began = time.perf_counter()
+        checkpoints.save(Position(0, number))
+        times.append(1e3 * (time.perf_counter() - began))
+    newest = list(folder.glob(f"ckpt-{SAVES_TIMED}.*"))
+    return {
+        "checkpoint_bytes": sum(path.stat().st_size for path in newest),
+        "save_ms": statistics.median(times),
+        "longest_save_ms": max(times),
+    }
+
+
+def records(folder: Path) -> list[dict[str, str]]:
+    """The rows of `metrics.csv`, one for each epoch."""
+    from augmix_tf.training import records
+
+    return records.read(folder / "metrics.csv")
+
+
+def figures(whole: Path, broken: Path, attempts: list[Attempt], timed: Path) -> dict[str, Any]:
+    hits = [each.hit for each in attempts if each.hit]
+    # With a checkpoint at each step, the first one follows the first step.
+    resumed = [
+        each.first_write
+        for each in attempts[1:]
+        if each.first_write is not None and each.steps_between == 1
+    ]
+    cost, last = save_cost(timed), records(whole)[-1]
+    step_ms, steps = 1e3 * BATCH / float(last["images_per_second"]), int(last["step"]) // EPOCHS
+    different = differences(broken, whole)
+    return {
+        "kills": len(hits),
+        "hit": {name: hits.count(name) for name in ("start", "training", "writing", "end")},
+        "equal": not different,
+        "different": different,
+        **cost,
+        "step_ms": step_ms,
+        "steps_per_epoch": steps,
+        # The default is one checkpoint an epoch.
+        "save_percent_of_epoch": 100 * cost["save_ms"] / (steps * step_ms + cost["save_ms"]),
+        "seconds_to_first_resumed_step": statistics.median(resumed) if resumed else None,
+        "attempts": [each._asdict() for each in attempts],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workdir", type=Path, required=True, help="a folder that is not there")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--out", help="also write the figures to this file")
+    options = parser.parse_args()
+    place = options.workdir.resolve()
+    if place.exists():
+        parser.error(f"want a new folder for --workdir, got {options.workdir}")
+    chance = random.Random(options.seed)
+    document: dict[str, Any] = {"machine": measure.machine(), "run": RUN, "seed": options.seed}
+    undisturbed = attempt(place / "whole", "", 0, chance)
+    print(f"undisturbed: {undisturbed.seconds:.0f} s")
+    attempts = broken_run(place / "broken", options.kills, chance)
+    document |= {"undisturbed_seconds": undisturbed.seconds}
+    document |= figures(place / "whole", place / "broken", attempts, place / "timed")
+    for name, value in document.items():
+        if name not in ("attempts", "machine", "run"):
+            print(f"{name}: {value}")
+    measure.save(options.out, document)
+    sys.exit(0 if document["equal"] else "the runs differ")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,398 @@
+"""Checkpoints: damage, full disks, weights that went wrong, what they carry, other replicas."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from augmix_tf import files
+from augmix_tf.checks import RunError
+from augmix_tf.data.pipeline import Position
+from augmix_tf.training import checkpoint_files, loop
+from augmix_tf.training.checkpoints import Best, Checkpoints
+from tests.test_training import CLASSES, data, trainer_of, weights
+
+
+def variables_of(trainer):
+    means = [v for metric in trainer.metrics for v in metric.variables]
+    return [*trainer.classifier.variables, *trainer.optimizer.variables, *means]
+
+
+def fill(trainer, seed):
+    """Gives every variable other values, and returns all of them."""
+    rng = np.random.default_rng(seed)
+    for variable in variables_of(trainer):
+        values = rng.integers(0, 9, variable.shape)
+        variable.assign(values.astype(variable.dtype) / (4 if "float" in variable.dtype else 1))
+    return values_of(trainer)
+
+
+def values_of(trainer):
+    return [np.asarray(variable) for variable in variables_of(trainer)]
+
+
+def assert_equal(ours, wanted):
+    for mine, want in zip(ours, wanted, strict=True):
+        np.testing.assert_array_equal(mine, want)
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    """One for all tests here: each gives it values of its own."""
+    return trainer_of(dropout=0.5)
+
+
+@pytest.fixture
+def saved(trainer, tmp_path):
+    """Folder, trainer and the values in its checkpoints 1 and 2; the trainer has others."""
+    checkpoints, values = Checkpoints(trainer, tmp_path), {}
+    for number in (1, 2):
+        values[number] = fill(trainer, number)
+        checkpoints.save(Position(0, number))
+    fill(trainer, 9)
+    return tmp_path, trainer, values
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def numbers(folder):
+    """Of the checkpoints that have all their files."""
+    found = [re.fullmatch(r"ckpt-(\d+)\.index", name) for name in names(folder)]
+    whole = sorted(int(match[1]) for match in found if match)
+    wanted = {f"ckpt-{n}.{part}" for n in whole for part in ("index", "data-00000-of-00001")}
+    assert set(names(folder)) == {"checkpoint", *wanted}
+    return whole
+
+
+# Damage
+
+
+def cut(share):
+    return lambda data: data[: int(share * len(data))]
+
+
+def flipped(place):
+    def change(data):
+        at = int(place * (len(data) - 1))
+        return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
+
+    return change
+
+
+DAMAGE = {
+    "data cut": ("data-00000-of-00001", cut(0.7)),
+    "data empty": ("data-00000-of-00001", cut(0)),
+    "first byte of the data": ("data-00000-of-00001", flipped(0)),
+    "byte of the data": ("data-00000-of-00001", flipped(0.37)),
+    "last byte of the data": ("data-00000-of-00001", flipped(1)),
+    "data missing": ("data-00000-of-00001", None),
+    "index cut": ("index", cut(0.5)),
+    "index empty": ("index", cut(0)),
+    "byte of the index": ("index", flipped(0.37)),
+    "last byte of the index": ("index", flipped(1)),
+    "index missing": ("index", None),
+}
+
+
+def harm(path, change):
+    if change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(saved, capfd, kind):
+    folder, trainer, values = saved
+    part, change = DAMAGE[kind]
+    harm(folder / f"ckpt-2.{part}", change)
+    checkpoints = Checkpoints(trainer, folder)
+    assert checkpoints.restore() == Position(0, 1)
+    assert_equal(values_of(trainer), values[1])
+    said = [line for line in capfd.readouterr().err.splitlines() if "damaged" in line]
+    assert len(said) == 1
+    assert re.fullmatch(
+        rf"damaged in {re.escape(str(folder))}: ckpt-2 \(.{{5,}}\); ckpt-1 is used", said[0]
+    )
+
+    # Nor does it come back: the next one has a higher number, and the damaged one goes.
+    later = fill(trainer, 3)
+    checkpoints.save(Position(1, 0))
+    assert numbers(folder) == [1, 3]
+    fill(trainer, 9)
+    assert Checkpoints(trainer, folder).restore() == Position(1, 0)
+    assert_equal(values_of(trainer), later)
+    assert "damaged" not in capfd.readouterr().err
+
+
+def test_several_damaged_checkpoints_are_all_named(saved):
+    folder, trainer, _ = saved
+    harm(folder / "ckpt-1.data-00000-of-00001", cut(0.5))
+    harm(folder / "ckpt-2.index", cut(0.5))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(RunError, match=r"cannot read .*: ckpt-2 \(.+\), ckpt-1 \(.+\)$"):
+        Checkpoints(trainer, folder).restore()
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "state",
+    [None, b"", b"\xff\x00garbage", b'model_checkpoint_path: "ckpt-1"\n', b'"ckpt-'],
+)
+def test_the_file_that_names_the_newest_may_be_missing_or_wrong(saved, state):
+    folder, trainer, values = saved
+    harm(folder / "checkpoint", None if state is None else lambda _: state)
+    checkpoints = Checkpoints(trainer, folder)
+    assert checkpoints.restore() == Position(0, 2)
+    assert_equal(values_of(trainer), values[2])
+    checkpoints.save(Position(0, 3))
+    assert numbers(folder) == [2, 3]
+    assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-3")
+
+
+def test_what_a_killed_process_left_is_removed(saved):
+    folder, trainer, _ = saved
+    wanted = names(folder)
+    for name in (".ckpt-3.0badc0de.unfinished", ".worker-0badc0de"):
+        (folder / name / "ckpt-3_temp").mkdir(parents=True)
+        (folder / name / "ckpt-3.index").write_bytes(b"half")
+    (folder / ".checkpoint.0badc0de.unfinished").write_bytes(b"half")
+    (folder / "ckpt-3.data-00000-of-00001").write_bytes(b"an index was to follow")
+    Checkpoints(trainer, folder, chief=False).restore()
+    assert len(names(folder)) == len(wanted) + 4  # it is the chief's to remove
+    checkpoints = Checkpoints(trainer, folder)
+    assert checkpoints.restore() == Position(0, 2)
+    assert names(folder) == wanted
+    checkpoints.save(Position(0, 3))
+    assert numbers(folder) == [2, 3]
+
+
+def test_where_nothing_was_saved_nothing_is_restored(trainer, tmp_path):
+    assert Checkpoints(trainer, tmp_path / "none").restore() is None
+    assert Checkpoints(trainer, tmp_path).restore() is None
+    assert names(tmp_path) == []
+
+
+def test_the_checkpoint_of_another_network_is_refused(saved):
+    folder, _, _ = saved
+    other = keras.Sequential([keras.layers.Input((6, 7, 3)), keras.layers.Flatten()])
+    other.add(keras.layers.Dense(CLASSES))
+    trainer = trainer_of()
+    trainer.classifier = other
+    with pytest.raises(RunError, match=r"ckpt-2 \(.+\), ckpt-1 \(.+\)"):
+        Checkpoints(trainer, folder).restore()
+
+
+def test_two_checkpoints_are_kept(trainer, tmp_path):
+    checkpoints = Checkpoints(trainer, tmp_path)
+    for step in range(1, 12):
+        checkpoints.save(Position(0, step))
+        assert numbers(tmp_path) == list(range(max(1, step - 1), step + 1))
+
+
+# Disks
+
+
+@contextlib.contextmanager
+def files_up_to(size):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_what_was_there(saved):
+    folder, trainer, values = saved
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    checkpoints = Checkpoints(trainer, folder)
+    size = (folder / "ckpt-2.data-00000-of-00001").stat().st_size
+    with (
+        files_up_to(size - 100),
+        pytest.raises(RunError, match=rf"cannot write a checkpoint to {re.escape(str(folder))}: "),
+    ):
+        checkpoints.save(Position(0, 3))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert checkpoints.restore() == Position(0, 2)
+    assert_equal(values_of(trainer), values[2])
+    checkpoints.save(Position(0, 3))
+    assert numbers(folder) == [2, 3]
+
+
+@pytest.mark.parametrize("fails_at", ["data", "index", "checkpoint"])
+def test_a_disk_that_fails_at_any_file_leaves_a_whole_checkpoint(saved, monkeypatch, fails_at):
+    folder, trainer, values = saved
+    values[3] = fill(trainer, 3)
+    replace = os.replace
+
+    def full(source, path):
+        if fails_at in Path(path).name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, path)
+
+    monkeypatch.setattr(files.os, "replace", full)
+    with pytest.raises(RunError, match=r"cannot write .*: .*No space left on device"):
+        Checkpoints(trainer, folder).save(Position(0, 3))
+    monkeypatch.undo()
+    assert not [name for name in names(folder) if name.startswith(".")]
+    fill(trainer, 9)
+    checkpoints = Checkpoints(trainer, folder)
+    number = 3 if fails_at == "checkpoint" else 2
+    assert checkpoints.restore() == Position(0, number)
+    assert_equal(values_of(trainer), values[number])
+    checkpoints.save(Position(0, 4))
+    assert numbers(folder) == [number, number + 1]
+
+
+def test_other_workers_leave_no_files(saved):
+    folder, trainer, _ = saved
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = Checkpoints(trainer, folder, chief=False)
+    assert other.restore() == Position(0, 2)
+    other.save(Position(0, 3), 0.5)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+# What is saved
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["kernel", "moving_variance", "momentum"])
+def test_weights_that_are_not_finite_are_never_saved(saved, name, value):
+    folder, trainer, values = saved
+    broken = next(v for v in variables_of(trainer) if name in v.path)
+    spoilt = np.asarray(broken).copy()
+    spoilt.flat[-1] = value
+    broken.assign(spoilt)
+    checkpoints = Checkpoints(trainer, folder)
+    where = rf"{re.escape(broken.path)} is not finite after step 3 of epoch 2, .*--learning_rate"
+    with pytest.raises(RunError, match=where):
+        checkpoints.save(Position(1, 3))
+    with pytest.raises(RunError, match="is not finite after epoch 2, "):
+        checkpoints.save(Position(2, 0))
+    assert numbers(folder) == [1, 2]
+    assert checkpoints.restore() == Position(0, 2)
+    assert_equal(values_of(trainer), values[2])
+
+
+def test_the_best_epoch_is_kept(trainer, tmp_path):
+    checkpoints = Checkpoints(trainer, tmp_path)
+    assert checkpoints.best is None
+    seen = [(1, None, None), (2, 0.5, Best(0.5, 2)), (3, math.nan, Best(0.5, 2))]
+    seen += [(4, 0.25, Best(0.25, 4)), (5, 0.25, Best(0.25, 4)), (6, 0.3, Best(0.25, 4))]
+    for epoch, error, best in seen:
+        checkpoints.save(Position(epoch), error)
+        assert checkpoints.best == best
+        again = Checkpoints(trainer, tmp_path)
+        again.restore()
+        assert again.best == best
+
+
+def test_a_temperature_belongs_to_its_weights(saved):
+    folder, trainer, values = saved
+    checkpoints = Checkpoints(trainer, folder)
+    assert checkpoints.restore() == checkpoints.position == Position(0, 2)
+    assert checkpoints.temperature is None
+    checkpoints.calibrated(1.37)
+    assert checkpoints.temperature == 1.37
+    assert numbers(folder) == [2, 3]
+
+    fill(trainer, 9)
+    again = Checkpoints(trainer, folder)
+    assert again.restore() == Position(0, 2)
+    assert again.temperature == 1.37
+    assert_equal(values_of(trainer), values[2])
+    again.save(Position(0, 4))
+    assert again.position == Position(0, 4)
+    assert again.temperature is None
+
+
+# Replicas
+
+
+def two_replicas(folder):
+    """Prints what the test looks at; a process of its own, for its two devices."""
+    device = tf.config.LogicalDeviceConfiguration()
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [device, device]
+    )
+    both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    one = tf.distribute.OneDeviceStrategy("CPU:0")
+    said = {}
+    for name, first, second in (("two to one", both, one), ("one to two", one, both)):
+        place = Path(folder) / name
+        with first.scope():
+            trainer = trainer_of(dropout=0.5)
+        checkpoints = Checkpoints(trainer, place)  # it enters the scope by itself
+        with first.scope():
+            batches = first.experimental_distribute_dataset(data(batches=3))
+            loop.train(trainer, batches, epochs=1, steps_per_epoch=3, save=checkpoints.save)
+            before = state(trainer)
+        checkpoints.calibrated(1.5)
+        with second.scope():
+            other = trainer_of(seed=4, dropout=0.5)
+        restored = Checkpoints(other, place)
+        position, temperature = restored.restore(), restored.temperature
+        with second.scope():
+            said[name] = [position, temperature, before, state(other)]
+    with both.scope():
+        # Of the third batch, the second replica gets what is spoilt.
+        spoilt = np.ones((4, 4, 1, 1, 1, 1), np.float32)
+        spoilt[2, 2:] = math.nan
+        batches = tf.data.Dataset.zip(data(batches=4), tf.data.Dataset.from_tensor_slices(spoilt))
+        batches = batches.map(lambda batch, factor: (batch[0] * factor, batch[1]))
+        try:
+            batches = both.experimental_distribute_dataset(batches)
+            loop.train(trainer_of(), batches, epochs=1, steps_per_epoch=4)
+        except RunError as error:
+            said["error"] = str(error)
+    print(json.dumps(said))
+
+
+def state(trainer):
+    means = [float(metric.result()) for metric in trainer.metrics]
+    return [[np.asarray(value).tolist() for value in weights(trainer)], means]
+
+
+def test_a_checkpoint_may_go_on_with_other_replicas(tmp_path):
+    code = f"from tests import test_checkpoints as t; t.two_replicas({str(tmp_path)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = json.loads(done.stdout.splitlines()[-1])
+    for name in ("two to one", "one to two"):
+        position, temperature, before, after = said[name]
+        assert position == [1, 0]
+        assert temperature == 1.5
+        assert len(before[0]) > 10
+        assert before[0] == after[0]
+        np.testing.assert_allclose(after[1], before[1], rtol=1e-6)
+    assert "not finite after step 3 of epoch 1" in said["error"]
+
+
+def test_numbers_are_read_from_names(tmp_path):
+    for name in ("ckpt-7.index", "ckpt-12.index", "ckpt-x.index", "ckpt-9.index.bak", "other"):
+        (tmp_path / name).write_text("")
+    assert checkpoint_files.numbers(tmp_path) == [12, 7]
+    assert checkpoint_files.highest(tmp_path) == 12
