@@ -15,7 +15,16 @@ from absl import flags as absl_flags
 
 from augmix_tf import presets
 from augmix_tf.checks import CommandError, lookup, require, unknown_name
-from augmix_tf.config import MIX_OPS, Command, ExperimentConfig, SetRequest
+from augmix_tf.config import (
+    EXPORT_FORMATS,
+    MIX_OPS,
+    SCHEDULES,
+    STRATEGIES,
+    Command,
+    DeviceRequest,
+    ExperimentConfig,
+    SetRequest,
+)
 
 MODES = {
     "train": "train, evaluate, export and report (default)",
@@ -29,14 +38,16 @@ Add: TypeAlias = Callable[..., None]
 _CELL = ("dataset", "model", "method")
 # Settings that say nothing about model or method: the quick start may have them.
 _OF_BOTH = {"epochs", "batch_size", "learning_rate", "weight_decay", "precision", "seed"}
-_OF_BOTH |= {"deterministic", "train_limit", "eval_limit", "calibration_images", "corrupted"}
-_OF_BOTH |= {"frost_dir"}
+_OF_BOTH |= {"schedule", "checkpoint_steps", "deterministic", "train_limit", "eval_limit"}
+_OF_BOTH |= {"calibration_images", "corrupted", "frost_dir"}
 _PATHS = {"data_dir", "stylized_dir", "corrupted_dir", "perturbed_dir", "frost_dir"}
 _PATHS |= {"alexnet_rates"}
-# Flags that only one mode looks at.
-_ONLY = {"workdirs": "report", "model_path": "evaluate"}
-_ONLY |= dict.fromkeys((field.name for field in dataclasses.fields(SetRequest)), "corrupt")
-_LATER_STRATEGIES = ("mirrored", "multiworker", "tpu")
+_DEVICES = [field.name for field in dataclasses.fields(DeviceRequest)]
+_PART = [field.name for field in dataclasses.fields(SetRequest)]
+# Flags that only some modes look at.
+_ONLY: dict[str, tuple[str, ...]] = {"workdirs": ("report",), "model_path": ("evaluate",)}
+_ONLY["export_format"] = ("train", "export")
+_ONLY |= dict.fromkeys(_PART, ("corrupt",)) | dict.fromkeys(_DEVICES, ("train", "evaluate"))
 
 
 def define(values: absl_flags.FlagValues) -> dict[str, list[str]]:
@@ -53,6 +64,8 @@ def define(values: absl_flags.FlagValues) -> dict[str, list[str]]:
     add("Request", "string", "workdir", "Folder of the run; the same folder again resumes it.")
     add("Request", "list", "workdirs", "Folders of the runs that a report compares.", [])
     add("Request", "string", "model_path", "Evaluate this .keras file or SavedModel folder.")
+    formats = "Export for another runtime as well: " + ", ".join(EXPORT_FORMATS) + "."
+    add("Request", "string", "export_format", formats)
     add("Request", "bool", "help", "Shows this.", False)
     add("Data", "string", "dataset", "shapes (embedded), cifar10, cifar100 or a TFDS name.")
     add("Data", "string", "data_dir", "Where TFDS keeps its data.")
@@ -61,15 +74,20 @@ def define(values: absl_flags.FlagValues) -> dict[str, list[str]]:
     add("Data", "integer", "eval_limit", "Use only the first n test images (0: all).")
     add("Data", "integer", "calibration_images", "Training images held out for the temperature.")
     add("Data", "string", "stylized_dir", "Stylised pictures by class, trained on as well (SIN).")
+    broken = "Leave out images and records that cannot be read."
+    add("Data", "bool", "skip_bad_examples", broken)
     _define_model_and_method(add)
     add("Training", "integer", "epochs", "Passes over the training images.")
     add("Training", "integer", "batch_size", "Images per step, over all devices.")
-    add("Training", "float", "learning_rate", "At the start of the cosine.")
+    add("Training", "float", "learning_rate", "At the start.")
+    add("Training", "string", "schedule", "Of the learning rate: " + ", ".join(SCHEDULES) + ".")
     add("Training", "float", "weight_decay", "L2 on all parameters.")
     add("Training", "string", "precision", "float32, mixed_bfloat16 or mixed_float16.")
     add("Training", "integer", "seed", "Everything random follows from it.")
     add("Training", "bool", "deterministic", "The same bytes in each run, at some cost of speed.")
-    add("Training", "string", "strategy", "auto or none: one device.", "auto")
+    often = "Steps between checkpoints within an epoch (0: only at its end)."
+    add("Training", "integer", "checkpoint_steps", often)
+    _define_devices(add)
     _define_robustness(add)
     return groups
 
@@ -100,6 +118,12 @@ def _define_model_and_method(add: Add) -> None:
     add("Method", "float", "adversary_epsilon", "Largest change of a value, of 255.")
     add("Method", "float", "adversary_step_size", "Change in one step, of 255.")
     add("Method", "integer", "adversary_steps", "Steps of the attack.")
+
+
+def _define_devices(add: Add) -> None:
+    add("Devices", "string", "strategy", ", ".join(STRATEGIES) + ".", "auto")
+    add("Devices", "string", "tpu", "Name or address of the TPU.")
+    add("Devices", "integer", "cpu_replicas", "Replicas on a processor, to try a strategy.", 0)
 
 
 def _define_robustness(add: Add) -> None:
@@ -135,7 +159,6 @@ def parse(arguments: Sequence[str]) -> Command:
     if values["help"].value:
         return Command("train", ExperimentConfig(), help=True)
     lookup("mode", str(values["mode"].value), MODES)
-    _check_strategy(str(values["strategy"].value))
     config = apply(values, presets.preset(*_cell(values)))
     settings = {field.name for field in dataclasses.fields(config)}
     given = frozenset(name for name in settings if values[name].present)
@@ -143,11 +166,13 @@ def parse(arguments: Sequence[str]) -> Command:
     require(measured, "--corrupted for --corrupted_dir", "--nocorrupted")
     mode, workdir, model = (values[name].value for name in ("mode", "workdir", "model_path"))
     for name, only in _ONLY.items():
-        if values[name].present and mode != only:
-            raise CommandError(f"--{name} is for --mode={only}, got --mode={mode}")
+        if values[name].present and mode not in only:
+            modes = " and ".join(f"--mode={name}" for name in only)
+            raise CommandError(f"--{name} is for {modes}, got --mode={mode}")
     for name in ("workdir", "model_path", *_PATHS):
         require(values[name].value != "", f"a path as --{name}", "none")
-    part: dict[str, Any] = {f.name: values[f.name].value for f in dataclasses.fields(SetRequest)}
+    part: dict[str, Any] = {name: values[name].value for name in _PART}
+    devices: dict[str, Any] = {name: values[name].value for name in _DEVICES}
     return Command(
         str(mode),
         config,
@@ -156,6 +181,7 @@ def parse(arguments: Sequence[str]) -> Command:
         workdirs=tuple(Path(place).expanduser() for place in values["workdirs"].value or ()),
         model_path=Path(model).expanduser() if model else None,
         part=SetRequest(**part | {"names": tuple(part["names"])}),
+        devices=DeviceRequest(**devices),
         # Nothing chosen: show what AugMix is for.
         quick_start=mode == "train" and not workdir and given <= _OF_BOTH,
     )
@@ -209,9 +235,3 @@ def _cell(values: absl_flags.FlagValues) -> tuple[str, str, str]:
         for value, fallback in zip(given, standard, strict=True)
     )
     return dataset, model, method
-
-
-def _check_strategy(strategy: str) -> None:
-    if strategy in _LATER_STRATEGIES:
-        raise CommandError(f"--strategy={strategy} is not in this version yet")
-    lookup("strategy", strategy, dict.fromkeys(("auto", "none")))

@@ -13,13 +13,16 @@ from augmix_tf.settings import AugMixSettings
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
+SCHEDULES = ("cosine", "step", "constant")
+EXPORT_FORMATS = ("onnx", "litert")
+STRATEGIES = ("auto", "none", "mirrored", "multiworker", "tpu")
 MIX_OPS = ("augmix", "autoaugment", "random_autoaugment")
 
 # May differ when a finished run is looked at again: they change what is measured of it.
 OF_EVALUATION = ("corrupted", "corrupted_dir", "perturbed_dir", "frost_dir", "alexnet_rates")
 # May differ when a run is resumed: they change where it reads and what it measures, not what it
 # trains.
-FREE_TO_CHANGE = ("data_dir", "download", *OF_EVALUATION)
+FREE_TO_CHANGE = ("data_dir", "download", "checkpoint_steps", "export_format", *OF_EVALUATION)
 
 _LOWEST = {
     "epochs": 1,
@@ -30,6 +33,7 @@ _LOWEST = {
     "train_limit": 0,
     "eval_limit": 0,
     "calibration_images": 0,
+    "checkpoint_steps": 0,
     "cutout_size": 0,
     "patch_size": 1,
     "adversary_steps": 1,
@@ -62,6 +66,7 @@ class ExperimentConfig:
     epochs: int = 100
     batch_size: int = 128
     learning_rate: float = 0.1
+    schedule: str = "cosine"
     weight_decay: float = 5e-4
     aug_severity: float = 3.0
     mixture_width: int = 3
@@ -85,17 +90,20 @@ class ExperimentConfig:
     precision: str = "float32"
     seed: int = 1
     deterministic: bool = False
+    checkpoint_steps: int = 0
     train_limit: int = 0
     eval_limit: int = 0
     calibration_images: int = 0
     data_dir: str | None = None
     download: bool = True
     stylized_dir: str | None = None
+    skip_bad_examples: bool = False
     corrupted: bool = True
     corrupted_dir: str | None = None
     perturbed_dir: str | None = None
     frost_dir: str | None = None
     alexnet_rates: str | None = None
+    export_format: str | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -110,8 +118,13 @@ class ExperimentConfig:
         for name, (low, high) in _WITHIN.items():
             value = getattr(self, name)
             require(low <= value <= high, f"--{name} in {low}..{high}", value)
-        for name, known in (("precision", PRECISIONS), ("mix_ops", MIX_OPS)):
-            if getattr(self, name) not in known:
+        for name, known in (
+            ("precision", PRECISIONS),
+            ("mix_ops", MIX_OPS),
+            ("schedule", SCHEDULES),
+            ("export_format", EXPORT_FORMATS),
+        ):
+            if getattr(self, name) not in (None, *known):
                 raise CommandError(unknown_name(name, getattr(self, name), known))
         square = self.cutout_size > 0 or self.method != "cutout"
         require(square, "--cutout_size of at least 1 for --method=cutout", self.cutout_size)
@@ -182,6 +195,11 @@ class ExperimentConfig:
             require(fits, f"{name} of type {wanted[0].__name__}", repr(value))
         return cls(**values)
 
+    def identity(self) -> str:
+        """Returns what makes it this run and no other, as text: all but what is free to change."""
+        settings = dataclasses.asdict(self)
+        return json.dumps({n: settings[n] for n in settings if n not in FREE_TO_CHANGE})
+
     def differences(self, other: ExperimentConfig) -> list[str]:
         """Names the fields, with both values, in which a run under `other` would differ."""
         return [
@@ -190,6 +208,28 @@ class ExperimentConfig:
             if field.name not in FREE_TO_CHANGE
             and (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))
         ]
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceRequest:
+    """Which devices train and evaluate; the names are those of the flags.
+
+    Raises:
+        CommandError: an unknown strategy, or options of another one.
+    """
+
+    strategy: str = "auto"
+    tpu: str | None = None
+    cpu_replicas: int = 0
+
+    def __post_init__(self) -> None:
+        name, got = self.strategy, f"--strategy={self.strategy}"
+        if name not in STRATEGIES:
+            raise CommandError(unknown_name("strategy", name, STRATEGIES))
+        require(self.tpu is None or name == "tpu", "--strategy=tpu for --tpu", got)
+        require(self.cpu_replicas >= 0, "--cpu_replicas of at least 0", self.cpu_replicas)
+        several = name == "mirrored" or not self.cpu_replicas
+        require(several, "--strategy=mirrored for --cpu_replicas", got)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,6 +255,7 @@ class Command:
         workdirs: the runs that a report compares.
         model_path: a saved model to evaluate instead of a run's checkpoint.
         part: of the set to write.
+        devices: that train and evaluate.
         quick_start: AugMix and standard training, side by side.
         help: only explain the flags.
     """
@@ -226,5 +267,6 @@ class Command:
     workdirs: tuple[Path, ...] = ()
     model_path: Path | None = None
     part: SetRequest = SetRequest()
+    devices: DeviceRequest = DeviceRequest()
     quick_start: bool = False
     help: bool = False

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from augmix_tf.checks import CommandError, RunError
 
 _WIDE = "--xla_cpu_prefer_vector_width=512"
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow; what it prints on the way is shown only if the import fails.
-
-    No log level silences the lines that its C++ parts print before logging is set up, so standard
-    error goes to a temporary file meanwhile.
-    """
+    """Imports TensorFlow without its greetings."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     use_wide_vectors()
+    with silenced():
+        import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Within it, what is written to standard error is shown only if an unexpected error ends it.
+
+    For the import of TensorFlow and its look for devices: no log level silences the lines that its
+    C++ parts print before logging is set up, so standard error goes to a temporary file meanwhile.
+    """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as said:
         kept = os.dup(2)
         os.dup2(said.fileno(), 2)
         try:
-            import tensorflow as tf
-
-            tf.config.list_logical_devices()
+            yield
+        except (CommandError, RunError):
+            raise
         except BaseException:
             said.seek(0)
             os.write(kept, said.read())

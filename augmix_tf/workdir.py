@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import hashlib
-import json
 from pathlib import Path
 from typing import IO
 
 from augmix_tf import files
 from augmix_tf.checks import CommandError, RunError
-from augmix_tf.config import FREE_TO_CHANGE, ExperimentConfig
+from augmix_tf.config import ExperimentConfig
 
 
 class Workdir:
@@ -53,8 +52,12 @@ class Workdir:
         except CommandError as error:
             raise CommandError(f"cannot read {self.config}: {error}") from error
 
-    def open(self, config: ExperimentConfig) -> None:
+    def open(self, config: ExperimentConfig) -> int:
         """Makes the folder and keeps it for this process, or goes on with the run that lies here.
+
+        Returns:
+            The epochs of the run that lies here. Where `config` has more, it is for the caller to
+            find out whether the run can be extended, and then to call `extend`.
 
         Raises:
             CommandError: the folder holds another configuration; the differing fields are named.
@@ -71,16 +74,26 @@ class Workdir:
             raise RunError(f"another process uses --workdir={self.root}") from error
         if not self.config.exists():
             files.write_text_atomically(self.config, config.to_json())
-        elif differences := self.stored_config().differences(config):
+            return config.epochs
+        stored = self.stored_config()
+        as_long = dataclasses.replace(config, epochs=min(config.epochs, stored.epochs))
+        if differences := stored.differences(as_long):
             raise CommandError(
                 f"--workdir={self.root} holds another run, different in: {'; '.join(differences)}. "
                 "Give the same flags to resume it, or another --workdir"
             )
+        return stored.epochs
+
+    def extend(self, config: ExperimentConfig) -> None:
+        """Makes the run that lies here one of more epochs.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        files.write_text_atomically(self.config, config.to_json())
 
 
 def default_root(config: ExperimentConfig) -> Path:
     """`runs/<dataset>-<model>-<method>-<hash>`: one folder per configuration."""
-    settings = dataclasses.asdict(config)
-    fixed = {name: value for name, value in settings.items() if name not in FREE_TO_CHANGE}
-    digest = hashlib.sha256(json.dumps(fixed).encode()).hexdigest()[:6]
+    digest = hashlib.sha256(config.identity().encode()).hexdigest()[:6]
     return Path("runs") / f"{config.dataset}-{config.model}-{config.method}-{digest}"

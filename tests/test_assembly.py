@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -19,7 +20,8 @@ from augmix_tf import presets
 from augmix_tf.augment import methods
 from augmix_tf.checks import CommandError
 from augmix_tf.data import pipeline, shapes
-from augmix_tf.experiment import assembly, runs
+from augmix_tf.data.pipeline import Position
+from augmix_tf.experiment import assembly, delivery
 from augmix_tf.settings import AugMixSettings
 from augmix_tf.training import loop
 
@@ -199,12 +201,34 @@ def test_stylised_pictures_are_trained_on_beside_the_dataset(tmp_path):
     np.testing.assert_array_equal(data.held_out.images, whole.held_out.images)
 
 
+# Longer runs
+
+
+@pytest.mark.parametrize(
+    ("schedule", "before", "after", "trained", "allowed"),
+    [
+        ("constant", 1, 9, Position(1), True),
+        ("cosine", 2, 3, Position(0, 1), True),  # all cosines begin at the same rate
+        ("cosine", 2, 3, Position(0, 2), False),
+        ("step", 6, 9, Position(2), True),  # a tenth from epoch 2 on, or from epoch 3 on
+        ("step", 6, 9, Position(2, 1), False),
+    ],
+)
+def test_a_run_is_extended_where_its_steps_so_far_stay_the_same(
+    schedule, before, after, trained, allowed
+):
+    config = config_of(f"--schedule={schedule}", f"--epochs={after}", "--batch_size=8")
+    refused = pytest.raises(CommandError, match=f"want --epochs={before} as before, got {after}")
+    with contextlib.nullcontext() if allowed else refused:
+        assembly.check_extension(config, before, trained, examples=30)
+
+
 # Whole runs
 
 
 @pytest.mark.parametrize("name", ["mixup", "adversarial"])
 def test_a_whole_run_leaves_results_and_an_export(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(runs, "verify", lambda *_: 0.0)
+    monkeypatch.setattr(delivery, "verify", lambda *_: 0.0)
     assert main.main([*TINY, *VARIANTS[name], f"--workdir={tmp_path}"]) == 0
     with (tmp_path / "metrics.csv").open(newline="") as file:
         [row] = csv.DictReader(file)

@@ -25,7 +25,7 @@ import main
 from augmix_tf.checks import Interrupted
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import shapes
-from augmix_tf.experiment import runs
+from augmix_tf.experiment import delivery
 from augmix_tf.reports import pictures
 from augmix_tf.training.progress import ProgressBar
 from augmix_tf.training.records import COLUMNS
@@ -196,7 +196,7 @@ def own(run, tmp_path):
 @pytest.fixture
 def unverified(monkeypatch):
     """Leaves out the reloading of exports in a fresh process, which the finished run has seen."""
-    monkeypatch.setattr(runs, "verify", lambda *_: 0.0)
+    monkeypatch.setattr(delivery, "verify", lambda *_: 0.0)
 
 
 # What a run leaves behind
@@ -204,6 +204,7 @@ def unverified(monkeypatch):
 
 def test_a_run_leaves_everything_in_its_folder(run):
     names = {"config.json", "metrics.csv", "results.json", "report.md", "model.keras"}
+    names |= {"model_card.json", "model_card.md"}
     names |= {"checkpoints", "export", "logs", "plots"}
     assert {path.name for path in run.iterdir()} - {".lock"} == names
     assert (run / "export" / "1" / "saved_model.pb").is_file()
@@ -337,7 +338,7 @@ def test_running_again_only_shows_the_table(first):
 
 @pytest.mark.parametrize(
     ("flag", "difference"),
-    [("--epochs=3", "epochs 2 -> 3"), ("--aug_severity=1", "aug_severity 3.0 -> 1.0")],
+    [("--epochs=1", "epochs 2 -> 1"), ("--aug_severity=1", "aug_severity 3.0 -> 1.0")],
 )
 def test_another_configuration_in_the_same_folder_is_refused(run, flag, difference):
     before = contents(run)
@@ -346,6 +347,23 @@ def test_another_configuration_in_the_same_folder_is_refused(run, flag, differen
     assert difference in outcome.line()
     assert str(run) in outcome.line()
     assert contents(run) == before
+
+
+def test_a_longer_run_is_refused_where_its_rates_would_have_been_others(run):
+    before = contents(run)
+    outcome = command(*TINY, "--epochs=3", workdir=run)
+    assert outcome.code == 2
+    assert "want --epochs=2 as before, got 3: the cosine schedule" in outcome.line()
+    assert contents(run) == before
+
+
+def test_a_run_whose_rates_do_not_depend_on_its_length_is_extended(tmp_path, unverified):
+    options = (*SMALLEST, "--method=standard", "--schedule=constant", "--deterministic")
+    finish(*options, workdir=tmp_path / "extended")
+    finish(*options, "--epochs=2", workdir=tmp_path / "extended")
+    finish(*options, "--epochs=2", workdir=tmp_path / "at once")
+    assert_same_run(tmp_path / "extended", tmp_path / "at once")
+    assert json.loads((tmp_path / "extended" / "config.json").read_text())["epochs"] == 2
 
 
 def test_data_may_lie_elsewhere_when_a_run_is_looked_at_again(run, tmp_path):
@@ -381,9 +399,21 @@ def test_a_damaged_file_is_named(own, name):
     assert name in outcome.line()
 
 
-def test_a_damaged_checkpoint_is_named(own):
-    [data] = (own / "checkpoints").glob("ckpt-2.data*")
-    data.write_bytes(data.read_bytes()[:1000])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(own, run, unverified):
+    """What was trained after it is trained again, to the same bytes."""
+    (own / "results.json").unlink()
+    newest = max((own / "checkpoints").glob("ckpt-*.data*"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    for name in ("export", "model.keras"):
+        shutil.rmtree(own / name, ignore_errors=True)
+    outcome = finish(*TINY, workdir=own)
+    assert f"damaged in {own}/checkpoints: {newest.name.partition('.')[0]} (" in outcome.err
+    assert_same_run(own, run)
+
+
+def test_checkpoints_that_are_all_damaged_end_the_run(own):
+    for data in (own / "checkpoints").glob("ckpt-*.data*"):
+        data.write_bytes(data.read_bytes()[:1000])
     before = contents(own)
     outcome = command(*TINY, workdir=own)
     assert outcome.code == 1
@@ -468,7 +498,7 @@ def test_an_interrupt_in_the_last_steps_is_not_lost(tmp_path, monkeypatch, unver
     assert not (tmp_path / "results.json").exists()
 
 
-@pytest.mark.parametrize("place", ["assembly.load", "_measure", "export_model"])
+@pytest.mark.parametrize("place", ["assembly.load", "_measure", "delivery.export"])
 def test_control_c_outside_of_training_ends_with_130_and_no_traceback(
     own, monkeypatch, place, unverified
 ):

@@ -41,8 +41,8 @@ DISTRIBUTIONS = {
 }
 # Imported by TensorFlow and TFDS, which do not declare them.
 UNDECLARED = {"importlib_resources", "tensorboard"}
-# It reads the whole checkout, of which a Bazel sandbox holds a part.
-NOT_IN_BUILD = {"test_layers"}
+# They read the whole checkout, of which a Bazel sandbox holds a part.
+NOT_IN_BUILD = {"test_layers", "test_security"}
 
 
 def module_name(path: Path) -> str:

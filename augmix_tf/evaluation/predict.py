@@ -63,6 +63,31 @@ def predict_sequences(program: Predictor, sequences: np.ndarray) -> np.ndarray:
 
 
 def predictor(classifier: keras.Model) -> Predictor:
-    """Returns the classifier as a program for batches of any size, traced once."""
+    """Returns the classifier as a program for batches of any size, traced once.
+
+    Under a strategy of `tf.distribute` the replicas share each batch, and every worker gets all
+    logits; all workers have to call it with the same images.
+    """
     signature = [tf.TensorSpec([None, *classifier.input_shape[1:]], tf.float32)]
-    return tf.function(lambda x: classifier(x, training=False), input_signature=signature)
+    devices = classifier.distribute_strategy
+    if devices.num_replicas_in_sync == 1 and not isinstance(devices, tf.distribute.TPUStrategy):
+        return tf.function(lambda x: classifier(x, training=False), input_signature=signature)
+    return tf.function(_shared(classifier, devices), input_signature=signature)
+
+
+def _shared(classifier: keras.Model, devices: tf.distribute.Strategy) -> Predictor:
+    replicas = devices.num_replicas_in_sync
+
+    def program(images: tf.Tensor) -> tf.Tensor:
+        count = tf.shape(images)[0]
+        rows = tf.maximum((count + replicas - 1) // replicas, 1)
+        # Filled up, so that no replica is without an image.
+        filled = tf.pad(images, [[0, rows * replicas - count], [0, 0], [0, 0], [0, 0]])
+
+        def of_replica() -> tf.Tensor:
+            first = tf.distribute.get_replica_context().replica_id_in_sync_group * rows
+            return classifier(filled[first : first + rows], training=False)
+
+        return devices.gather(devices.run(of_replica), axis=0)[:count]
+
+    return program

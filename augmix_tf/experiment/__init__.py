@@ -13,6 +13,7 @@ from augmix_tf.workdir import Workdir, default_root
 quiet.import_tensorflow()
 
 from augmix_tf.experiment import runs, studies  # noqa: E402
+from augmix_tf.training import strategy  # noqa: E402
 
 
 def run(command: Command) -> None:
@@ -24,10 +25,13 @@ def run(command: Command) -> None:
         Interrupted: a signal stopped it; the same request again goes on.
     """
     config, root = command.config, command.workdir
+    with quiet.silenced():
+        wanted = command.devices
+        devices = strategy.make(wanted.strategy, wanted.tpu, wanted.cpu_replicas)
     if command.quick_start:
-        studies.quick_start(config)
+        studies.quick_start(config, devices)
     elif command.mode == "train":
-        runs.train(config, Workdir(root or default_root(config)))
+        runs.train(config, Workdir(root or default_root(config)), devices)
     elif command.mode == "views":
         studies.save_views(config, root)
     elif command.mode == "corrupt":
@@ -40,6 +44,6 @@ def run(command: Command) -> None:
     elif root is None:
         raise CommandError(f"--mode={command.mode} wants --workdir, the folder of a run")
     elif command.mode == "evaluate":
-        runs.evaluate(config, Workdir(root), command.given)
+        runs.evaluate(config, Workdir(root), command.given, devices)
     else:
-        runs.export(config, Workdir(root), command.given)
+        runs.export(config, Workdir(root), command.given, devices)

@@ -8,17 +8,19 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.optimizers.schedules import LearningRateSchedule
 
 from augmix_tf import models
 from augmix_tf.augment import augmix_views, methods
-from augmix_tf.checks import require
+from augmix_tf.checks import CommandError, require
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import folders, pipeline, sources
+from augmix_tf.data.pipeline import Position
 from augmix_tf.data.sources import Source, Split
 from augmix_tf.models.classifier import CIFAR_NORMALIZATION, with_normalization
 from augmix_tf.training.adversary import Adversary
 from augmix_tf.training.optimizer import CoupledSGD
-from augmix_tf.training.schedules import CosineToFloor
+from augmix_tf.training.schedules import CosineToFloor, StepDecay
 from augmix_tf.training.step import Trainer
 
 
@@ -51,6 +53,7 @@ def load(config: ExperimentConfig) -> Data:
         config.download,
         train_limit=config.train_limit,
         eval_limit=config.eval_limit,
+        skip_bad_examples=config.skip_bad_examples,
     )
     held_out = config.calibration_images
     count = len(source.train.labels)
@@ -61,17 +64,27 @@ def load(config: ExperimentConfig) -> Data:
         _part(source.train, count - held_out, count),
     )
     if config.stylized_dir:
-        train = _joined(train, folders.read(Path(config.stylized_dir), source))
+        place = Path(config.stylized_dir)
+        stylized = folders.read(place, source, config.skip_bad_examples)
+        train, source = _joined(train, stylized), source.without(stylized.left_out)
     return Data(dataclasses.replace(source, train=train), kept)
 
 
-def build(config: ExperimentConfig, source: Source) -> Trainer:
-    """Makes the untrained model with its optimiser."""
+def build(
+    config: ExperimentConfig, source: Source, devices: tf.distribute.Strategy | None = None
+) -> Trainer:
+    """Makes the untrained model with its optimiser, on these devices or on one."""
+    with (devices or tf.distribute.get_strategy()).scope():
+        return _build(config, source)
+
+
+def _build(config: ExperimentConfig, source: Source) -> Trainer:
     backbone = models.build(
         config.model,
         source.num_classes,
         (*source.image_size, 3),
         seed=config.seed,
+        synchronized_bn=tf.distribute.get_strategy().num_replicas_in_sync > 1,
         **config.model_options,
     )
     trainer = Trainer(
@@ -81,13 +94,54 @@ def build(config: ExperimentConfig, source: Source) -> Trainer:
         adversary=_adversary(config),
         run_seed=config.seed,
     )
-    steps = pipeline.steps_per_epoch(len(source.train.labels), config.batch_size)
-    rate = CosineToFloor(config.learning_rate, config.epochs * steps)
+    rate = learning_rate(config, len(source.train.labels))
     optimizer = CoupledSGD(rate, weight_decay=config.weight_decay)
     if config.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     trainer.compile(optimizer=optimizer)
     return trainer
+
+
+def learning_rate(config: ExperimentConfig, examples: int) -> float | LearningRateSchedule:
+    """Returns the learning rate, or its schedule."""
+    steps = pipeline.steps_per_epoch(examples, config.batch_size)
+    if config.schedule == "cosine":
+        return CosineToFloor(config.learning_rate, config.epochs * steps)
+    if config.schedule == "step":
+        return StepDecay(config.learning_rate, config.epochs, steps)
+    return config.learning_rate
+
+
+def check_extension(
+    config: ExperimentConfig, epochs: int, trained: Position, examples: int
+) -> None:
+    """Refuses to train a run for longer whose steps so far would have had other learning rates.
+
+    Args:
+        config: with the epochs that are asked for.
+        epochs: that were asked for before.
+        trained: how far the run is.
+        examples: of one epoch.
+
+    Raises:
+        CommandError: a step that is trained would have had another rate.
+    """
+    before = learning_rate(dataclasses.replace(config, epochs=epochs), examples)
+    now = learning_rate(config, examples)
+    if isinstance(before, float) or isinstance(now, float):
+        return
+    done = trained.epoch * pipeline.steps_per_epoch(examples, config.batch_size) + trained.step
+    steps = tf.range(done, dtype=tf.int64)
+    used, wanted = np.asarray(before(steps)), np.asarray(now(steps))
+    if np.array_equal(used, wanted):
+        return
+    first = int(np.argmax(used != wanted))
+    raise CommandError(
+        f"want --epochs={epochs} as before, got {config.epochs}: the {config.schedule} schedule of "
+        f"the learning rate depends on it, and step {first + 1}, trained with {used[first]:.6g}, "
+        f"would have had {wanted[first]:.6g}. Give another --workdir; a run with "
+        "--schedule=constant can be extended at any time"
+    )
 
 
 def method_of(config: ExperimentConfig, num_classes: int) -> methods.Method:

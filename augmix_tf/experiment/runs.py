@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import keras
+import tensorflow as tf
 
 from augmix_tf import metrics
 from augmix_tf.checks import CommandError
 from augmix_tf.config import FREE_TO_CHANGE, ExperimentConfig
 from augmix_tf.data import pipeline
-from augmix_tf.data.pipeline import Position
-from augmix_tf.evaluation import predict, results
-from augmix_tf.experiment import assembly, measuring
+from augmix_tf.data.pipeline import Position, Share
+from augmix_tf.data.sources import Split
+from augmix_tf.evaluation import predict
+from augmix_tf.experiment import assembly, delivery, measuring
 from augmix_tf.experiment.assembly import Data
 from augmix_tf.experiment.measuring import Sets
-from augmix_tf.reports import figures, run_files, summary, terminal
-from augmix_tf.serving.export import export as export_model
-from augmix_tf.serving.verify import reference_logits, verify
-from augmix_tf.training import loop
+from augmix_tf.reports import terminal
+from augmix_tf.training import loop, strategy
 from augmix_tf.training.checkpoints import Checkpoints
 from augmix_tf.training.monitoring import Monitor
 from augmix_tf.training.progress import ProgressBar
@@ -27,50 +28,80 @@ from augmix_tf.training.records import Records, TestError
 from augmix_tf.training.step import Trainer
 from augmix_tf.workdir import Workdir
 
+Devices: TypeAlias = tf.distribute.Strategy
+
 _PICTURES_SHOWN = 6
 # What a finished run may be looked at with, without being another run.
 _FREE_FOR_EVALUATION = {"eval_limit", *FREE_TO_CHANGE}
 
 
-def train(config: ExperimentConfig, folder: Workdir) -> None:
-    """Trains, evaluates, exports and reports; goes on where an earlier process stopped."""
+def train(config: ExperimentConfig, folder: Workdir, devices: Devices) -> None:
+    """Trains, evaluates, exports and reports; goes on where an earlier process stopped.
+
+    With several workers all of them train and measure, and the chief does what is left.
+    """
+    delivery.check(config)
     assembly.prepare(config)
     data = assembly.load(config)
     # Opened now, so that a wrong folder is not found out after hours of training.
     sets = measuring.open_sets(config, data)
-    trainer = assembly.build(config, data.source)
-    folder.open(config)
-    print(_one_line(config, data, trainer, folder), flush=True)
-    checkpoints = Checkpoints(trainer, folder.checkpoints)
+    trainer = assembly.build(config, data.source, devices)
+    chief = strategy.is_chief(devices)
+    epochs_before = folder.open(config) if chief else config.epochs
+    strategy.require_same(devices, "settings", config.identity())
+    if chief:
+        print(_one_line(config, data, trainer, folder), flush=True)
+    checkpoints = Checkpoints(trainer, folder.checkpoints, chief)
     start = checkpoints.restore() or Position()
+    strategy.require_same(devices, "checkpoints", str(start))
+    if config.epochs > epochs_before:
+        examples = len(data.source.train.labels)
+        assembly.check_extension(config, epochs_before, start, examples)
+        folder.extend(config)
     if start.epoch < config.epochs:
-        folder.report.unlink(missing_ok=True)
-        if start != Position():
-            print(f"going on at epoch {start.epoch + 1}, step {start.step + 1}", flush=True)
+        if chief:
+            _begin(folder, start)
         _train(config, folder, data, trainer, checkpoints, start)
     elif all(path.exists() for path in (folder.results, folder.report, folder.model)):
-        print(f"trained before; another --workdir than {folder.root} trains anew,")
-        print(f"--mode=evaluate --workdir={folder.root} measures again")
-        print(terminal.results_table(folder.root))
+        if chief:
+            print(f"trained before; another --workdir than {folder.root} trains anew,")
+            print(f"--mode=evaluate --workdir={folder.root} measures again")
+            print(terminal.results_table(folder.root))
         return
-    trained = Position(config.epochs)
-    _export(folder, data, trainer, _measure(config, folder, data, trainer, sets, trained))
-    _report(config, folder, data)
+    measured = _measure(config, data, trainer, sets, checkpoints)
+    if chief:
+        delivery.write_results(config, folder, data, trainer, checkpoints, measured)
+        delivery.export(config, folder, data, trainer, checkpoints)
+        delivery.report(config, folder, data)
 
 
-def evaluate(config: ExperimentConfig, folder: Workdir, given: frozenset[str]) -> None:
+def evaluate(
+    config: ExperimentConfig, folder: Workdir, given: frozenset[str], devices: Devices
+) -> None:
     """Measures the newest checkpoint again and writes results and report."""
-    config, data, trainer, trained = _restored(config, folder, given)
-    _measure(config, folder, data, trainer, measuring.open_sets(config, data), trained)
-    _report(config, folder, data)
+    config, data, trainer, checkpoints = _restored(config, folder, given, devices)
+    sets = measuring.open_sets(config, data)
+    measured = _measure(config, data, trainer, sets, checkpoints)
+    if strategy.is_chief(devices):
+        delivery.write_results(config, folder, data, trainer, checkpoints, measured)
+        delivery.report(config, folder, data)
 
 
-def export(config: ExperimentConfig, folder: Workdir, given: frozenset[str]) -> None:
+def export(
+    config: ExperimentConfig, folder: Workdir, given: frozenset[str], devices: Devices
+) -> None:
     """Writes a new export version from the newest checkpoint."""
-    config, data, trainer, _ = _restored(config, folder, given)
-    temperature = measuring.temperature(predict.predictor(trainer.classifier), data)
-    version = _export(folder, data, trainer, 1.0 if temperature is None else temperature)
+    delivery.check(config)
+    config, data, trainer, checkpoints = _restored(config, folder, given, devices)
+    _calibrate(data, trainer, checkpoints)
+    version = delivery.export(config, folder, data, trainer, checkpoints)
     print(f"exported {version} and {folder.model}")
+
+
+def _begin(folder: Workdir, start: Position) -> None:
+    folder.report.unlink(missing_ok=True)
+    if start != Position():
+        print(f"going on at epoch {start.epoch + 1}, step {start.step + 1}", flush=True)
 
 
 def _train(
@@ -81,110 +112,100 @@ def _train(
     checkpoints: Checkpoints,
     start: Position,
 ) -> None:
+    devices = trainer.distribute_strategy
     train, test = data.source.train, data.source.test
     steps = pipeline.steps_per_epoch(len(train.labels), config.batch_size)
-    batches = pipeline.training_batches(
-        train.images,
-        train.labels,
-        assembly.method_of(config, data.source.num_classes),
-        run_seed=config.seed,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        start=start,
-    )
     program = predict.predictor(trainer.classifier)
+
+    def batches(share: Share | None) -> tf.data.Dataset:
+        return pipeline.training_batches(
+            train.images,
+            train.labels,
+            assembly.method_of(config, data.source.num_classes),
+            run_seed=config.seed,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            start=start,
+            share=share,
+        )
 
     def test_error() -> float:
         return metrics.error_rate(predict.predict(program, test.images), test.labels)
 
-    with Monitor(folder.logs, start.epoch * steps + start.step) as monitor:
-        monitor.config(dataclasses.asdict(config))
-        if config.method == "augmix":
-            shown = assembly.example_views(config, train.images[:_PICTURES_SHOWN])
-            monitor.views(start.epoch * steps, shown)
-        progress = ProgressBar(config.epochs, steps, len(train.labels), start)
+    with contextlib.ExitStack() as stack:
+        callbacks: list[keras.callbacks.Callback] = [TestError(test_error)]
+        if strategy.is_chief(devices):
+            monitor = stack.enter_context(Monitor(folder.logs, start.epoch * steps + start.step))
+            callbacks += _shown(config, folder, train, monitor, start)
+        stack.enter_context(devices.scope())
         loop.train(
             trainer,
-            batches,
+            strategy.distribute(devices, batches),
             epochs=config.epochs,
             steps_per_epoch=steps,
             start=start,
-            callbacks=[
-                TestError(test_error),
-                progress,
-                Records(folder.metrics, monitor, steps, start, lambda: progress.images_per_second),
-            ],
+            callbacks=callbacks,
             save=checkpoints.save,
+            checkpoint_steps=config.checkpoint_steps,
         )
 
 
+def _shown(
+    config: ExperimentConfig, folder: Workdir, train: Split, monitor: Monitor, start: Position
+) -> list[keras.callbacks.Callback]:
+    """What a person sees of a run while it trains."""
+    examples = len(train.labels)
+    steps = pipeline.steps_per_epoch(examples, config.batch_size)
+    monitor.config(dataclasses.asdict(config))
+    if config.method == "augmix":
+        shown = assembly.example_views(config, train.images[:_PICTURES_SHOWN])
+        monitor.views(start.epoch * steps, shown)
+    progress = ProgressBar(config.epochs, steps, examples, start)
+    speed = lambda: progress.images_per_second  # noqa: E731
+    return [progress, Records(folder.metrics, monitor, steps, start, speed)]
+
+
 def _restored(
-    config: ExperimentConfig, folder: Workdir, given: frozenset[str]
-) -> tuple[ExperimentConfig, Data, Trainer, Position]:
-    """A run, looked at again with the settings that may differ then, and how far it is trained."""
+    config: ExperimentConfig, folder: Workdir, given: frozenset[str], devices: Devices
+) -> tuple[ExperimentConfig, Data, Trainer, Checkpoints]:
+    """A run, looked at again with the settings that may differ then, as far as it is trained."""
     stored = folder.stored_config()
     config = _as_stored(stored, config, given)
-    folder.open(stored)
+    chief = strategy.is_chief(devices)
+    if chief:
+        folder.open(stored)
     assembly.prepare(config)
     data = assembly.load(config)
-    trainer = assembly.build(config, data.source)
-    trained = Checkpoints(trainer, folder.checkpoints).restore()
+    trainer = assembly.build(config, data.source, devices)
+    checkpoints = Checkpoints(trainer, folder.checkpoints, chief)
+    trained = checkpoints.restore()
     if trained is None:
         raise CommandError(f"nothing is trained in {folder.root} yet: want {folder.checkpoints}")
-    if trained.epoch < config.epochs:
+    if trained.epoch < config.epochs and chief:
         print(f"not trained to its end: {trained.epoch} of {config.epochs} epochs", flush=True)
-    return config, data, trainer, trained
+    return config, data, trainer, checkpoints
 
 
 def _measure(
     config: ExperimentConfig,
-    folder: Workdir,
     data: Data,
     trainer: Trainer,
     sets: Sets,
-    trained: Position,
-) -> float:
-    """Writes `results.json` and returns the temperature."""
-    program = predict.predictor(trainer.classifier)
-    temperature = measuring.temperature(program, data)
-    measured = measuring.measure(program, data, sets, temperature)
-    results.write(folder.results, measured, _provenance(config, data, trainer, trained))
-    return 1.0 if temperature is None else temperature
-
-
-def _provenance(
-    config: ExperimentConfig, data: Data, trainer: Trainer, trained: Position
+    checkpoints: Checkpoints,
 ) -> dict[str, Any]:
-    return {
-        "dataset": config.dataset,
-        "data": data.source.description,
-        "model": config.model,
-        "method": config.method,
-        "seed": config.seed,
-        "epochs": trained.epoch,  # whole ones; fewer than were asked for if it was interrupted
-        "parameters": assembly.parameters(trainer),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+    """Returns what `results.json` says of these weights."""
+    _calibrate(data, trainer, checkpoints)
+    program = predict.predictor(trainer.classifier)
+    return measuring.measure(program, data, sets, checkpoints.temperature)
 
 
-def _export(folder: Workdir, data: Data, trainer: Trainer, temperature: float) -> Path:
-    """Writes the next export version and compares it with the model in memory."""
-    version = export_model(trainer.classifier, data.source.class_names, folder.root, temperature)
-    images = data.source.test.images[:_PICTURES_SHOWN]
-    verify(version, images, reference_logits(trainer.classifier, images))
-    return version
-
-
-def _report(config: ExperimentConfig, folder: Workdir, data: Data) -> None:
-    """Writes report and plots, into TensorBoard too, and prints the table."""
-    summary.write(folder.root)
-    steps = config.epochs * pipeline.steps_per_epoch(
-        len(data.source.train.labels), config.batch_size
-    )
-    with Monitor(folder.logs, steps) as monitor:
-        for name, png in figures.figures(run_files.read(folder.root)).items():
-            monitor.picture(steps, name, png)
-    print(terminal.results_table(folder.root))
+def _calibrate(data: Data, trainer: Trainer, checkpoints: Checkpoints) -> None:
+    """Fits the temperature of these weights, unless their checkpoint has it."""
+    if checkpoints.temperature is not None:
+        return
+    fitted = measuring.temperature(predict.predictor(trainer.classifier), data)
+    if fitted is not None:
+        checkpoints.calibrated(fitted)
 
 
 def _as_stored(
@@ -206,6 +227,8 @@ def _as_stored(
 def _one_line(config: ExperimentConfig, data: Data, trainer: Trainer, folder: Workdir) -> str:
     size = "".join(f" {name}={value}" for name, value in config.model_options.items())
     source, method = data.source, config.method
+    devices = strategy.describe(trainer.distribute_strategy)
+    several = f"{devices['replicas']} replicas ({devices['strategy']}) | "
     if method == "augmix":
         method += f" (severity {config.aug_severity:g}, width {config.mixture_width}, "
         method += f"JSD x {config.jsd_weight:g})" if config.jsd else "no JSD)"
@@ -213,5 +236,6 @@ def _one_line(config: ExperimentConfig, data: Data, trainer: Trainer, folder: Wo
         f"{config.dataset} {len(source.train.labels)}+{len(source.test.labels)} images | "
         f"{config.model}{size}, {assembly.parameters(trainer):,} parameters | {method} | "
         f"{config.epochs} epochs of batch {config.batch_size} | {config.precision} | "
+        f"{several if devices['replicas'] > 1 else ''}"
         f"seed {config.seed} | {folder.root}"
     )

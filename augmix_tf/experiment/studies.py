@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from augmix_tf import corruptions, files, presets
 from augmix_tf.checks import CommandError
 from augmix_tf.config import ExperimentConfig, SetRequest
 from augmix_tf.evaluation import loaded, results
 from augmix_tf.experiment import assembly, measuring, runs
 from augmix_tf.reports import comparison, pictures, summary, terminal
+from augmix_tf.training import strategy
 from augmix_tf.training.progress import Counter
 from augmix_tf.workdir import Workdir, default_root
 
@@ -20,13 +23,15 @@ _PICTURES_SHOWN = 6
 _COMPARED = ("standard", "augmix")
 
 
-def quick_start(config: ExperimentConfig) -> None:
+def quick_start(config: ExperimentConfig, devices: tf.distribute.Strategy) -> None:
     """Trains standard and with AugMix, and shows both side by side."""
     roots = []
     for method in _COMPARED:
         chosen = presets.METHODS[method](config)
         roots.append(default_root(chosen))
-        runs.train(chosen, Workdir(roots[-1]))
+        runs.train(chosen, Workdir(roots[-1]), devices)
+    if not strategy.is_chief(devices):
+        return
     written = comparison.write(roots, Path("runs") / "quick_start")
     print(terminal.comparison_table(roots))
     print(f"\n  side by side, with plots: {written}")

@@ -59,7 +59,13 @@ class Adversary:
         return FULL_RANGE * self.epsilon / FINENESS * tf.cast(whole, tf.float32)
 
     def perturb(
-        self, classifier: keras.Model, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor
+        self,
+        classifier: keras.Model,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        seed: tf.Tensor,
+        replica: int | tf.Tensor = 0,
+        replicas: int = 1,
     ) -> tf.Tensor:
         """Adversarial pictures near `images`, from a start drawn with `seed`.
 
@@ -68,6 +74,8 @@ class Adversary:
             images: float32 [N, H, W, 3] in 0..255.
             labels: of the pictures, as `losses.cross_entropy` takes them.
             seed: int32 [2].
+            replica, replicas: the images are part `replica` of so many of one batch; starts are
+                drawn for all of it, so that no two parts begin alike.
 
         Returns:
             float32 [N, H, W, 3] in 0..255, within 255 * epsilon of `images`. No gradient flows
@@ -76,14 +84,18 @@ class Adversary:
         Raises:
             CommandError: `images` is not float32 of rank 4.
         """
-        return self.ascend(classifier, images, labels, self.draw_start(seed, tf.shape(images)))
+        _check(images)
+        rows = images.shape[0] or tf.shape(images)[0]
+        picture = images.shape[1:]
+        starts = self.draw_start(seed, [replicas * rows, *picture])
+        own = tf.slice(starts, [replica * rows, 0, 0, 0], [rows, *picture])
+        return self.ascend(classifier, images, labels, own)
 
     def ascend(
         self, classifier: keras.Model, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor
     ) -> tf.Tensor:
         """As `perturb`, from `images` + `start`, float32 [N, H, W, 3] in levels."""
-        fits = images.dtype == tf.float32 and images.shape.rank == 4
-        checks.require(fits, "float32 images [N, H, W, 3]", f"{images.dtype.name} {images.shape}")
+        _check(images)
         radius, stride = FULL_RANGE * self.epsilon, FULL_RANGE * self.step_size
         lowest = tf.maximum(images - radius, 0.0)
         highest = tf.minimum(images + radius, FULL_RANGE)
@@ -104,3 +116,8 @@ class Adversary:
             lambda _: True, step, attacked, parallel_iterations=1, maximum_iterations=self.steps
         )
         return tf.stop_gradient(attacked)
+
+
+def _check(images: tf.Tensor) -> None:
+    fits = images.dtype == tf.float32 and images.shape.rank == 4
+    checks.require(fits, "float32 images [N, H, W, 3]", f"{images.dtype.name} {images.shape}")

@@ -8,10 +8,11 @@ import keras
 import tensorflow as tf
 
 from augmix_tf import checks, losses, seeds
+from augmix_tf.models import batch_norm
 from augmix_tf.training.adversary import Adversary
 from augmix_tf.training.split_bn import split_batch_norm
 
-Batch = tuple[tf.Tensor, tf.Tensor]
+Batch = tuple[tf.Tensor, ...]
 METRICS = ("loss", "cross_entropy", "jsd", "error")
 
 
@@ -77,35 +78,43 @@ class Trainer(keras.Model):
             return self.classifier(images, training=training)
         if training and self.classifiers:
             return self._logits_of_each_view(images)
-        views = tf.shape(images)[1]
-        together = tf.reshape(images, tf.concat([[-1], tf.shape(images)[2:]], 0))
-        together = tf.ensure_shape(together, [None, *images.shape[2:]])
-        logits = self.classifier(together, training=training)
-        logits = tf.reshape(logits, [-1, views, tf.shape(logits)[-1]])
-        return tf.ensure_shape(logits, [images.shape[0], images.shape[1], None])
+        _, views, *picture = _sizes(images)
+        logits = self.classifier(tf.reshape(images, [-1, *picture]), training=training)
+        return tf.reshape(logits, [-1, views, logits.shape[-1]])
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """One step of the optimiser on (views [N, V, H, W, 3], labels).
+        """One step of the optimiser on (views [N, V, H, W, 3], labels) or (..., present).
 
         Labels are integers [N], or float targets [N, K] where there is no consistency to train.
+        Rows where `present`, float32 [N], is 0 only fill the batch up: neither loss nor metrics nor
+        the statistics of batch normalisation know of them.
         """
-        views, labels = data
+        views, labels, present = _with_present(data)
         if self.adversary is not None:
             views = self._attacked(self.adversary, views, labels)
         with tf.GradientTape() as tape:
-            logits = self(views, training=True)
+            logits = self._training_logits(views, present)
             parts = self._parts(labels, logits)
-            loss = self._share_of_global_batch(parts["loss"])
+            loss = self._share_of_global_batch(parts["loss"], present)
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
         self.optimizer.apply(tape.gradient(scaled, variables), variables)
-        return self._log(parts)
+        return self._log(parts, present)
 
     def test_step(self, data: Batch) -> dict[str, tf.Tensor]:
         """The same numbers without training or attack; [N, H, W, 3] counts as one view."""
-        images, labels = data
+        images, labels, present = _with_present(data)
         logits = self(images, training=False)
-        return self._log(self._parts(labels, logits if logits.shape.rank == 3 else logits[:, None]))
+        logits = logits if logits.shape.rank == 3 else logits[:, None]
+        return self._log(self._parts(labels, logits), present)
+
+    def _training_logits(self, views: tf.Tensor, present: tf.Tensor | None) -> tf.Tensor:
+        if present is None:
+            return self(views, training=True)
+        # A network of its own for each view gets its rows once, one for all gets them V times.
+        times = 1 if self.classifiers else views.shape[1]
+        with batch_norm.counting(tf.repeat(present, times)):
+            return self(views, training=True)
 
     def _logits_of_each_view(self, views: tf.Tensor) -> tf.Tensor:
         count = len(self.classifiers)
@@ -117,7 +126,7 @@ class Trainer(keras.Model):
         one = views.shape.rank == 5 and views.shape[1] == 1
         checks.require(one, "one view [N, 1, H, W, 3] for adversarial training", views.shape)
         seed = seeds.fold(self.run_seed, 0, self.optimizer.iterations, seeds.ADVERSARY)
-        return adversary.perturb(self.classifier, views[:, 0], labels, seed)[:, None]
+        return adversary.perturb(self.classifier, views[:, 0], labels, seed, *_replica())[:, None]
 
     def _parts(self, labels: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """The loss of each example and what it is made of, float32 [N] each."""
@@ -140,15 +149,35 @@ class Trainer(keras.Model):
             "error": tf.cast(wrong, tf.float32),
         }
 
-    def _share_of_global_batch(self, loss: tf.Tensor) -> tf.Tensor:
+    def _share_of_global_batch(self, loss: tf.Tensor, present: tf.Tensor | None) -> tf.Tensor:
         # Gradients are summed over replicas, so each adds its part of the mean over all examples.
+        counted = tf.ones_like(loss) if present is None else tf.cast(present, loss.dtype)
+        examples = tf.reduce_sum(counted)
         context = tf.distribute.get_replica_context()
-        examples = tf.cast(tf.shape(loss)[0], loss.dtype)
         if context is not None and context.num_replicas_in_sync > 1:
             examples = context.all_reduce(tf.distribute.ReduceOp.SUM, examples)
-        return tf.reduce_sum(loss) / examples
+        return tf.reduce_sum(loss * counted) / examples
 
-    def _log(self, parts: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def _log(self, parts: dict[str, tf.Tensor], present: tf.Tensor | None) -> dict[str, tf.Tensor]:
         for name, mean in self._means.items():
-            mean.update_state(parts[name])
+            mean.update_state(parts[name], sample_weight=present)
         return {name: mean.result() for name, mean in self._means.items()}
+
+
+def _with_present(data: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    views, labels, *present = data
+    return views, labels, present[0] if present else None
+
+
+def _sizes(images: tf.Tensor) -> list[int | tf.Tensor]:
+    """The shape, in whole numbers as far as it is known: a TPU wants no others."""
+    known, whole = images.shape, tf.shape(images)
+    return [whole[axis] if size is None else size for axis, size in enumerate(known)]
+
+
+def _replica() -> tuple[tf.Tensor | int, int]:
+    """Number of this replica, and how many there are."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return 0, 1
+    return context.replica_id_in_sync_group, context.num_replicas_in_sync

@@ -1,0 +1,302 @@
+"""One device, two replicas in one process, two processes: the same views, weights and answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from augmix_tf.augment import methods
+from augmix_tf.checks import CommandError, RunError
+from augmix_tf.data import pipeline
+from augmix_tf.evaluation import predict
+from augmix_tf.models.batch_norm import batch_normalization
+from augmix_tf.models.classifier import with_normalization
+from augmix_tf.settings import AugMixSettings
+from augmix_tf.training import loop, strategy
+from augmix_tf.training.adversary import Adversary
+from augmix_tf.training.optimizer import CoupledSGD
+from augmix_tf.training.schedules import CosineToFloor
+from augmix_tf.training.step import METRICS, Trainer
+
+ROOT = Path(__file__).parents[1]
+# Batches of 8, 8 and 1: the last leaves a replica without an example.
+COUNT, BATCH, EPOCHS, STEPS, CLASSES = 17, 8, 7, 3, 6
+CASES = [(method, "float32") for method in ("standard", "mixup", "augmix")] + [
+    ("augmix", "float64")
+]
+# float32 is what people train in, but a rounding error that turns a ReLU's sign is no longer small;
+# in float64 none does, so that what is left is what the replicas do differently.
+CLOSE = {"float32": 1e-5, "float64": 1e-11}
+
+
+def method_of(name, seed=3):
+    if name == "augmix":
+        return methods.augmix(seed, AugMixSettings(), 3)
+    if name == "mixup":
+        return methods.mixup(seed, CLASSES, 1.0)
+    return methods.one_view(seed, methods.unchanged())
+
+
+def pictures():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (COUNT, 12, 16, 3), np.uint8), rng.integers(0, CLASSES, COUNT)
+
+
+def network():
+    """Convolutions, batch normalisation, ReLU: all of it in the precision that is set."""
+    images = keras.Input((12, 16, 3))
+    hidden = images
+    for seed in (1, 2):
+        start = keras.initializers.HeNormal(seed)
+        options = {"use_bias": False, "kernel_initializer": start, "name": f"conv{seed}"}
+        hidden = keras.layers.Conv2D(4, 3, 2, **options)(hidden)
+        norm = batch_normalization(f"bn{seed}", momentum=0.9, epsilon=1e-5, synchronized=True)
+        hidden = keras.layers.ReLU()(norm(hidden))
+    hidden = keras.layers.GlobalAveragePooling2D()(hidden)
+    start = keras.initializers.GlorotUniform(3)
+    logits = keras.layers.Dense(CLASSES, kernel_initializer=start, name="logits")(hidden)
+    return keras.Model(images, logits)
+
+
+def train(devices, name, precision):
+    """Returns weights, logged means and logits after 21 steps."""
+    keras.mixed_precision.set_global_policy(precision)
+    images, labels = pictures()
+    with devices.scope():
+        classifier = with_normalization(network(), (0.5,) * 3, (0.25,) * 3)
+        trainer = Trainer(classifier)
+        rate = CosineToFloor(0.1, EPOCHS * STEPS, dtype=precision)
+        trainer.compile(optimizer=CoupledSGD(rate))
+        trainer.optimizer.build(trainer.trainable_variables)
+
+        def batches(share):
+            options = {"run_seed": 3, "epochs": EPOCHS, "batch_size": BATCH, "share": share}
+            return pipeline.training_batches(images, labels, method_of(name), **options)
+
+        distributed = strategy.distribute(devices, batches)
+        loop.train(trainer, distributed, epochs=EPOCHS, steps_per_epoch=STEPS)
+        found = {f"weight {v.path}": v.numpy() for v in classifier.variables}
+        found |= {f"mean {m.name}": np.asarray(m.result()) for m in trainer.metrics}
+    program = predict.predictor(classifier)
+    found["logits"] = predict.predict(program, images, 6)
+    found["one logit"] = predict.predict(program, images[:1])
+    return found
+
+
+def train_all(out, *names):
+    """Trains every case under these strategies and saves what `train` found."""
+    for name in names:
+        one = name == "none"
+        kind = "one" if one else strategy.make(name, cpu_replicas=2 if name == "mirrored" else 0)
+        devices = tf.distribute.OneDeviceStrategy("CPU:0") if one else kind
+        assert devices.num_replicas_in_sync == (1 if one else 2)
+        strategy.require_same(devices, "names", name)
+        for case in CASES:
+            found = train(devices, *case)
+            file = f"{name}{strategy.worker(devices)}-{'-'.join(case)}.npz"
+            np.savez(Path(out) / file, **found)
+        if name == "multiworker":
+            with pytest.raises(RunError, match="the workers have different numbers; want the same"):
+                strategy.require_same(devices, "numbers", str(strategy.worker(devices)))
+
+
+def start(out, *names, worker=None, ports=()):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    if worker is not None:
+        task = {"type": "worker", "index": worker}
+        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
+    code = f"from tests import test_strategy as t; t.train_all({str(out)!r}, *{names!r})"
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT, **options)
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(strategy and worker, case) -> what `train` found there."""
+    out, ports = tmp_path_factory.mktemp("trained"), free_ports(2)
+    processes = [start(out, "mirrored", "none")]
+    processes += [start(out, "multiworker", worker=number, ports=ports) for number in (0, 1)]
+    for process in processes:
+        _, said = process.communicate(timeout=400)
+        assert process.returncode == 0, said[-3000:]
+    return {tuple(f.stem.split("-", 1)): dict(np.load(f)) for f in out.glob("*.npz")}
+
+
+@pytest.mark.parametrize("where", ["mirrored0", "multiworker0"])
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_several_replicas_train_as_one_device(trained, where, case):
+    """21 steps, of which every third has fewer examples than there are replicas."""
+    name = "-".join(case)
+    want, got = trained["none0", name], trained[where, name]
+    assert want.keys() == got.keys()
+    weights = [key for key in want if key.startswith("weight ")]
+    assert len(weights) == 12, weights
+    for key in weights:
+        apart = np.linalg.norm(got[key] - want[key])
+        assert apart <= CLOSE[case[1]] * np.linalg.norm(want[key]), key
+
+
+@pytest.mark.parametrize("where", ["mirrored0", "multiworker0"])
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_metrics_and_answers_are_those_of_one_device(trained, where, case):
+    name = "-".join(case)
+    want, got = trained["none0", name], trained[where, name]
+    for metric in METRICS:
+        np.testing.assert_allclose(got[f"mean {metric}"], want[f"mean {metric}"], atol=2e-6)
+    # Counts of examples: of the epoch, and of the pictures that get each class.
+    assert got["mean error"] * COUNT == pytest.approx(want["mean error"] * COUNT, abs=1e-5)
+    for key in ("logits", "one logit"):
+        assert got[key].shape == want[key].shape
+        np.testing.assert_allclose(got[key], want[key], atol=1e-5)
+        np.testing.assert_array_equal(got[key].argmax(1), want[key].argmax(1))
+    np.testing.assert_allclose(got["one logit"], got["logits"][:1], atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_all_workers_end_with_the_same_bytes(trained, case):
+    name = "-".join(case)
+    first, second = (trained[f"multiworker{number}", name] for number in (0, 1))
+    assert first.keys() == second.keys()
+    for key in first:
+        np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+
+
+# Which strategy
+
+
+def test_one_device_without_a_reason_for_more(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for name in ("auto", "none"):
+        devices = strategy.make(name)
+        assert strategy.describe(devices) == {"strategy": "none", "replicas": 1}
+        assert strategy.is_chief(devices)
+
+
+def test_batches_of_one_device_are_left_whole():
+    batches = tf.data.Dataset.range(3)
+    assert strategy.distribute(tf.distribute.get_strategy(), lambda share: batches) is batches
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "wanted"),
+    [
+        ("mirrored", {"cluster": {"worker": ["a:1", "b:1"]}}, "mirrored"),
+        ("auto", {"cluster": {"worker": ["a:1", "b:1"]}}, "multiworker"),
+        ("auto", {"cluster": {"chief": ["a:1"], "worker": ["b:1"]}}, "multiworker"),
+        ("auto", {"cluster": {"worker": ["a:1"]}}, "none"),
+    ],
+)
+def test_several_workers_are_found_in_the_environment(monkeypatch, name, config, wanted):
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    for kind in ("_mirrored", "_multiworker"):
+        monkeypatch.setattr(strategy, kind, lambda *_, kind=kind: kind[1:])
+    made = strategy.make(name)
+    assert made == wanted or (wanted == "none" and made is tf.distribute.get_strategy())
+
+
+def test_several_gpus_are_all_used(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["one", "two"])
+    monkeypatch.setattr(strategy, "_mirrored", lambda count: f"mirrored {count}")
+    assert strategy.make() == "mirrored 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "want TF_CONFIG in the environment for --strategy=multiworker"),
+        ("{", "want TF_CONFIG as JSON, got '{'"),
+        ("[]", r"want TF_CONFIG as JSON, got '\[\]'"),
+    ],
+)
+def test_a_worker_without_a_cluster_is_refused(monkeypatch, text, message):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(CommandError, match=message):
+        strategy.make("multiworker")
+
+
+def test_an_unknown_strategy_is_answered_with_the_nearest():
+    with pytest.raises(CommandError, match="unknown strategy 'miror', did you mean 'mirrored'"):
+        strategy.make("miror")
+
+
+# A TPU, by stand-ins: none was ever at hand
+
+
+def stand_in(monkeypatch, fails=None):
+    """Notes what is asked of TensorFlow's functions for TPUs, in its order."""
+    seen = []
+
+    def resolver(tpu):
+        if fails:
+            raise fails
+        seen.append(("resolver", tpu))
+        return SimpleNamespace(tpu=tpu)
+
+    def noted(name):
+        return lambda resolver: seen.append((name, resolver.tpu))
+
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", resolver)
+    monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", noted("connect"))
+    monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", noted("initialize"))
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", noted("strategy"))
+    return seen
+
+
+@pytest.mark.parametrize("tpu", ["node-1", "grpc://10.0.0.2:8470", None])
+def test_a_tpu_is_found_connected_and_initialised_in_this_order(monkeypatch, tpu):
+    seen = stand_in(monkeypatch)
+    strategy.make("tpu", tpu)
+    steps = ("resolver", "connect", "initialize", "strategy")
+    assert seen == [(step, tpu) for step in steps]
+
+
+def test_no_tpu_is_said_in_one_line(monkeypatch):
+    stand_in(monkeypatch, fails=ValueError("Please provide a TPU Name to connect to.\nMore"))
+    wanted = "cannot reach the TPU of this machine: Please provide a TPU Name to connect to.. The "
+    with pytest.raises(RunError, match=wanted) as error:
+        strategy.make("tpu")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["augmix", "mixup", "adversarial"])
+def test_the_step_compiles_as_a_tpu_wants_it(method):
+    """Fixed shapes throughout, nothing from the host: neither strings nor Python."""
+    adversary = Adversary(steps=2) if method == "adversarial" else None
+    trainer = Trainer(with_normalization(network(), (0.5,) * 3, (0.25,) * 3), adversary=adversary)
+    trainer.compile(optimizer=CoupledSGD(CosineToFloor(0.1, 10)))
+    trainer.optimizer.build(trainer.trainable_variables)
+    images, labels = pictures()
+    options = {"run_seed": 3, "epochs": 1, "batch_size": BATCH, "share": pipeline.Share(1, 1, 3)}
+    batches = list(pipeline.training_batches(images, labels, method_of(method), **options))
+    step = tf.function(trainer.train_step, jit_compile=True)
+    for batch in batches:
+        assert batch[0].shape[0] == 3  # also the last one, of a single example
+        assert np.isfinite(step(batch)["loss"])
+    assert step.experimental_get_tracing_count() == 1
+    hlo = step.experimental_get_compiler_ir(batches[0])(stage="hlo")
+    opcodes = set(re.findall(r"[]})] ([a-z][a-z0-9-]*)\(", hlo))
+    assert {"convolution", "dot", "while" if adversary else "exponential"} <= opcodes
+    assert not opcodes & {"infeed", "outfeed", "send", "recv", "custom-call"}
+    assert "<=" not in hlo  # how a dimension that is only bounded is written
