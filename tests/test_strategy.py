@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -20,12 +21,14 @@ import tensorflow as tf
 from augmix_tf.augment import methods
 from augmix_tf.checks import CommandError, RunError
 from augmix_tf.data import pipeline
+from augmix_tf.data.pipeline import Position
 from augmix_tf.evaluation import predict
 from augmix_tf.models.batch_norm import batch_normalization
 from augmix_tf.models.classifier import with_normalization
 from augmix_tf.settings import AugMixSettings
 from augmix_tf.training import loop, strategy
 from augmix_tf.training.adversary import Adversary
+from augmix_tf.training.checkpoints import Checkpoints
 from augmix_tf.training.optimizer import CoupledSGD
 from augmix_tf.training.schedules import CosineToFloor
 from augmix_tf.training.step import METRICS, Trainer
@@ -70,8 +73,16 @@ def network():
     return keras.Model(images, logits)
 
 
-def train(devices, name, precision):
-    """Returns weights, logged means and logits after 21 steps."""
+class Death(keras.callbacks.Callback):
+    """Kills this process in the third epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train(devices, name, precision, folder=None, callbacks=()):
+    """Returns weights, means and logits after 21 steps; goes on from a folder's checkpoint."""
     keras.mixed_precision.set_global_policy(precision)
     images, labels = pictures()
     with devices.scope():
@@ -81,12 +92,19 @@ def train(devices, name, precision):
         trainer.compile(optimizer=CoupledSGD(rate))
         trainer.optimizer.build(trainer.trainable_variables)
 
+        start, save = Position(), lambda *_: None
+        if folder is not None:
+            checkpoints = Checkpoints(trainer, folder, strategy.is_chief(devices))
+            start, save = checkpoints.restore() or start, checkpoints.save
+
         def batches(share):
             options = {"run_seed": 3, "epochs": EPOCHS, "batch_size": BATCH, "share": share}
+            options["start"] = start
             return pipeline.training_batches(images, labels, method_of(name), **options)
 
         distributed = strategy.distribute(devices, batches)
-        loop.train(trainer, distributed, epochs=EPOCHS, steps_per_epoch=STEPS)
+        options = {"start": start, "save": save, "callbacks": callbacks}
+        loop.train(trainer, distributed, epochs=EPOCHS, steps_per_epoch=STEPS, **options)
         found = {f"weight {v.path}": v.numpy() for v in classifier.variables}
         found |= {f"mean {m.name}": np.asarray(m.result()) for m in trainer.metrics}
     program = predict.predictor(classifier)
@@ -110,15 +128,34 @@ def train_all(out, *names):
         if name == "multiworker":
             with pytest.raises(RunError, match="the workers have different numbers; want the same"):
                 strategy.require_same(devices, "numbers", str(strategy.worker(devices)))
+            lose_a_worker(devices, Path(out))
 
 
-def start(out, *names, worker=None, ports=()):
+def lose_a_worker(devices, out):
+    """The second worker dies in the middle of a training; notes what the first one says."""
+    dying = [Death()] if strategy.worker(devices) == 1 else []
+    try:
+        train(devices, *CASES[0], out / "checkpoints", dying)
+    except RunError as error:
+        (out / "said.txt").write_text(str(error))
+
+
+def go_on(out):
+    """Both workers again, from the checkpoint that is left."""
+    devices = strategy.make("multiworker")
+    found = train(devices, *CASES[0], Path(out) / "checkpoints")
+    strategy.wait_for_all(devices)
+    if strategy.is_chief(devices):
+        np.savez(Path(out) / f"resumed0-{'-'.join(CASES[0])}.npz", **found)
+
+
+def start(call, worker=None, ports=()):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
     if worker is not None:
         task = {"type": "worker", "index": worker}
         cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
         environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
-    code = f"from tests import test_strategy as t; t.train_all({str(out)!r}, *{names!r})"
+    code = f"from tests import test_strategy as t; t.{call}"
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT, **options)
 
@@ -131,16 +168,24 @@ def free_ports(count):
         return [one.getsockname()[1] for one in sockets]
 
 
+def wait(processes, codes):
+    for process, code in zip(processes, codes, strict=True):
+        _, said = process.communicate(timeout=400)
+        assert process.returncode == code, said[-3000:]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """(strategy and worker, case) -> what `train` found there."""
-    out, ports = tmp_path_factory.mktemp("trained"), free_ports(2)
-    processes = [start(out, "mirrored", "none")]
-    processes += [start(out, "multiworker", worker=number, ports=ports) for number in (0, 1)]
-    for process in processes:
-        _, said = process.communicate(timeout=400)
-        assert process.returncode == 0, said[-3000:]
-    return {tuple(f.stem.split("-", 1)): dict(np.load(f)) for f in out.glob("*.npz")}
+    """(strategy and worker, case) -> what `train` found there; and what a lost worker leaves."""
+    out, ports = tmp_path_factory.mktemp("trained"), free_ports(4)
+    call = f"train_all({str(out)!r}, {{}})"
+    processes = [start(call.format("'mirrored', 'none'"))]
+    for number in (0, 1):
+        processes.append(start(call.format("'multiworker'"), number, ports[:2]))
+    wait(processes, [0, 0, -signal.SIGKILL])
+    wait([start(f"go_on({str(out)!r})", number, ports[2:]) for number in (0, 1)], [0, 0])
+    found = {tuple(f.stem.split("-", 1)): dict(np.load(f)) for f in out.glob("*.npz")}
+    return found | {"said": (out / "said.txt").read_text()}
 
 
 @pytest.mark.parametrize("where", ["mirrored0", "multiworker0"])
@@ -180,6 +225,16 @@ def test_all_workers_end_with_the_same_bytes(trained, case):
     assert first.keys() == second.keys()
     for key in first:
         np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+
+
+def test_a_run_whose_worker_was_killed_ends_as_if_it_had_not_been(trained):
+    assert trained["said"].startswith("another worker stopped (")
+    assert "start all workers again" in trained["said"]
+    name = "-".join(CASES[0])
+    want, got = trained["multiworker0", name], trained["resumed0", name]
+    for key in want:
+        apart = np.linalg.norm(got[key] - want[key])
+        assert apart <= 1e-6 * np.linalg.norm(want[key]), key
 
 
 # Which strategy

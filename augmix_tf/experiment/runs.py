@@ -14,23 +14,19 @@ from augmix_tf.checks import CommandError
 from augmix_tf.config import FREE_TO_CHANGE, ExperimentConfig
 from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position, Share
-from augmix_tf.data.sources import Split
 from augmix_tf.evaluation import predict
-from augmix_tf.experiment import assembly, delivery, measuring
+from augmix_tf.experiment import assembly, delivery, measuring, watching
 from augmix_tf.experiment.assembly import Data
 from augmix_tf.experiment.measuring import Sets
 from augmix_tf.reports import terminal
 from augmix_tf.training import loop, strategy
 from augmix_tf.training.checkpoints import Checkpoints
-from augmix_tf.training.monitoring import Monitor
-from augmix_tf.training.progress import ProgressBar
-from augmix_tf.training.records import Records, TestError
+from augmix_tf.training.records import TestError
 from augmix_tf.training.step import Trainer
 from augmix_tf.workdir import Workdir
 
 Devices: TypeAlias = tf.distribute.Strategy
 
-_PICTURES_SHOWN = 6
 # What a finished run may be looked at with, without being another run.
 _FREE_FOR_EVALUATION = {"eval_limit", *FREE_TO_CHANGE}
 
@@ -73,6 +69,7 @@ def train(config: ExperimentConfig, folder: Workdir, devices: Devices) -> None:
         delivery.write_results(config, folder, data, trainer, checkpoints, measured)
         delivery.export(config, folder, data, trainer, checkpoints)
         delivery.report(config, folder, data)
+    strategy.wait_for_all(devices)
 
 
 def evaluate(
@@ -85,6 +82,7 @@ def evaluate(
     if strategy.is_chief(devices):
         delivery.write_results(config, folder, data, trainer, checkpoints, measured)
         delivery.report(config, folder, data)
+    strategy.wait_for_all(devices)
 
 
 def export(
@@ -135,8 +133,7 @@ def _train(
     with contextlib.ExitStack() as stack:
         callbacks: list[keras.callbacks.Callback] = [TestError(test_error)]
         if strategy.is_chief(devices):
-            monitor = stack.enter_context(Monitor(folder.logs, start.epoch * steps + start.step))
-            callbacks += _shown(config, folder, train, monitor, start)
+            callbacks += watching.training(config, folder, data.source, trainer, start, stack)
         stack.enter_context(devices.scope())
         loop.train(
             trainer,
@@ -148,21 +145,6 @@ def _train(
             save=checkpoints.save,
             checkpoint_steps=config.checkpoint_steps,
         )
-
-
-def _shown(
-    config: ExperimentConfig, folder: Workdir, train: Split, monitor: Monitor, start: Position
-) -> list[keras.callbacks.Callback]:
-    """What a person sees of a run while it trains."""
-    examples = len(train.labels)
-    steps = pipeline.steps_per_epoch(examples, config.batch_size)
-    monitor.config(dataclasses.asdict(config))
-    if config.method == "augmix":
-        shown = assembly.example_views(config, train.images[:_PICTURES_SHOWN])
-        monitor.views(start.epoch * steps, shown)
-    progress = ProgressBar(config.epochs, steps, examples, start)
-    speed = lambda: progress.images_per_second  # noqa: E731
-    return [progress, Records(folder.metrics, monitor, steps, start, speed)]
 
 
 def _restored(

@@ -128,6 +128,15 @@ def require_same(devices: tf.distribute.Strategy, what: str, value: str) -> None
         raise RunError(f"the workers have different {what}; want the same command on each of them")
 
 
+def wait_for_all(devices: tf.distribute.Strategy) -> None:
+    """Returns when all workers have called it: one that leaves early is taken for a crash.
+
+    Raises:
+        RunError: a worker has stopped.
+    """
+    require_same(devices, "ends", "")
+
+
 def _mirrored(cpu_replicas: int) -> tf.distribute.Strategy:
     if not cpu_replicas:
         return tf.distribute.MirroredStrategy()
