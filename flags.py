@@ -39,7 +39,7 @@ _CELL = ("dataset", "model", "method")
 # Settings that say nothing about model or method: the quick start may have them.
 _OF_BOTH = {"epochs", "batch_size", "learning_rate", "weight_decay", "precision", "seed"}
 _OF_BOTH |= {"schedule", "checkpoint_steps", "deterministic", "train_limit", "eval_limit"}
-_OF_BOTH |= {"calibration_images", "corrupted", "frost_dir"}
+_OF_BOTH |= {"calibration_images", "corrupted", "frost_dir", "profile_steps"}
 _PATHS = {"data_dir", "stylized_dir", "corrupted_dir", "perturbed_dir", "frost_dir"}
 _PATHS |= {"alexnet_rates"}
 _DEVICES = [field.name for field in dataclasses.fields(DeviceRequest)]
@@ -87,6 +87,7 @@ def define(values: absl_flags.FlagValues) -> dict[str, list[str]]:
     add("Training", "bool", "deterministic", "The same bytes in each run, at some cost of speed.")
     often = "Steps between checkpoints within an epoch (0: only at its end)."
     add("Training", "integer", "checkpoint_steps", often)
+    add("Training", "string", "profile_steps", "FIRST,LAST: profile these steps for TensorBoard.")
     _define_devices(add)
     _define_robustness(add)
     return groups

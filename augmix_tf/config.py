@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from augmix_tf.checks import CommandError, require, unknown_name
-from augmix_tf.settings import AugMixSettings
+from augmix_tf.settings import AugMixSettings, first_and_last
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -22,7 +22,8 @@ MIX_OPS = ("augmix", "autoaugment", "random_autoaugment")
 OF_EVALUATION = ("corrupted", "corrupted_dir", "perturbed_dir", "frost_dir", "alexnet_rates")
 # May differ when a run is resumed: they change where it reads and what it measures, not what it
 # trains.
-FREE_TO_CHANGE = ("data_dir", "download", "checkpoint_steps", "export_format", *OF_EVALUATION)
+_OF_THE_PROCESS = ("data_dir", "download", "checkpoint_steps", "export_format", "profile_steps")
+FREE_TO_CHANGE = (*_OF_THE_PROCESS, *OF_EVALUATION)
 
 _LOWEST = {
     "epochs": 1,
@@ -91,6 +92,7 @@ class ExperimentConfig:
     seed: int = 1
     deterministic: bool = False
     checkpoint_steps: int = 0
+    profile_steps: str | None = None
     train_limit: int = 0
     eval_limit: int = 0
     calibration_images: int = 0
@@ -130,7 +132,7 @@ class ExperimentConfig:
         require(square, "--cutout_size of at least 1 for --method=cutout", self.cutout_size)
         alone = self.cutout_size == 0 or self.method not in ("augmix", "mixup", "cutmix")
         require(alone, f"no --cutout_size with --method={self.method}", self.cutout_size)
-        _ = self.augmix  # checks itself
+        _ = self.augmix, first_and_last("profile_steps", self.profile_steps)  # check themselves
         self._check_views()
 
     def _check_views(self) -> None:

@@ -1,8 +1,9 @@
-"""The knobs of AugMix."""
+"""The knobs of AugMix, and how steps are named."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from augmix_tf import checks
 
@@ -45,3 +46,22 @@ class AugMixSettings:
     def longest_chain(self) -> int:
         """The most operations a chain can have."""
         return LONGEST_RANDOM_CHAIN if self.depth == -1 else self.depth
+
+
+def first_and_last(name: str, steps: str | None) -> tuple[int, int] | None:
+    """Reads two steps, counted from 1, such as "10,20".
+
+    Args:
+        name: of the setting, for the error.
+        steps: what was given; None: nothing.
+
+    Raises:
+        CommandError: not two whole numbers from 1 on, the first at most the last.
+    """
+    if steps is None:
+        return None
+    first, _, last = steps.partition(",")
+    whole = all(re.fullmatch("[0-9]{1,9}", step) for step in (first, last))
+    sound = whole and 1 <= int(first) <= int(last)
+    checks.require(sound, f"--{name}=FIRST,LAST, two steps of the run, counted from 1", repr(steps))
+    return int(first), int(last)

@@ -14,7 +14,7 @@ from tests.test_flags import FIELDS, other_value
 
 # Where a run reads and what it is measured on: no matter of what is trained.
 FREE = {"data_dir", "download", "corrupted", "corrupted_dir", "perturbed_dir", "frost_dir"}
-FREE |= {"alexnet_rates", "checkpoint_steps", "export_format"}
+FREE |= {"alexnet_rates", "checkpoint_steps", "export_format", "profile_steps"}
 
 
 def base_of(name):

@@ -33,6 +33,7 @@ OTHERS = {
     "mix_ops": "autoaugment",
     "schedule": "step",
     "export_format": "onnx",
+    "profile_steps": "3,8",
     **{name: "/elsewhere" for name, default in FIELDS.items() if name.endswith("_dir")},
     "alexnet_rates": "/elsewhere.json",
 }

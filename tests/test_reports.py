@@ -13,7 +13,16 @@ from PIL import Image
 
 from augmix_tf import files
 from augmix_tf.checks import CommandError, RunError
-from augmix_tf.reports import drawing, pictures, plots, run_files, shift_plots, summary
+from augmix_tf.reports import (
+    confusion_plots,
+    draw_plots,
+    drawing,
+    pictures,
+    plots,
+    run_files,
+    shift_plots,
+    summary,
+)
 
 WHITE = 255
 CONFIG = {
@@ -218,6 +227,21 @@ DAMAGES = {
         {"schema": 1, "clean": {"reliability": [{"confidence": 0.5, "count": 3}]}},
         "want bins with confidence, accuracy, count",
     ),
+    "confusion": (
+        "results.json",
+        {"schema": 2, "clean": {"confusion": {"class_names": ["a", "b"], "counts": [[1, 2]]}}},
+        r"want 2 rows of 2 counts in clean.confusion, got \[2\]",
+    ),
+    "confusion_names": (
+        "results.json",
+        {"schema": 2, "clean": {"confusion": {"counts": [[1]]}}},
+        "want class_names and counts in clean.confusion, got counts",
+    ),
+    "confusion_counts": (
+        "results.json",
+        {"schema": 2, "clean": {"confusion": {"class_names": ["a"], "counts": [["x"]]}}},
+        "want counts from 0 on in clean.confusion",
+    ),
     "empty": ("metrics.csv", "", "want a header with a column epoch"),
     "number": ("metrics.csv", "epoch,loss\n1,abc\n", "want a number in line 2, got 'abc'"),
     "cut_row": ("metrics.csv", "epoch,loss\n1,2\n2\n", "want 2 values in line 3, got 1"),
@@ -270,6 +294,51 @@ def test_reliability_shows_the_bins_that_hold_images(figures):
     np.testing.assert_allclose(points.get_offsets(), [[0.3, 0.25], [0.9, 0.8]])
     want = [[[0.3, 0.3], [0.3, 0.25]], [[0.9, 0.9], [0.9, 0.8]]]
     np.testing.assert_allclose(gaps.get_segments(), want)
+
+
+def test_a_confusion_matrix_is_drawn_in_per_cent_of_each_class(figures):
+    names = ["cat", "dog", "owl"]
+    confusion_plots.confusion_matrix(names, [[3, 1, 0], [0, 0, 0], [1, 1, 998]])
+    axes = figures[0].axes[0]
+    shown = axes.get_images()[0].get_array()
+    np.testing.assert_allclose(shown, [[75, 25, 0], [0, 0, 0], [0.1, 0.1, 99.8]])
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "75", (1, 0): "25", (0, 2): "<1", (1, 2): "<1", (2, 2): "100"}
+    for axis in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [label.get_text() for label in axis] == names
+
+
+def test_the_report_shows_the_confusion_of_the_clean_images(run):
+    confusion = {"class_names": ["cat", "dog"], "counts": [[3, 1], [0, 2]]}
+    (run / "results.json").write_text(json.dumps({"schema": 2, "clean": {"confusion": confusion}}))
+    summary.write(run)
+    assert "plots/confusion.png" in (run / "report.md").read_text()
+    assert Image.open(run / "plots" / "confusion.png").format == "PNG"
+
+
+def test_a_hundred_classes_are_named_and_not_numbered(figures):
+    names = [f"class {number}" for number in range(100)]
+    png = confusion_plots.confusion_matrix(names, np.eye(100, dtype=int).tolist())
+    axes = figures[0].axes[0]
+    assert not axes.texts
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    assert max(Image.open(io.BytesIO(png)).size) < 2000
+    # Names of neighbours do not touch.
+    heights = [label.get_window_extent().height for label in axes.get_yticklabels()]
+    assert max(heights) < axes.get_window_extent().height / 100 * 1.2
+
+
+def test_the_operations_of_a_batch_are_bars_with_their_names(figures):
+    draw_plots.operation_bars({"rotate": 3, "shear_x": 0, "posterize": 6})
+    (axes,) = figures[0].axes
+    assert [bar.get_width() for bar in axes.patches] == [3, 0, 6]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "rotate",
+        "shear_x",
+        "posterize",
+    ]
+    (mean,) = axes.get_lines()
+    assert set(mean.get_xdata()) == {3}
 
 
 def test_reports_need_no_tensorflow_and_no_pyplot(run):

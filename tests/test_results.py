@@ -38,6 +38,27 @@ def test_measures_are_those_of_the_metrics():
     assert "calibrated" not in got
 
 
+def test_confusion_counts_each_class_by_what_it_is_taken_for():
+    logits, labels = random_logits(230)
+    wanted = [[0] * 4 for _ in range(4)]
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        wanted[label][row.index(max(row))] += 1
+    got = results.confusion(logits, labels, ["a", "b", "c", "d"])["confusion"]
+    assert got == {"class_names": ["a", "b", "c", "d"], "counts": wanted}
+    assert wanted != [list(column) for column in zip(*wanted, strict=True)]
+
+
+@pytest.mark.parametrize(("classes", "kept"), [(100, True), (101, False)])
+def test_confusion_is_kept_of_up_to_a_hundred_classes(classes, kept):
+    logits = np.eye(classes, dtype=np.float32)[:3]
+    got = results.confusion(logits, np.array([0, 2, 2]), [str(n) for n in range(classes)])
+    assert bool(got) == kept
+    if kept:
+        counts = np.array(got["confusion"]["counts"])
+        assert counts.sum() == 3
+        assert [counts[0, 0], counts[2, 1], counts[2, 2]] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("temperature", [0.25, 3.0])
 def test_a_temperature_adds_the_measures_of_divided_logits(temperature):
     logits, labels = random_logits(230)
@@ -66,8 +87,12 @@ def test_a_temperature_is_above_zero(temperature):
 
 def test_the_document_has_a_schema_and_versions(tmp_path):
     path = tmp_path / "results.json"
-    parts = {"clean": results.measures(*random_logits(9)), "temperature": {"value": 1.5}}
+    logits, labels = random_logits(9)
+    confusion = results.confusion(logits, labels, ["[1,", " 2 ]", "c", "d"])
+    parts = {"clean": results.measures(logits, labels) | confusion, "temperature": {"value": 1.5}}
     results.write(path, parts, {"seed": 3})
+    first_row = ", ".join(map(str, confusion["confusion"]["counts"][0]))
+    assert f"\n        [ {first_row} ],\n" in path.read_text()
     document = json.loads(path.read_text())
     assert document.pop("schema") == 2
     provenance = document.pop("provenance")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from augmix_tf import checks, files, metrics
 SCHEMA = 2
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 _BINS = 15
+MOST_CONFUSED = 100
 
 
 def measures(
@@ -48,6 +51,26 @@ def measures(
         return measured
     checks.require(temperature > 0.0, "temperature above 0", temperature)
     return measured | {"calibrated": _calibrated(logits, labels, temperature)}
+
+
+def confusion(logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """Returns which class was taken for which.
+
+    Args:
+        logits: [M, K].
+        labels: [M].
+        class_names: K of them.
+
+    Returns:
+        "confusion": the "class_names" and the "counts", [K][K]: images of the row's class that were
+        taken for the column's. Nothing for more than 100 classes.
+    """
+    classes = len(class_names)
+    if classes > MOST_CONFUSED:
+        return {}
+    cells = np.asarray(labels, np.int64) * classes + logits.argmax(axis=1)
+    counts = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+    return {"confusion": {"class_names": list(class_names), "counts": counts.tolist()}}
 
 
 def _calibrated(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, float]:
@@ -98,4 +121,7 @@ def write(path: Path, measured: dict[str, Any], provenance: dict[str, Any]) -> N
         RunError: it cannot be written.
     """
     document = {"schema": SCHEMA, **measured, "provenance": provenance | {"versions": versions()}}
-    files.write_text_atomically(path, json.dumps(document, indent=2) + "\n")
+    text = json.dumps(document, indent=2)
+    # A row of whole numbers stands on one line.
+    text = re.sub(r"\[[\d,\s]+\]", lambda row: " ".join(row.group().split()), text)
+    files.write_text_atomically(path, text + "\n")

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from augmix_tf.config import ExperimentConfig
-from augmix_tf.data import pipeline
 from augmix_tf.evaluation import results
-from augmix_tf.experiment import assembly
+from augmix_tf.experiment import assembly, watching
 from augmix_tf.experiment.assembly import Data
 from augmix_tf.reports import figures, run_files, summary, terminal
 from augmix_tf.serving import convert, model_card
@@ -18,7 +17,6 @@ from augmix_tf.serving.export import export as export_model
 from augmix_tf.serving.verify import reference_logits, verify
 from augmix_tf.training import strategy
 from augmix_tf.training.checkpoints import Checkpoints
-from augmix_tf.training.monitoring import Monitor
 from augmix_tf.training.step import Trainer
 from augmix_tf.workdir import Workdir
 
@@ -88,12 +86,8 @@ def export(
 def report(config: ExperimentConfig, folder: Workdir, data: Data) -> None:
     """Writes report and plots, into TensorBoard too, and prints the table."""
     summary.write(folder.root)
-    steps = config.epochs * pipeline.steps_per_epoch(
-        len(data.source.train.labels), config.batch_size
-    )
-    with Monitor(folder.logs, steps) as monitor:
-        for name, png in figures.figures(run_files.read(folder.root)).items():
-            monitor.picture(steps, name, png)
+    run = run_files.read(folder.root)
+    watching.measured(config, folder, run.results, figures.figures(run))
     print(terminal.results_table(folder.root))
 
 

@@ -43,8 +43,10 @@ def measure(
 ) -> dict[str, Any]:
     """Returns all parts of `results.json` but the provenance."""
     test = data.source.test
-    clean = results.measures(predict.predict(program, test.images), test.labels, temperature)
-    measured: dict[str, Any] = {"clean": clean}
+    logits = predict.predict(program, test.images)
+    clean = results.measures(logits, test.labels, temperature)
+    confusion = results.confusion(logits, test.labels, data.source.class_names)
+    measured: dict[str, Any] = {"clean": clean | confusion}
     if temperature is not None:
         images = len(data.held_out.labels)
         measured["temperature"] = {"value": temperature, "images": images, "held_out_of": "train"}

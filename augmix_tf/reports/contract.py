@@ -50,6 +50,7 @@ def check_results(path: Path, results: Mapping[str, Any]) -> None:
     for part in ("clean", "temperature", "corrupted", "perturbed", "provenance"):
         _check_object(path, part, results.get(part))
     _check_measures(path, "clean", results.get("clean") or {})
+    _check_confusion(path, (results.get("clean") or {}).get("confusion"))
     _check_numbers(path, "temperature", results.get("temperature") or {}, ("value", "images"))
     if results.get("corrupted"):
         _check_corrupted(path, results["corrupted"])
@@ -80,6 +81,21 @@ def _check_measures(path: Path, where: str, measures: Mapping[str, Any]) -> None
         keys = BIN_KEYS if isinstance(entry, dict) and entry.get("count") != 0 else ("count",)
         sound = isinstance(entry, dict) and all(_is_number(entry.get(key)) for key in keys)
         demand(path, sound, f"bins with {', '.join(BIN_KEYS)} in {where}", repr(entry))
+
+
+def _check_confusion(path: Path, confusion: Any) -> None:
+    _check_object(path, "clean.confusion", confusion)
+    if confusion is None:
+        return
+    names, counts = confusion.get("class_names"), confusion.get("counts")
+    lists = isinstance(names, list) and isinstance(counts, list) and len(names) > 0
+    demand(path, lists, "class_names and counts in clean.confusion", ", ".join(confusion) or "none")
+    rows = [row if isinstance(row, list) else [] for row in counts]
+    square = len(rows) == len(names) and all(len(row) == len(names) for row in rows)
+    wanted = f"{len(names)} rows of {len(names)} counts in clean.confusion"
+    demand(path, square, wanted, str([len(row) for row in rows]))
+    sound = all(_is_number(count) and count >= 0 for row in rows for count in row)
+    demand(path, sound, "counts from 0 on in clean.confusion", "others")
 
 
 def _check_corrupted(path: Path, corrupted: Mapping[str, Any]) -> None:

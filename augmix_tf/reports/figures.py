@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from augmix_tf.reports import cells, plots, shift_plots
+from augmix_tf.reports import cells, confusion_plots, plots, shift_plots
 from augmix_tf.reports.run_files import RunFiles
 
 
@@ -16,7 +16,7 @@ def figures(run: RunFiles) -> dict[str, bytes]:
         run: as `run_files.read` returns it.
 
     Returns:
-        Name -> PNG, in the order of the report: any of `curves`, `reliability`,
+        Name -> PNG, in the order of the report: any of `curves`, `confusion`, `reliability`,
         `corruption_errors`, `error_over_severity` and `calibration_over_severity`.
     """
     drawn: dict[str, bytes] = {}
@@ -24,6 +24,9 @@ def figures(run: RunFiles) -> dict[str, bytes]:
     names = cells.counted_in(corrupted)
     if run.metrics.get("epoch"):
         drawn["curves"] = plots.curves(run.metrics)
+    confusion = (results.get("clean") or {}).get("confusion")
+    if confusion:
+        drawn["confusion"] = confusion_plots.confusion_matrix(**confusion)
     panels = _reliability_panels(results, names)
     if panels:
         drawn["reliability"] = shift_plots.reliability(panels)

@@ -27,6 +27,7 @@ MEASURES = {
 }
 PICTURES = {
     "curves": "Loss, error, divergence and learning rate over the epochs",
+    "confusion": "Confusion matrix of the clean test images",
     "reliability": "Reliability diagram: accuracy against confidence",
     "corruption_errors": "Error on each corruption",
     "error_over_severity": "Error over the severity of the corruption",
@@ -70,6 +71,7 @@ def write(workdir: files.PathLike) -> Path:
     sections = [
         _title(run),
         _results(run.results.get("clean") or {}),
+        shown.get("confusion", ""),
         shift_sections.corrupted(corrupted),
         *(shown.get(name, "") for name in ("corruption_errors", "error_over_severity")),
         shift_sections.perturbed(run.results.get("perturbed") or {}),

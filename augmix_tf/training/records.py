@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
 
 from augmix_tf import files
+from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
-from augmix_tf.training.monitoring import Monitor
+from augmix_tf.training.monitoring import Histogram, Monitor
 
 COLUMNS = (
     "epoch",
@@ -41,13 +42,41 @@ class TestError(keras.callbacks.Callback):
             logs["test_error"] = self._measure()
 
 
+class Draws(keras.callbacks.Callback):
+    """Logs what chance chose for each epoch's first batch, as histograms.
+
+    Args:
+        monitor: for TensorBoard.
+        steps_per_epoch: of the run.
+        draw: epoch, from 0 -> tag -> histogram.
+    """
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        steps_per_epoch: int,
+        draw: Callable[[int], Mapping[str, Histogram]],
+    ) -> None:
+        super().__init__()
+        self._monitor, self._steps, self._draw = monitor, steps_per_epoch, draw
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Draws and logs."""
+        self._monitor.histograms(epoch * self._steps, self._draw(epoch))
+
+
 class Records(keras.callbacks.Callback):
     """Keeps `metrics.csv` (a row per epoch) and TensorBoard's scalars.
+
+    `train/...` are the means of the epoch so far, at its end those of `metrics.csv`; `step/...` are
+    the means over the images since the last look, which are their differences:
+
+        (count_b * mean_b - count_a * mean_a) / (count_b - count_a)
 
     Args:
         path: of the CSV; its rows up to `start` are kept.
         monitor: for TensorBoard.
-        steps_per_epoch: of the run.
+        examples, batch_size: of the run.
         start: where this process starts.
         images_per_second: the speed of training so far.
     """
@@ -56,23 +85,35 @@ class Records(keras.callbacks.Callback):
         self,
         path: Path,
         monitor: Monitor,
-        steps_per_epoch: int,
+        examples: int,
+        batch_size: int,
         start: Position,
         images_per_second: Callable[[], float],
     ) -> None:
         super().__init__()
-        self._path, self._monitor, self._steps = path, monitor, steps_per_epoch
+        self._path, self._monitor = path, monitor
+        self._examples, self._batch_size = examples, batch_size
+        self._steps = pipeline.steps_per_epoch(examples, batch_size)
         self._speed = images_per_second
+        # Images of the epoch and their sums; none are known where it goes on in the middle.
+        self._seen: tuple[int, dict[str, float]] | None = (0, {}) if start.step == 0 else None
         self._epoch = start.epoch
         self._rows = [row for row in read(path) if int(row["epoch"]) <= start.epoch]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Notes the epoch."""
+        if epoch != self._epoch:
+            self._seen = (0, {})
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Logs the means of the epoch so far."""
-        self._scalars(self._epoch * self._steps + batch + 1, logs or {})
+        """Logs the means of the epoch so far, and those since the last look."""
+        logs = logs or {}
+        values = {f"train/{name}": value for name, value in logs.items()}
+        values |= {f"step/{name}": value for name, value in self._since_last(batch, logs).items()}
+        values["train/learning_rate"] = self._learning_rate()
+        values["train/images_per_second"] = self._speed()
+        self._monitor.scalars(self._epoch * self._steps + batch + 1, values)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Writes the epoch's row."""
@@ -94,11 +135,14 @@ class Records(keras.callbacks.Callback):
         if "test_error" in logs:
             self._monitor.scalars(step, {"test/error": logs["test_error"]})
 
-    def _scalars(self, step: int, logs: dict[str, float]) -> None:
-        values = {f"train/{name}": value for name, value in logs.items()}
-        values["train/learning_rate"] = self._learning_rate()
-        values["train/images_per_second"] = self._speed()
-        self._monitor.scalars(step, values)
+    def _since_last(self, batch: int, logs: dict[str, float]) -> dict[str, float]:
+        images = min((batch + 1) * self._batch_size, self._examples)
+        sums = {name: images * mean for name, mean in logs.items()}
+        before, self._seen = self._seen, (images, sums)
+        if before is None:
+            return {}
+        count, old = before
+        return {name: (sums[name] - old.get(name, 0.0)) / (images - count) for name in sums}
 
     def _learning_rate(self) -> float:
         """The rate of the last update, which used the step before it."""

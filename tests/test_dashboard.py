@@ -1,0 +1,384 @@
+"""What TensorBoard shows of real runs, asked over HTTP, and what is counted and profiled for it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import types
+import urllib.parse
+import urllib.request
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import flags
+import main
+from augmix_tf.augment import methods
+from augmix_tf.checks import CommandError
+from augmix_tf.data.pipeline import Position
+from augmix_tf.experiment import assembly, delivery, draws, watching
+from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS
+from augmix_tf.reports import run_files
+from augmix_tf.training.profiling import Profile
+from augmix_tf.training.records import Records
+from augmix_tf.workdir import Workdir
+from tests.test_monitoring import serving
+
+# Ten steps in calls of eight and two; the last batch has two images.
+TINY = ("--train_limit=38", "--batch_size=4", "--eval_limit=10", "--depth=10", "--widen_factor=1")
+TINY += ("--calibration_images=0", "--epochs=1", "--model=wrn")
+STANDARD = ("--method=standard", "--seed=5", *TINY)
+AUGMIX = ("--method=augmix", "--aug_severity=2", *TINY)
+RESULTS = {
+    "clean": {"error": 0.5},
+    "corrupted": {"mean_error": 0.0625, "mean": {"rms_calibration_error": 0.125}},
+}
+STEP = {"step/loss", "step/cross_entropy", "step/jsd", "step/error"}
+TRAIN = {name.replace("step", "train") for name in STEP}
+TRAIN |= {"train/learning_rate", "train/images_per_second"}
+MEASURED = {"test/error", "corrupted/mean_error", "corrupted/rms_calibration_error"}
+
+
+def log_begin_of_augmix_run(root) -> None:
+    """What a run logs before and between its steps, and what it is measured at; untrained."""
+    config, folder = flags.parse(AUGMIX).config, Workdir(root)
+    source = assembly.load(config).source
+    trainer = assembly.build(config, source)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(
+            assembly, "example_views", lambda config, images: images[:, None]
+        )
+        callbacks = watching.training(config, folder, source, trainer, Position(), stack)
+        callbacks[0].on_epoch_begin(0)
+        callbacks[0].on_epoch_begin(1)
+    watching.measured(config, folder, {"clean": {"error": 0.75}}, {})
+    watching.measured(config, folder, RESULTS, {})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run that was trained, profiled and measured, and one that only began."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delivery, "export", lambda *_: None)
+        code = main.main([*STANDARD, f"--workdir={folder / 'standard'}", "--profile_steps=9,10"])
+    assert code == 0
+    log_begin_of_augmix_run(folder / "augmix")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    with serving(folder) as server:
+        server.wait_for(
+            lambda s: (
+                set(s.json("plugin/scalars/tags").get("augmix/logs/measured", {})) >= MEASURED
+                and "standard/logs/measured" in s.json("plugin/images/tags")
+            )
+        )
+        yield server
+
+
+def posted(server, path: str, **query):
+    request = urllib.request.Request(
+        f"{server.url}/{path}", json.dumps(query).encode(), {"Content-Type": "application/json"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=30) as response:
+        return json.load(response)
+
+
+def points(server, run: str, tag: str) -> dict[int, float]:
+    found = server.json("plugin/scalars/scalars", run=run, tag=tag)
+    return {step: value for _, step, value in found}
+
+
+def picture(server, run: str, tag: str) -> np.ndarray:
+    (entry,) = server.json("plugin/images/images", run=run, tag=tag, sample="0")
+    query = dict(urllib.parse.parse_qsl(entry["query"]))
+    return np.asarray(Image.open(io.BytesIO(server.get("plugin/images/individualImage", **query))))
+
+
+# Over HTTP
+
+
+def test_scalars_are_there_of_each_look_at_the_steps_and_of_the_measurements(server, folder):
+    tags = server.json("plugin/scalars/tags")
+    assert set(tags["standard/logs"]) == TRAIN | STEP | {"test/error"}
+    assert set(tags["standard/logs/measured"]) == MEASURED
+    results = run_files.read(folder / "standard").results
+    wanted = (
+        results["clean"]["error"],
+        results["corrupted"]["mean_error"],
+        results["corrupted"]["mean"]["rms_calibration_error"],
+    )
+    tags_in_order = ("test/error", "corrupted/mean_error", "corrupted/rms_calibration_error")
+    for tag, value in zip(tags_in_order, wanted, strict=True):
+        got = points(server, "standard/logs/measured", tag)
+        assert got == {0: pytest.approx(value, rel=1e-6)}
+
+
+@pytest.mark.parametrize("name", ["loss", "cross_entropy", "error"])
+def test_means_of_the_steps_add_up_to_the_mean_of_the_epoch(server, folder, name):
+    step, train = (points(server, "standard/logs", f"{kind}/{name}") for kind in ("step", "train"))
+    assert set(step) == set(train) == {8, 10}
+    assert step[8] == pytest.approx(train[8], rel=1e-6)
+    assert (32 * step[8] + 6 * step[10]) / 38 == pytest.approx(train[10], rel=1e-5)
+    column = {"error": "train_error"}.get(name, name)
+    assert train[10] == pytest.approx(run_files.read(folder / "standard").metrics[column][0])
+
+
+def test_the_figures_of_the_report_are_shown_as_they_are(server, folder):
+    files = {path.stem: path for path in (folder / "standard" / "plots").glob("*.png")}
+    assert {"confusion", "reliability", "corruption_errors", "curves"} <= set(files)
+    assert set(server.json("plugin/images/tags")["standard/logs/measured"]) == set(files)
+    for name in ("confusion", "corruption_errors"):
+        shown = picture(server, "standard/logs/measured", name)
+        np.testing.assert_array_equal(shown, np.asarray(Image.open(files[name]).convert("RGB")))
+
+
+def test_runs_are_rows_that_can_be_sorted_by_their_corruption_error(server):
+    experiment = posted(server, "plugin/hparams/experiment", experimentName="")
+    columns = {info["name"]: info for info in experiment["hparamInfos"]}
+    assert {"method", "model", "seed", "epochs", "learning_rate", "depth"} <= set(columns)
+    assert "aug_severity" in columns
+    assert not {"data_dir", "profile_steps", "mixup_alpha"} & set(columns)
+    assert columns["method"]["differs"]
+    metrics = [info["name"]["tag"] for info in experiment["metricInfos"]]
+    assert set(metrics) == MEASURED
+    rows = {}
+    for order in ("ORDER_ASC", "ORDER_DESC"):
+        found = posted(
+            server,
+            "plugin/hparams/session_groups",
+            allowedStatuses=["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE"],
+            colParams=[{"metric": {"tag": "corrupted/mean_error"}, "order": order}],
+            startIndex=0,
+            sliceSize=10,
+        )
+        rows[order] = [group["hparams"]["method"] for group in found["sessionGroups"]]
+        assert len({group["name"] for group in found["sessionGroups"]}) == 2
+    # One in sixteen is less than what ten images of ten classes are taken for after one epoch.
+    assert rows == {"ORDER_ASC": ["augmix", "standard"], "ORDER_DESC": ["standard", "augmix"]}
+
+
+def test_what_was_measured_before_is_gone(server, folder):
+    (entry,) = (folder / "augmix" / "logs" / "measured").iterdir()
+    assert "tfevents" in entry.name
+    assert points(server, "augmix/logs/measured", "test/error") == {0: 0.5}
+
+
+def test_histograms_count_what_is_drawn_for_each_epoch(server):
+    tags = server.json("plugin/histograms/tags")
+    wanted = {"operation", "chain_depth", "chain_weight", "mixed_share"}
+    assert set(tags["augmix/logs"]) == {f"draws/{name}" for name in wanted}
+    assert "standard/logs" not in tags
+    served = server.json("plugin/histograms/histograms", run="augmix/logs", tag="draws/mixed_share")
+    assert [step for _, step, _ in served] == [0, 10]
+    for _, _, bins in served:
+        assert sum(count for *_, count in bins) == 4 * 2
+        assert [bins[0][0], bins[-1][1]] == [0, 1]
+
+
+def test_the_graph_is_that_of_the_network(server):
+    assert {"standard/logs", "augmix/logs"} <= set(server.json("plugin/graphs/info"))
+    text = server.get("plugin/graphs/graph", run="standard/logs").decode()
+    # A stem, three blocks of two, and the two shortcuts that change the width.
+    assert text.count('op: "Conv2D"') == 1 + 3 * 2 + 2
+    assert 'name: "images"' in text
+    assert text.count('op: "MatMul"') == 1
+
+
+def test_the_settings_are_shown_and_the_steps_asked_for_were_profiled(server, folder):
+    assert "config" in server.json("plugin/text/tags")["augmix/logs"]
+    (trace,) = (folder / "standard" / "logs" / "plugins" / "profile").glob("*/*.xplane.pb")
+    assert trace.stat().st_size > 1000
+    assert not (folder / "augmix" / "logs" / "plugins").exists()
+
+
+# Without a server
+
+
+class Scalars:
+    """A monitor that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.of_step = {}
+
+    def scalars(self, step, values) -> None:
+        self.of_step[step] = values
+
+
+def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_no_first_mean(tmp_path):
+    kept = Scalars()
+    start = Position(epoch=2, step=3)
+    callback = Records(tmp_path / "metrics.csv", kept, 38, 4, start, lambda: 1.0)
+    trainer = types.SimpleNamespace(optimizer=keras.optimizers.SGD(0.5))
+    callback.set_model(trainer)
+    # The looks of two epochs, as (step within the epoch, mean of the epoch so far).
+    for epoch, looks in ((2, [(8, 3.0), (10, 2.5)]), (3, [(8, 2.0), (10, 1.0)])):
+        callback.on_epoch_begin(epoch)
+        for step, mean in looks:
+            callback.on_train_batch_end(step - 1, {"loss": mean})
+    got = {step: values.get("step/loss") for step, values in kept.of_step.items()}
+    assert got == {
+        28: None,
+        30: pytest.approx((38 * 2.5 - 32 * 3.0) / 6),
+        38: 2.0,
+        40: pytest.approx((38 * 1.0 - 32 * 2.0) / 6),
+    }
+    assert [kept.of_step[step]["train/loss"] for step in got] == [3.0, 2.5, 2.0, 1.0]
+
+
+# What is counted
+
+
+def recorded_plans(monkeypatch, config, epoch: int) -> list:
+    """The plans of a run's first batch of an epoch, caught where its method applies them."""
+    plans = []
+    monkeypatch.setattr(methods, "apply_crop", lambda images, plan: images)
+    monkeypatch.setattr(
+        methods, "apply_policy", lambda images, plan, fill: plans.append(plan) or images
+    )
+    monkeypatch.setattr(
+        methods,
+        "_crop_and_mix",
+        lambda images, crop, plan, fill: plans.append(plan) or images[:, None],
+    )
+    images = tf.zeros([config.batch_size, 9, 6, 3], tf.uint8)
+    labels = tf.zeros([config.batch_size], tf.int64)
+    assembly.method_of(config, 10)(images, labels, tf.constant(epoch), tf.constant(0))
+    return plans
+
+
+def applied_by_hand(plan) -> list[int]:
+    """The operations of a plan, one chain after the other, as far as each goes."""
+    operation = plan.operation.numpy()
+    depth = plan.chain_depth if hasattr(plan, "chain_depth") else plan.depth
+    chains = operation.reshape(-1, operation.shape[-1]).tolist()
+    lengths = depth.numpy().reshape(-1).tolist()
+    return [one for chain, n in zip(chains, lengths, strict=True) for one in chain[:n]]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--method=augmix",),
+        ("--method=augmix", "--all_ops", "--views=4", "--mixture_depth=2"),
+        ("--method=augmix", "--nojsd"),
+        ("--method=augmix", "--mix_ops=autoaugment"),
+        ("--method=augmix", "--mix_ops=random_autoaugment", "--nojsd"),
+        ("--method=autoaugment", "--cutout_size=3"),
+        ("--method=random_autoaugment",),
+    ],
+    ids=" ".join,
+)
+def test_the_operations_counted_are_those_that_training_applies(monkeypatch, arguments):
+    config = flags.parse([*arguments, "--batch_size=7", "--seed=3"]).config
+    drawn = draws.draws_of(config, (9, 6))
+    plans = recorded_plans(monkeypatch, config, epoch=2)
+    applied = [number for plan in plans for number in applied_by_hand(plan)]
+    assert drawn.operations(2) == {
+        name: applied.count(number) for number, name in enumerate(drawn.names)
+    }
+    augmix = config.method == "augmix" and config.mix_ops == "augmix" and not config.all_ops
+    assert drawn.names == (PAPER_OPERATIONS if augmix else OPERATIONS)
+    assert len(applied) > 3
+
+
+def test_weights_and_depths_are_counted_in_their_bins(monkeypatch):
+    config = flags.parse(["--method=augmix", "--batch_size=7", "--seed=3"]).config
+    counted = draws.draws_of(config, (9, 6)).of_epoch(1)
+    (plan,) = recorded_plans(monkeypatch, config, epoch=1)
+    depths = plan.chain_depth.numpy().reshape(-1).tolist()
+    assert counted["draws/chain_depth"].counts.tolist() == [depths.count(n) for n in (1, 2, 3)]
+    for tag, values in (
+        ("draws/chain_weight", plan.chain_weights),
+        ("draws/mixed_share", plan.mixed_share),
+    ):
+        bins = [int(value * 20) for value in values.numpy().reshape(-1).astype(float)]
+        assert counted[tag].counts.tolist() == [bins.count(n) for n in range(20)]
+
+
+@pytest.mark.parametrize("method", ["standard", "mixup", "cutout", "patch_uniform"])
+def test_nothing_is_counted_where_no_operation_is_drawn(method):
+    assert draws.draws_of(flags.parse([f"--method={method}"]).config, (9, 6)) is None
+
+
+# What is profiled
+
+
+@pytest.fixture
+def profiler(monkeypatch):
+    said = []
+    monkeypatch.setattr(tf.profiler.experimental, "start", lambda folder: said.append("start"))
+    monkeypatch.setattr(tf.profiler.experimental, "stop", lambda: said.append("stop"))
+    return said
+
+
+def profiled_steps(said, profile, steps_per_epoch: int, epochs: int) -> list[int]:
+    """Steps from 1 that run while the profiler does, in the loop's calls of up to eight."""
+    found = []
+    for epoch in range(epochs):
+        profile.on_epoch_begin(epoch)
+        for first in range(0, steps_per_epoch, 8):
+            end = min(first + 8, steps_per_epoch)
+            profile.on_train_batch_begin(first)
+            if said.count("start") > said.count("stop"):
+                found += [epoch * steps_per_epoch + step + 1 for step in range(first, end)]
+            profile.on_train_batch_end(end - 1)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"),
+    [
+        ((1, 1), range(1, 9)),
+        ((8, 9), range(1, 17)),
+        ((9, 9), range(9, 17)),
+        ((10, 20), [*range(9, 20), 20, *range(21, 28)]),
+        ((19, 19), range(17, 20)),
+        ((20, 20), range(20, 28)),
+        ((37, 38), range(36, 39)),
+    ],
+)
+def test_the_calls_that_hold_the_steps_are_profiled(profiler, steps, wanted):
+    profile = Profile("nowhere", steps, steps_per_epoch=19, epochs=2)
+    assert profiled_steps(profiler, profile, 19, 2) == list(wanted)
+    assert profiler == ["start", "stop"]
+
+
+def test_a_profile_that_is_open_at_the_end_is_written(profiler):
+    with Profile("nowhere", (1, 19), steps_per_epoch=19, epochs=1) as profile:
+        profile.on_epoch_begin(0)
+        profile.on_train_batch_begin(0)
+    assert profiler == ["start", "stop"]
+
+
+def test_steps_of_an_earlier_process_are_not_profiled(profiler):
+    profile = Profile("nowhere", (3, 8), steps_per_epoch=19, epochs=2)
+    profile.on_epoch_begin(1)
+    profile.on_train_batch_begin(0)
+    profile.on_train_batch_end(7)
+    assert profiler == []
+
+
+def test_steps_behind_the_end_are_refused():
+    with pytest.raises(CommandError, match=r"profile_steps up to 38, .* got --profile_steps=1,39"):
+        Profile("nowhere", (1, 39), steps_per_epoch=19, epochs=2)
+
+
+@pytest.mark.parametrize("given", ["", "5", "5,", "0,3", "4,3", "1,2,3", "-1,2", "a,b", "1, 2"])
+def test_what_is_no_first_and_last_step_is_refused(given):
+    with pytest.raises(CommandError, match=r"want --profile_steps=FIRST,LAST, .*, got '"):
+        flags.parse([f"--profile_steps={given}"])
+
+
+def test_a_run_may_be_profiled_when_it_goes_on():
+    plain, profiled = (flags.parse(rest).config for rest in ([], ["--profile_steps=10,20"]))
+    assert profiled.profile_steps == "10,20"
+    assert plain.identity() == profiled.identity()
