@@ -1,6 +1,7 @@
 """What AugMix costs in training: a step with one view against a step with three.
 
-    python -m benchmarks.step [--rounds=5] [--models=wrn-16-1,wrn-40-2] [--json=FILE]
+    python -m benchmarks.step [--rounds=5] [--models=wrn-16-1,wrn-40-2] [--deterministic]
+                              [--json=FILE]
 
 Times whole steps through the real pipeline and training step, with float32 and bfloat16, and how
 long a step waits for its data. Three views should cost at most three forward and backward passes.
@@ -85,9 +86,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--models", default="wrn-16-1,wrn-40-2")
     parser.add_argument("--precisions", default="float32,mixed_bfloat16")
+    parser.add_argument("--deterministic", action="store_true", help="as the program's flag")
     parser.add_argument("--json", help="also write the figures to this file")
     options = parser.parse_args()
     document: dict[str, object] = {"machine": measure.machine(), "rounds": options.rounds}
+    document["deterministic"] = options.deterministic
+    if options.deterministic:
+        keras.utils.set_random_seed(0)
+        tf.config.experimental.enable_op_determinism()
     for name in options.models.split(","):
         for precision in options.precisions.split(","):
             sides = {f"{v} views": side(name, v, precision, options.batch) for v in (1, 3)}
