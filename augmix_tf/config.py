@@ -202,6 +202,17 @@ class ExperimentConfig:
         settings = dataclasses.asdict(self)
         return json.dumps({n: settings[n] for n in settings if n not in FREE_TO_CHANGE})
 
+    def of_all_workers(self) -> str:
+        """Returns what workers that train together have to agree on, as text.
+
+        All but what only the first one looks at, and where on its machine each of them reads.
+        """
+        settings = dataclasses.asdict(self)
+        for name in ("data_dir", "download", "export_format", "profile_steps"):
+            del settings[name]
+        places = (name for name in settings if name.endswith(("_dir", "_rates")))
+        return json.dumps(settings | {name: settings[name] is not None for name in places})
+
     def differences(self, other: ExperimentConfig) -> list[str]:
         """Names the fields, with both values, in which a run under `other` would differ."""
         return [

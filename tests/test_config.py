@@ -91,6 +91,17 @@ def test_equal_configurations_differ_in_nothing():
 
 
 @pytest.mark.parametrize("name", FIELDS)
+def test_workers_agree_on_all_but_places_and_what_the_first_one_does(name):
+    config = base_of(name)
+    other = dataclasses.replace(config, **{name: other_value(name)})
+    own = ("data_dir", "download", "export_format", "profile_steps")
+    assert (config.of_all_workers() == other.of_all_workers()) == (name in own)
+    if name.endswith("_dir"):
+        third = dataclasses.replace(config, **{name: "/somewhere/else"})
+        assert other.of_all_workers() == third.of_all_workers()
+
+
+@pytest.mark.parametrize("name", FIELDS)
 def test_each_run_has_a_default_folder_of_its_own(name):
     """A request that would resume a run in a given folder finds it by itself as well."""
     config = base_of(name)

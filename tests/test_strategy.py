@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf.augment import methods
-from augmix_tf.checks import CommandError, RunError
+from augmix_tf.checks import CommandError, Interrupted, RunError
 from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
 from augmix_tf.evaluation import predict
@@ -81,6 +81,14 @@ class Death(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Asked(keras.callbacks.Callback):
+    """Asks this process to stop in the third epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def train(devices, name, precision, folder=None, callbacks=()):
     """Returns weights, means and logits after 21 steps; goes on from a folder's checkpoint."""
     keras.mixed_precision.set_global_policy(precision)
@@ -128,7 +136,43 @@ def train_all(out, *names):
         if name == "multiworker":
             with pytest.raises(RunError, match="the workers have different numbers; want the same"):
                 strategy.require_same(devices, "numbers", str(strategy.worker(devices)))
+            found = interrupt_a_worker(devices, Path(out))
+            file = f"interrupted{strategy.worker(devices)}-{'-'.join(CASES[0])}.npz"
+            np.savez(Path(out) / file, **found)
             lose_a_worker(devices, Path(out))
+        if name == "mirrored":
+            scale, weights = overflow_on_one_replica(devices)
+            np.savez(Path(out) / "overflow-scale.npz", scale=scale, weights=weights)
+
+
+def overflow_on_one_replica(devices):
+    """Steps of one example under a loss scale that is too large; returns the scale and a weight."""
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    with devices.scope():
+        trainer = Trainer(with_normalization(network(), (0.5,) * 3, (0.25,) * 3))
+        inner = CoupledSGD(0.1)
+        trainer.compile(optimizer=keras.optimizers.LossScaleOptimizer(inner, 2.0**40))
+        trainer.optimizer.build(trainer.trainable_variables)
+
+        def batches(share):
+            present = tf.data.Dataset.from_tensors([0.0]).concatenate(
+                tf.data.Dataset.from_tensors([1.0])
+            )
+            views = tf.fill([1, 1, 12, 16, 3], 9.0)
+            data = present.map(lambda part: (views, tf.constant([1], tf.int64), part))
+            return data if share else data.skip(1)
+
+        loop.train(trainer, strategy.distribute(devices, batches), epochs=1, steps_per_epoch=1)
+    weights = np.concatenate([v.numpy().ravel() for v in trainer.trainable_variables])
+    return float(trainer.optimizer.dynamic_scale.numpy()), weights
+
+
+def interrupt_a_worker(devices, out):
+    """The second worker is asked to stop in the middle; both stop, and go on together."""
+    asked = [Asked()] if strategy.worker(devices) == 1 else []
+    with pytest.raises(Interrupted):
+        train(devices, *CASES[0], out / "interrupted", asked)
+    return train(devices, *CASES[0], out / "interrupted")
 
 
 def lose_a_worker(devices, out):
@@ -227,8 +271,29 @@ def test_all_workers_end_with_the_same_bytes(trained, case):
         np.testing.assert_array_equal(first[key], second[key], err_msg=key)
 
 
+def test_a_signal_to_one_worker_stops_both_at_one_step(trained):
+    """They could not go on together from different ones."""
+    name = "-".join(CASES[0])
+    want = trained["multiworker0", name]
+    for worker in (0, 1):
+        got = trained[f"interrupted{worker}", name]
+        for key in want:
+            apart = np.linalg.norm(got[key] - want[key])
+            assert apart <= 1e-6 * np.linalg.norm(want[key]), key
+
+
+def test_an_overflow_on_one_replica_is_left_out_by_all(trained):
+    """float16: the step is not made, and the loss scale goes down."""
+    found = trained["overflow", "scale"]
+    assert found["scale"] == 2.0**39
+    assert np.isfinite(found["weights"]).all()
+    start = network()
+    first = np.concatenate([np.ravel(v) for v in start.get_layer("conv1").get_weights()])
+    np.testing.assert_allclose(found["weights"][: len(first)], first, rtol=1e-6)
+
+
 def test_a_run_whose_worker_was_killed_ends_as_if_it_had_not_been(trained):
-    assert trained["said"].startswith("another worker stopped (")
+    assert trained["said"].startswith("another worker stopped, or the connection to it (")
     assert "start all workers again" in trained["said"]
     name = "-".join(CASES[0])
     want, got = trained["multiworker0", name], trained["resumed0", name]
@@ -289,6 +354,19 @@ def test_a_worker_without_a_cluster_is_refused(monkeypatch, text, message):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(CommandError, match=message):
         strategy.make("multiworker")
+
+
+@pytest.mark.parametrize(
+    ("kind", "index", "number"), [("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)]
+)
+def test_workers_behind_a_chief_are_numbered_after_it(monkeypatch, kind, index, number):
+    cluster = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
+    task = {"type": kind, "index": index}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    devices = SimpleNamespace(cluster_resolver=resolver)
+    assert strategy.worker(devices) == number
+    assert strategy.is_chief(devices) == (kind == "chief")
 
 
 def test_an_unknown_strategy_is_answered_with_the_nearest():

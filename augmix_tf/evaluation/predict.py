@@ -72,22 +72,29 @@ def predictor(classifier: keras.Model) -> Predictor:
     devices = classifier.distribute_strategy
     if devices.num_replicas_in_sync == 1 and not isinstance(devices, tf.distribute.TPUStrategy):
         return tf.function(lambda x: classifier(x, training=False), input_signature=signature)
-    return tf.function(_shared(classifier, devices), input_signature=signature)
+    return _shared(classifier, devices)
 
 
 def _shared(classifier: keras.Model, devices: tf.distribute.Strategy) -> Predictor:
     replicas = devices.num_replicas_in_sync
+    rows = -(-BATCH_SIZE // replicas)
+    picture = classifier.input_shape[1:]
 
-    def program(images: tf.Tensor) -> tf.Tensor:
-        count = tf.shape(images)[0]
-        rows = tf.maximum((count + replicas - 1) // replicas, 1)
-        # Filled up, so that no replica is without an image.
-        filled = tf.pad(images, [[0, rows * replicas - count], [0, 0], [0, 0], [0, 0]])
-
+    # Of one size always, as a TPU wants it, so that no replica is without an image either.
+    @tf.function(input_signature=[tf.TensorSpec([rows * replicas, *picture], tf.float32)])
+    def full(images: tf.Tensor) -> tf.Tensor:
         def of_replica() -> tf.Tensor:
             first = tf.distribute.get_replica_context().replica_id_in_sync_group * rows
-            return classifier(filled[first : first + rows], training=False)
+            return classifier(tf.slice(images, [first, 0, 0, 0], [rows, *picture]), training=False)
 
-        return devices.gather(devices.run(of_replica), axis=0)[:count]
+        return devices.gather(devices.run(of_replica), axis=0)
+
+    def program(images: tf.Tensor) -> tf.Tensor:
+        parts = []
+        for first in range(0, len(images), rows * replicas):
+            part = images[first : first + rows * replicas]
+            empty = rows * replicas - len(part)
+            parts.append(full(tf.pad(part, [[0, empty], [0, 0], [0, 0], [0, 0]]))[: len(part)])
+        return tf.concat(parts, axis=0)
 
     return program

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from augmix_tf import quiet
 from augmix_tf.checks import CommandError
-from augmix_tf.config import Command
+from augmix_tf.config import Command, DeviceRequest
 from augmix_tf.workdir import Workdir, default_root
 
 quiet.import_tensorflow()
+
+import tensorflow as tf  # noqa: E402
 
 from augmix_tf.experiment import runs, studies  # noqa: E402
 from augmix_tf.training import strategy  # noqa: E402
@@ -25,9 +27,7 @@ def run(command: Command) -> None:
         Interrupted: a signal stopped it; the same request again goes on.
     """
     config, root = command.config, command.workdir
-    with quiet.silenced():
-        wanted = command.devices
-        devices = strategy.make(wanted.strategy, wanted.tpu, wanted.cpu_replicas)
+    devices = _devices(command)
     if command.quick_start:
         studies.quick_start(config, devices)
     elif command.mode == "train":
@@ -47,3 +47,11 @@ def run(command: Command) -> None:
         runs.evaluate(config, Workdir(root), command.given, devices)
     else:
         runs.export(config, Workdir(root), command.given, devices)
+
+
+def _devices(command: Command) -> tf.distribute.Strategy:
+    """Those that were asked for, where several are of use; otherwise one."""
+    of_run = command.mode in ("train", "evaluate") and command.model_path is None
+    wanted = command.devices if of_run else DeviceRequest("none")
+    with quiet.silenced():
+        return strategy.make(wanted.strategy, wanted.tpu, wanted.cpu_replicas)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import zlib
 from pathlib import Path
 
 import keras
@@ -36,6 +38,13 @@ class Data:
     source: Source
     held_out: Split
 
+    @property
+    def digest(self) -> int:
+        """A number that other training images, labels or places of them would not give."""
+        parts = (self.source.train, self.held_out)
+        arrays = [array for part in parts for array in (part.ids, part.labels)]
+        return functools.reduce(lambda so_far, a: zlib.crc32(a.tobytes(), so_far), arrays, 0)
+
 
 def prepare(config: ExperimentConfig) -> None:
     """Sets what holds for the whole process: seeds, precision, determinism."""
@@ -66,7 +75,10 @@ def load(config: ExperimentConfig) -> Data:
     if config.stylized_dir:
         place = Path(config.stylized_dir)
         stylized = folders.read(place, source, config.skip_bad_examples)
-        train, source = _joined(train, stylized), source.without(stylized.left_out)
+        # A card has these words, and cards travel: the folder's name is enough.
+        left_out = stylized.left_out.replace(str(place), place.name)
+        stylized = dataclasses.replace(stylized, left_out=left_out)
+        train, source = _joined(train, stylized), source.without(left_out)
     return Data(dataclasses.replace(source, train=train), kept)
 
 
@@ -203,7 +215,8 @@ def _adversary(config: ExperimentConfig) -> Adversary | None:
 
 
 def _part(split: Split, first: int, last: int) -> Split:
-    return Split(split.images[first:last], split.labels[first:last], split.ids[first:last])
+    images, labels, ids = (a[first:last] for a in (split.images, split.labels, split.ids))
+    return dataclasses.replace(split, images=images, labels=labels, ids=ids)
 
 
 def _joined(first: Split, second: Split) -> Split:
@@ -211,4 +224,5 @@ def _joined(first: Split, second: Split) -> Split:
         np.concatenate([first.images, second.images]),
         np.concatenate([first.labels, second.labels]),
         np.concatenate([first.ids, second.ids]),
+        left_out="; ".join(filter(None, (first.left_out, second.left_out))),
     )

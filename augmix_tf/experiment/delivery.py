@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from augmix_tf.config import ExperimentConfig
+from augmix_tf.data.pipeline import Position
 from augmix_tf.evaluation import results
 from augmix_tf.experiment import assembly, watching
 from augmix_tf.experiment.assembly import Data
@@ -50,10 +51,13 @@ def write_results(
         "seed": config.seed,
         # Whole ones; fewer than were asked for if it was interrupted.
         "epochs": checkpoints.position.epoch,
+        "step": checkpoints.position.step,
         "parameters": assembly.parameters(trainer),
         **strategy.describe(trainer.distribute_strategy),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+    if checkpoints.best is not None:
+        provenance["best"] = checkpoints.best._asdict()
     results.write(folder.results, measured, provenance)
 
 
@@ -94,5 +98,6 @@ def report(config: ExperimentConfig, folder: Workdir, data: Data) -> None:
 def _results_of(folder: Workdir, checkpoints: Checkpoints) -> Mapping[str, Any]:
     """What was measured of these weights; nothing where it was of others."""
     measured = run_files.read(folder.root).results
-    epochs = measured.get("provenance", {}).get("epochs")
-    return measured if epochs == checkpoints.position.epoch else {}
+    provenance = measured.get("provenance", {})
+    of = Position(provenance.get("epochs", -1), provenance.get("step", 0))
+    return measured if of == checkpoints.position else {}

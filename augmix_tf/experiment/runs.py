@@ -19,7 +19,7 @@ from augmix_tf.experiment import assembly, delivery, measuring, watching
 from augmix_tf.experiment.assembly import Data
 from augmix_tf.experiment.measuring import Sets
 from augmix_tf.reports import terminal
-from augmix_tf.training import loop, strategy
+from augmix_tf.training import loop, strategy, workers
 from augmix_tf.training.checkpoints import Checkpoints
 from augmix_tf.training.records import TestError
 from augmix_tf.training.step import Trainer
@@ -44,10 +44,11 @@ def train(config: ExperimentConfig, folder: Workdir, devices: Devices) -> None:
     trainer = assembly.build(config, data.source, devices)
     chief = strategy.is_chief(devices)
     epochs_before = folder.open(config) if chief else config.epochs
-    strategy.require_same(devices, "settings", config.identity())
+    strategy.require_same(devices, "settings", config.of_all_workers())
+    strategy.require_same(devices, "training data", str(data.digest))
     if chief:
         print(_one_line(config, data, trainer, folder), flush=True)
-    checkpoints = Checkpoints(trainer, folder.checkpoints, chief)
+    checkpoints = Checkpoints(trainer, folder.checkpoints, chief, data.digest)
     start = checkpoints.restore() or Position()
     strategy.require_same(devices, "checkpoints", str(start))
     if config.epochs > epochs_before:
@@ -59,6 +60,11 @@ def train(config: ExperimentConfig, folder: Workdir, devices: Devices) -> None:
             _begin(folder, start)
         _train(config, folder, data, trainer, checkpoints, start)
     elif all(path.exists() for path in (folder.results, folder.report, folder.model)):
+        if config.export_format:
+            raise CommandError(
+                f"{folder.root} is trained: want --mode=export for --export_format="
+                f"{config.export_format}, got --mode=train"
+            )
         if chief:
             print(f"trained before; another --workdir than {folder.root} trains anew,")
             print(f"--mode=evaluate --workdir={folder.root} measures again")
@@ -159,7 +165,7 @@ def _restored(
     assembly.prepare(config)
     data = assembly.load(config)
     trainer = assembly.build(config, data.source, devices)
-    checkpoints = Checkpoints(trainer, folder.checkpoints, chief)
+    checkpoints = Checkpoints(trainer, folder.checkpoints, chief, data.digest)
     trained = checkpoints.restore()
     if trained is None:
         raise CommandError(f"nothing is trained in {folder.root} yet: want {folder.checkpoints}")
@@ -176,9 +182,10 @@ def _measure(
     checkpoints: Checkpoints,
 ) -> dict[str, Any]:
     """Returns what `results.json` says of these weights."""
-    _calibrate(data, trainer, checkpoints)
-    program = predict.predictor(trainer.classifier)
-    return measuring.measure(program, data, sets, checkpoints.temperature)
+    with trainer.distribute_strategy.scope(), workers.explained():
+        _calibrate(data, trainer, checkpoints)
+        program = predict.predictor(trainer.classifier)
+        return measuring.measure(program, data, sets, checkpoints.temperature)
 
 
 def _calibrate(data: Data, trainer: Trainer, checkpoints: Checkpoints) -> None:

@@ -38,15 +38,18 @@ class Checkpoints:
         trainer: with an optimiser.
         folder: of the checkpoints, the same for all workers; made when it is first saved to.
         chief: whether this process's files count.
+        data: tells the training data from others; a checkpoint of others is refused.
     """
 
-    def __init__(self, trainer: Trainer, folder: Path, chief: bool = True) -> None:
+    def __init__(self, trainer: Trainer, folder: Path, chief: bool = True, data: int = 0) -> None:
         self._trainer, self._folder, self._chief = trainer, folder, chief
+        self._data_here = data
         self._damaged: set[int] = set()
         with self._strategy.scope():
             trainer.optimizer.build(trainer.trainable_variables)
             self._epoch = tf.Variable(0, dtype=tf.int64, name="epoch")
             self._step = tf.Variable(0, dtype=tf.int64, name="step")
+            self._data = tf.Variable(data, dtype=tf.int64, name="data")
             self._best_error = tf.Variable(math.nan, dtype=tf.float64, name="best_error")
             self._best_epoch = tf.Variable(0, dtype=tf.int64, name="best_epoch")
             self._calibration = tf.Variable(math.nan, dtype=tf.float64, name="calibration")
@@ -62,6 +65,7 @@ class Checkpoints:
             means=means,
             epoch=self._epoch,
             step=self._step,
+            data=self._data,
             best_error=self._best_error,
             best_epoch=self._best_epoch,
             calibration=self._calibration,
@@ -125,7 +129,8 @@ class Checkpoints:
             The position of the next batch; None where there is no checkpoint.
 
         Raises:
-            RunError: there are checkpoints, and none can be read or belongs to this trainer.
+            RunError: there are checkpoints, and none can be read or belongs to this trainer; or the
+                newest is of other training data.
         """
         if self._chief:
             checkpoint_files.remove_left_over(self._folder)
@@ -133,6 +138,7 @@ class Checkpoints:
         for number in checkpoint_files.numbers(self._folder):
             why = checkpoint_files.damage(self._folder, number) or self._mismatch(number)
             if why is None:
+                self._require_same_data()
                 self._say(damaged, f"ckpt-{number} is used")
                 self._damaged = set(damaged)
                 return self.position
@@ -181,6 +187,13 @@ class Checkpoints:
                     "last checkpoint is kept. Try a lower --learning_rate or --jsd_weight, or "
                     "--precision=float32"
                 )
+
+    def _require_same_data(self) -> None:
+        if int(self._data.numpy()) != self._data_here:
+            raise RunError(
+                f"the training data are not those that {self._folder.parent} began with: other "
+                "labels, or others left out; want the same, or another --workdir"
+            )
 
     def _say(self, damaged: dict[int, str], used: str) -> None:
         if damaged and self._chief:

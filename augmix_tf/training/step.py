@@ -98,7 +98,10 @@ class Trainer(keras.Model):
             loss = self._share_of_global_batch(parts["loss"], present)
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
-        self.optimizer.apply(tape.gradient(scaled, variables), variables)
+        gradients = tape.gradient(scaled, variables)
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            gradients = _means_over_replicas(gradients)
+        self.optimizer.apply(gradients, variables)
         return self._log(parts, present)
 
     def test_step(self, data: Batch) -> dict[str, tf.Tensor]:
@@ -167,6 +170,18 @@ class Trainer(keras.Model):
 def _with_present(data: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
     views, labels, *present = data
     return views, labels, present[0] if present else None
+
+
+def _means_over_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+    """The same gradients on all replicas, in whose sum the optimiser finds theirs again.
+
+    A loss scale asks one replica whether the gradients are finite. Where another one's are not, all
+    have to see it.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return gradients
+    return [context.all_reduce(tf.distribute.ReduceOp.MEAN, each) for each in gradients]
 
 
 def _sizes(images: tf.Tensor) -> list[int | tf.Tensor]:

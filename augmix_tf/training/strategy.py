@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from augmix_tf.checks import CommandError, RunError, lookup
 from augmix_tf.data.pipeline import Share
+from augmix_tf.training import workers
 
 
 def make(
@@ -66,7 +67,15 @@ def describe(devices: tf.distribute.Strategy) -> dict[str, Any]:
 def worker(devices: tf.distribute.Strategy) -> int:
     """Number of this process among those that train together."""
     resolver = devices.cluster_resolver
-    return int(resolver.task_id or 0) if resolver is not None else 0
+    if resolver is None:
+        return 0
+    chiefs = resolver.cluster_spec().as_dict().get("chief", ()) if _after_a_chief(resolver) else ()
+    return int(resolver.task_id or 0) + len(chiefs)
+
+
+def _after_a_chief(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> bool:
+    """Whether the numbers of this process's kind begin again behind a chief of its own name."""
+    return resolver.task_type == "worker"
 
 
 def is_chief(devices: tf.distribute.Strategy) -> bool:
@@ -123,7 +132,7 @@ def require_same(devices: tf.distribute.Strategy, what: str, value: str) -> None
     try:
         found = int(total())
     except tf.errors.OpError as error:
-        raise RunError(f"another worker stopped: {_first_line(error)}") from error
+        raise RunError(f"another worker stopped: {workers.reason(error)}") from error
     if found != mine * devices.num_replicas_in_sync:
         raise RunError(f"the workers have different {what}; want the same command on each of them")
 
@@ -150,10 +159,11 @@ def _multiworker() -> tf.distribute.Strategy:
             '{"cluster": {"worker": ["one:2222", "two:2222"]}, "task": {"type": "worker", '
             '"index": 0}}, with another index on each worker'
         )
+    print(f"waiting for all {_workers()} workers of TF_CONFIG", flush=True)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise RunError(f"cannot join the workers of TF_CONFIG: {_first_line(error)}") from error
+        raise RunError(f"cannot join the workers of TF_CONFIG: {workers.reason(error)}") from error
 
 
 def _tpu(name: str | None) -> tf.distribute.Strategy:
@@ -163,7 +173,7 @@ def _tpu(name: str | None) -> tf.distribute.Strategy:
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise RunError(
-            f"cannot reach the TPU {name or 'of this machine'}: {_first_line(error)}. The last "
+            f"cannot reach the TPU {name or 'of this machine'}: {workers.reason(error)}. The last "
             "TensorFlow with a build for TPUs is 2.19 (package tensorflow-tpu)"
         ) from error
     return tf.distribute.TPUStrategy(resolver)
@@ -184,7 +194,3 @@ def _workers() -> int:
         return sum(len(cluster.get(kind, ())) for kind in ("chief", "worker"))
     except (ValueError, AttributeError, TypeError) as error:
         raise CommandError(f"want TF_CONFIG as JSON, got {text!r}: {error}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "message", error)).strip().splitlines()[0]

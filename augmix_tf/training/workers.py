@@ -42,8 +42,8 @@ def explained() -> Iterator[None]:
         if not several():
             raise
         raise RunError(
-            f"another worker stopped ({reason(error)}); the last checkpoint is kept: start all "
-            "workers again with the same commands"
+            f"another worker stopped, or the connection to it ({reason(error)}); the last "
+            "checkpoint is kept: start all workers again with the same commands"
         ) from error
 
 
