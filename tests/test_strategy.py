@@ -146,10 +146,17 @@ def train_all(out, *names):
 
 
 def overflow_on_one_replica(devices):
-    """Steps of one example under a loss scale that is too large; returns the scale and a weight."""
+    """A step of one example under a loss scale that is too large; returns scale and weights.
+
+    Without batch normalisation, through which the other replica would notice by itself.
+    """
     keras.mixed_precision.set_global_policy("mixed_float16")
     with devices.scope():
-        trainer = Trainer(with_normalization(network(), (0.5,) * 3, (0.25,) * 3))
+        images = keras.Input((12, 16, 3))
+        start = keras.initializers.Constant(0.125)
+        logits = keras.layers.Dense(CLASSES, kernel_initializer=start)
+        backbone = keras.Model(images, logits(keras.layers.Flatten()(images)))
+        trainer = Trainer(with_normalization(backbone, (0.5,) * 3, (0.25,) * 3))
         inner = CoupledSGD(0.1)
         trainer.compile(optimizer=keras.optimizers.LossScaleOptimizer(inner, 2.0**40))
         trainer.optimizer.build(trainer.trainable_variables)
@@ -286,10 +293,7 @@ def test_an_overflow_on_one_replica_is_left_out_by_all(trained):
     """float16: the step is not made, and the loss scale goes down."""
     found = trained["overflow", "scale"]
     assert found["scale"] == 2.0**39
-    assert np.isfinite(found["weights"]).all()
-    start = network()
-    first = np.concatenate([np.ravel(v) for v in start.get_layer("conv1").get_weights()])
-    np.testing.assert_allclose(found["weights"][: len(first)], first, rtol=1e-6)
+    np.testing.assert_array_equal(np.unique(found["weights"]), [0.0, 0.125])  # as they began
 
 
 def test_a_run_whose_worker_was_killed_ends_as_if_it_had_not_been(trained):
