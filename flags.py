@@ -15,16 +15,8 @@ from absl import flags as absl_flags
 
 from augmix_tf import presets
 from augmix_tf.checks import CommandError, lookup, require, unknown_name
-from augmix_tf.config import (
-    EXPORT_FORMATS,
-    MIX_OPS,
-    SCHEDULES,
-    STRATEGIES,
-    Command,
-    DeviceRequest,
-    ExperimentConfig,
-    SetRequest,
-)
+from augmix_tf.config import EXPORT_FORMATS, MIX_OPS, SCHEDULES, ExperimentConfig
+from augmix_tf.request import STRATEGIES, Command, DeviceRequest, SetRequest
 
 MODES = {
     "train": "train, evaluate, export and report (default)",

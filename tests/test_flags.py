@@ -13,7 +13,8 @@ import pytest
 import flags
 from augmix_tf import presets
 from augmix_tf.checks import CommandError
-from augmix_tf.config import ExperimentConfig, SetRequest
+from augmix_tf.config import ExperimentConfig
+from augmix_tf.request import SetRequest
 
 REPOSITORY = Path(__file__).parents[1]
 FIELDS = {field.name: field.default for field in dataclasses.fields(ExperimentConfig)}

@@ -19,7 +19,7 @@ PACKAGE = "augmix_tf"
 
 # A room is a module or package right under augmix_tf; each imports lower layers or itself.
 LAYERS = (
-    ("config", "settings", "checks", "seeds", "files", "quiet", "workdir"),
+    ("config", "request", "settings", "checks", "seeds", "files", "quiet", "workdir"),
     ("ops", "losses", "metrics", "models"),
     ("augment", "data", "corruptions", "presets"),
     ("training", "evaluation", "serving", "reports"),
@@ -144,7 +144,7 @@ def test_only_main_imports_the_flags_and_nothing_imports_main():
 
 def test_only_the_composer_and_what_makes_configurations_know_them():
     knowing = {room(m) for m in PROGRAM if {"config", "presets"} & room_imports(m)}
-    assert knowing <= {"workdir", "presets", "experiment", "flags", "reports"}
+    assert knowing <= {"request", "workdir", "presets", "experiment", "flags", "reports"}
 
 
 def test_reports_know_of_configurations_only_what_sets_no_run_apart():

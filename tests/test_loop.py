@@ -175,6 +175,6 @@ def test_a_worker_that_stopped_is_named_as_such(trainer, monkeypatch, error):
         train(trainer, callbacks=[Act(8, fail)])
     monkeypatch.setattr(workers, "several", lambda: True)
     with pytest.raises(
-        RunError, match=r"another worker stopped \(Socket closed\); the last .*start"
+        RunError, match=r"another worker stopped, .* \(Socket closed\); the last .*start"
     ):
         train(trainer, callbacks=[Act(8, fail)])

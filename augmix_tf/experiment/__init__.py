@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from augmix_tf import quiet
 from augmix_tf.checks import CommandError
-from augmix_tf.config import Command, DeviceRequest
+from augmix_tf.request import Command, DeviceRequest
 from augmix_tf.workdir import Workdir, default_root
 
 quiet.import_tensorflow()

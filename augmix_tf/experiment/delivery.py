@@ -68,7 +68,7 @@ def export(
     trainer: Trainer,
     checkpoints: Checkpoints,
 ) -> Path:
-    """Writes the next export version with its card and compares it with the model in memory."""
+    """Writes the next export version with its card, once it answers as the model in memory does."""
     source, classifier = data.source, trainer.classifier
     temperature = 1.0 if checkpoints.temperature is None else checkpoints.temperature
     card = model_card.make(
@@ -80,8 +80,12 @@ def export(
         left_out=source.train.left_out,
     )
     names, images = source.class_names, source.test.images[:_PICTURES_COMPARED]
-    version = export_model(classifier, names, folder.root, temperature, card=card)
-    verify(version, images, reference_logits(classifier, images))
+    logits = reference_logits(classifier, images)
+
+    def check(version: Path, keras_file: Path) -> None:
+        verify(version, images, logits, keras_file, temperature)
+
+    version = export_model(classifier, names, folder.root, temperature, card=card, check=check)
     if config.export_format:
         convert.convert(classifier, names, folder.root, config.export_format, images, temperature)
     return version

@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from augmix_tf import corruptions, files, presets
 from augmix_tf.checks import CommandError
-from augmix_tf.config import ExperimentConfig, SetRequest
+from augmix_tf.config import ExperimentConfig
 from augmix_tf.evaluation import loaded, results
 from augmix_tf.experiment import assembly, measuring, runs
 from augmix_tf.reports import comparison, pictures, summary, terminal
+from augmix_tf.request import SetRequest
 from augmix_tf.training import strategy
 from augmix_tf.training.progress import Counter
 from augmix_tf.workdir import Workdir, default_root
