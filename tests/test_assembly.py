@@ -223,6 +223,25 @@ def test_a_run_is_extended_where_its_steps_so_far_stay_the_same(
         assembly.check_extension(config, before, trained, examples=30)
 
 
+# The same data
+
+
+def test_other_training_data_have_another_digest():
+    data = assembly.load(config_of("--calibration_images=10"))
+    same = assembly.load(config_of("--calibration_images=10"))
+    assert data.digest == same.digest
+    train = data.source.train
+    for changed in (
+        dataclasses.replace(train, labels=train.labels[::-1]),
+        dataclasses.replace(train, ids=train.ids + 1),
+        dataclasses.replace(
+            train, images=train.images[1:], labels=train.labels[1:], ids=train.ids[1:]
+        ),
+    ):
+        source = dataclasses.replace(data.source, train=changed)
+        assert dataclasses.replace(data, source=source).digest != data.digest
+
+
 # Whole runs
 
 

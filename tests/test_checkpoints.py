@@ -198,6 +198,14 @@ def test_the_checkpoint_of_another_network_is_refused(saved):
         Checkpoints(trainer, folder).restore()
 
 
+def test_a_checkpoint_of_other_training_data_is_refused(trainer, tmp_path):
+    Checkpoints(trainer, tmp_path, data=7).save(Position(1, 0))
+    assert Checkpoints(trainer, tmp_path, data=7).restore() == Position(1, 0)
+    with pytest.raises(RunError, match="the training data are not those that .* began with"):
+        Checkpoints(trainer, tmp_path, data=8).restore()
+    assert numbers(tmp_path) == [1]
+
+
 def test_two_checkpoints_are_kept(trainer, tmp_path):
     checkpoints = Checkpoints(trainer, tmp_path)
     for step in range(1, 12):

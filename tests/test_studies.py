@@ -256,6 +256,21 @@ def test_a_wrong_perturbation_is_answered_with_the_nearest(tmp_path, capsys):
 # The quick start and comparisons
 
 
+@pytest.mark.parametrize("mode", ["report", "views", "corrupt", "export"])
+def test_what_one_process_does_waits_for_no_other_workers(tmp_path, monkeypatch, mode):
+    """The environment may name workers for the runs that train."""
+    cluster = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
+    task = {"type": "worker", "index": 0}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    options = {
+        "report": [f"--workdirs={tmp_path}/none"],
+        "views": ["--method=standard"],
+        "corrupt": [],
+        "export": [f"--workdir={tmp_path}/none"],
+    }
+    assert main.main([f"--mode={mode}", *options[mode]]) == 2
+
+
 @pytest.fixture(scope="module")
 def quick_start(tmp_path_factory):
     """The folder in which the quick start ran."""
