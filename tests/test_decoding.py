@@ -5,8 +5,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from augmix_tf.serving import decoding
-from augmix_tf.serving.decoding import BROKEN, LARGEST_AREA, TOO_LARGE, UNKNOWN_FORMAT
+from augmix_tf.serving import decoding, headers
+from augmix_tf.serving.decoding import (
+    BROKEN,
+    LARGEST_AREA,
+    LARGEST_SIDE,
+    TOO_LARGE,
+    UNKNOWN_FORMAT,
+)
 from tests.picture_files import encoded, png_header, with_size
 
 HEIGHT, WIDTH = 24, 32
@@ -143,7 +149,7 @@ def test_files_with_wrong_bytes_give_a_picture_or_an_error(images, kind):
 
 def test_a_header_that_announces_too_much_is_refused(images):
     jpeg, gif, bmp = (encoded(images[0], kind) for kind in ("jpeg", "gif", "bmp"))
-    headers = (
+    files = (
         png_header(50_000, 50_000),
         png_header(2**32 - 1, 2**32 - 1),
         png_header(2**31, 2**31),
@@ -151,7 +157,7 @@ def test_a_header_that_announces_too_much_is_refused(images):
         with_size(gif, 65_535, 65_535),
         with_size(bmp, 100_000, 100_000),
     )
-    assert errors(*headers) == [TOO_LARGE] * len(headers)
+    assert errors(*files) == [TOO_LARGE] * len(files)
 
 
 def test_the_largest_area_is_still_decoded():
@@ -159,6 +165,52 @@ def test_the_largest_area_is_still_decoded():
     sizes = ((side, side), (side, LARGEST_AREA // side + 1))
     assert side * sizes[1][1] > LARGEST_AREA
     assert errors(*(encoded(Image.new("1", size, 1)) for size in sizes)) == ["", TOO_LARGE]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_longest_side_is_still_decoded(kind):
+    # Resizing holds the network's height times the image's width, however few rows there are.
+    for shape in ((2, 1), (1, 2)):
+        longest = [LARGEST_SIDE if side == 2 else 3 for side in shape]
+        longer = [LARGEST_SIDE + 1 if side == 2 else 3 for side in shape]
+        white, too_long = (encoded(Image.new("L", s, 255), kind) for s in (longest, longer))
+        np.testing.assert_allclose(decode(white), 255, atol=0.01)
+        assert errors(too_long) == [TOO_LARGE]
+
+
+def test_a_small_file_of_an_extreme_aspect_is_refused():
+    for size in ((999_999, 33), (33, 999_999)):
+        file = encoded(Image.new("L", size))
+        assert len(file) < 40_000
+        assert errors(file) == [TOO_LARGE]
+
+
+def gif_of_blocks(lengths) -> bytes:
+    """A GIF up to the end of its first picture, whose blocks have those lengths."""
+    gif = encoded(Image.new("P", (3, 2)), "gif")
+    start = gif[: gif.index(b",\0\0\0\0") + 11]  # up to and with the size of a code
+    return start + b"".join(bytes([n]) + b"\1" * n for n in lengths) + b"\0"
+
+
+@pytest.mark.parametrize("lengths", [(1, 2), (255, 256), (1, 256)])
+def test_the_end_of_a_gifs_picture_is_found(lengths):
+    # About 9000 bytes: several pieces of the search.
+    blocks = np.random.default_rng(0).integers(*lengths, 18_000 // sum(lengths))
+    gif = gif_of_blocks(blocks)
+    for follows in (b"", b";", b"\0\1" * 9000, bytes(9000)):
+        file, size = headers.announced(tf.constant(gif + follows), tf.constant(headers.GIF))
+        assert file.numpy() == gif + b";"
+        np.testing.assert_array_equal(size, [3, 2])
+    for cut in (gif[:-1], gif[:5000]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            headers.announced(tf.constant(cut), tf.constant(headers.GIF))
+
+
+def test_a_gif_of_megabytes(images):
+    sound = encoded(Image.fromarray(images[0]).quantize(64), "gif")
+    endless = gif_of_blocks([255] * (headers.LONGEST_GIF // 256 + 1))
+    batch = (sound + bytes(2 * headers.LONGEST_GIF), endless, endless[:-2])
+    assert errors(*batch) == ["", TOO_LARGE, TOO_LARGE]
 
 
 def test_of_an_animation_the_first_picture_alone_is_looked_at(images):

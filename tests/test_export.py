@@ -66,8 +66,9 @@ def run_python(*arguments: object, cwd: Path) -> str:
     return result.stdout
 
 
-def test_a_fresh_process_gives_the_same_logits_through_both_signatures(folder, images, logits):
-    assert 0 <= verify.verify(folder / "export" / "1", images, logits) <= 1e-5
+def test_a_fresh_process_gives_the_same_answers(folder, images, logits):
+    files = (folder / "export" / "1", folder / "model.keras")
+    assert 0 <= verify.verify(files[0], images, logits, files[1], TEMPERATURE) <= 1e-5
 
 
 def test_outputs(signatures, images, logits):
@@ -268,6 +269,36 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch, failure, seen, me
     assert [p.name for p in (tmp_path / "export").iterdir()] == ["1"]
 
 
+@pytest.mark.parametrize("error", [RunError("it differs"), KeyboardInterrupt()])
+@pytest.mark.usefixtures("quick_saved_model")
+def test_what_fails_its_check_is_not_published(tmp_path, error):
+    card = model_card.make({"dataset": "shapes", "seed": 1}, {}, ["a", "b"], (2, 3))
+    export(tiny_classifier(), ["a", "b"], tmp_path)
+    before = content(tmp_path)
+
+    def check(version, keras_file):
+        raise error
+
+    with pytest.raises(type(error)):
+        export(tiny_classifier(), ["a", "b"], tmp_path, card=card, check=check)
+    assert content(tmp_path) == before
+    assert [p.name for p in (tmp_path / "export").iterdir()] == ["1"]
+
+
+@pytest.mark.usefixtures("quick_saved_model")
+def test_the_check_sees_what_is_published_and_before_it_is(tmp_path):
+    seen = []
+
+    def check(version, keras_file):
+        assert versions(tmp_path) == []
+        assert not (tmp_path / "model.keras").exists()
+        assert version.parent.name.startswith(".")
+        seen.extend([content(version), keras_file.read_bytes()])
+
+    version = export(tiny_classifier(), ["a", "b"], tmp_path, check=check)
+    assert seen == [content(version), (tmp_path / "model.keras").read_bytes()]
+
+
 def test_export_refusals(classifier, tmp_path):
     with pytest.raises(CommandError, match="want 10 class names, got 9"):
         export(classifier, NAMES[1:], tmp_path)
@@ -308,6 +339,22 @@ def test_verify_refuses_another_model(monkeypatch, images, logits, wrong):
     monkeypatch.setattr(verify, "_reload", lambda *_: got)
     with pytest.raises(RunError, match=r"export/3 gives other logits .* through serve_bytes"):
         verify.verify("export/3", images, logits)
+
+
+@pytest.mark.parametrize("add", [1e-3, np.nan])
+def test_verify_refuses_another_keras_file(monkeypatch, images, logits, add):
+    got = {"serving_default": logits, "serve_bytes": logits}
+    got["model.keras"] = softmax(logits / TEMPERATURE) + add
+    monkeypatch.setattr(verify, "_reload", lambda *_: got)
+    with pytest.raises(RunError, match=r"export/3 gives other prob.* through model\.keras"):
+        verify.verify("export/3", images, logits, "model.keras", TEMPERATURE)
+    assert verify.verify("export/3", images, logits) == 0
+
+
+def test_verify_names_a_keras_file_that_does_not_load(folder, images, logits, tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"half")
+    with pytest.raises(RunError, match=r"export/1 cannot be loaded .*: model\.keras: .*keras"):
+        verify.verify(folder / "export" / "1", images, logits, tmp_path / "model.keras")
 
 
 def test_verify_names_a_version_that_does_not_load(tmp_path, images, logits):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from augmix_tf.serving import headers
 
 LARGEST_AREA = 2**25  # pixels: 100 MB decoded, more than a camera's 24 megapixels
+LARGEST_SIDE = 2**14  # pixels: resizing holds height x LARGEST_SIDE float32 pixels
 UNKNOWN_FORMAT = "unknown format"
 TOO_LARGE = "too large"
 BROKEN = "cannot be decoded"
@@ -40,12 +41,21 @@ def decode(image_bytes: tf.Tensor, height: int, width: int) -> Decoded:
     An image that is none gives an error of its own and leaves the others as they are:
 
         "unknown format"     empty, or it begins like none of the four kinds
-        "too large"          its header announces more than 2**25 pixels; nothing was decoded
+        "too large"          its header announces more than 2**25 pixels or a side above 2**14, or
+                             a GIF's first picture is longer than 2**24 bytes; nothing was decoded
         "cannot be decoded"  cut off, damaged, or a variant that TensorFlow does not read
 
     GIF and BMP have no checksums: one with wrong bytes in a whole structure is a wrong picture and
-    no error. One image is unpacked at a time, so a request needs the memory of its largest image,
-    about 100 MB at most, beside its own bytes.
+    no error.
+
+    One image is unpacked at a time. Beside its bytes and its result, a request needs the memory of
+    its largest image, for the pixels and for what resizing holds at most
+
+        3 * 2**25 + 12 * height * 2**14 bytes, at height 224 about 150 MB
+
+    and while it is decoded, where that is more, a progressive JPEG up to 375 MB, of which most are
+    its coefficients. GIF and BMP are copied on the way: a GIF's first picture three times (50 MB at
+    most), of a BMP the values of its pixels.
 
     Args:
         image_bytes: string [N]; N may be 0.
@@ -73,8 +83,10 @@ def decode(image_bytes: tf.Tensor, height: int, width: int) -> Decoded:
 
 def _decode_one(encoded: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
     kind = headers.kind(encoded)
-    file, area = headers.announced(encoded, kind)
-    error = tf.where(area > LARGEST_AREA, TOO_LARGE, "")
+    file, sides = headers.announced(encoded, kind)
+    # Sides first: the product of two that are wrong may not fit into int64.
+    too_large = (tf.reduce_max(sides) > LARGEST_SIDE) | (tf.reduce_prod(sides) > LARGEST_AREA)
+    error = tf.where(too_large, TOO_LARGE, "")
     error = tf.where(kind == headers.UNKNOWN, UNKNOWN_FORMAT, error)
     black = tf.zeros([height, width, 3])
     image = tf.cond(error == "", lambda: _pixels(file, kind, height, width), lambda: black)

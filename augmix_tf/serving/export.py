@@ -14,7 +14,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def export(
     folder: files.PathLike,
     temperature: float = 1.0,
     card: Mapping[str, Any] | None = None,
+    check: Callable[[Path, Path], object] | None = None,
 ) -> Path:
     """Writes the next version of a SavedModel, `model.keras` and the model card.
 
@@ -54,8 +55,9 @@ def export(
     gives empty outputs; pixels of another shape or type are refused. `model.keras` takes float32 or
     uint8 [N, H, W, 3] in 0..255 and returns the same probabilities.
 
-    A version is built under a hidden name and appears in one rename; it never replaces another.
-    A killed export leaves at most that hidden `.unfinished` folder, which servers do not read.
+    A version is built and checked under a hidden name and appears in one rename; it never replaces
+    another. An export that fails, also in its check, changes nothing in the folder. A killed one
+    leaves at most that hidden `.unfinished` folder, which servers do not read.
 
     Args:
         classifier: functional model of Keras's own layers, float32 [N, H, W, 3] in 0..255 to
@@ -64,6 +66,8 @@ def export(
         folder: the run folder.
         temperature: divides the logits in `probabilities`; it changes no `classes`.
         card: of `model_card.make`, to be written beside; None writes none.
+        check: is called with the SavedModel's folder and the `.keras` file, both complete and under
+            their hidden names; they are published if it returns. `verify.verify` is meant for it.
 
     Returns:
         `<folder>/export/<version>`.
@@ -71,6 +75,7 @@ def export(
     Raises:
         CommandError: a classifier, names or temperature other than that.
         RunError: the files cannot be written.
+        Exception: what `check` raises.
     """
     folder = Path(folder)
     _check(classifier, class_names, temperature)
@@ -82,6 +87,8 @@ def export(
         warmup.write(unfinished / "version", warmup.requests(*copy.input_shape[1:3]))
         of_folder = {"model.keras", *_write_card(card, unfinished)}
         _with_probabilities(copy, temperature).save(unfinished / "model.keras")
+        if check is not None:
+            check(unfinished / "version", unfinished / "model.keras")
         _sync(unfinished)
         for name in sorted(of_folder):
             os.replace(unfinished / name, folder / name)

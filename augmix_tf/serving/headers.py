@@ -21,6 +21,9 @@ _STARTS = {
 _WEIGHTS = (1, 1 << 8, 1 << 16, 1 << 24)
 _LONGEST_HEAD = 26  # bytes: as far as the sizes in PNG (16..23) and BMP (18..25) go
 _EXTENSION, _PICTURE = 0x21, 0x2C
+LONGEST_GIF = 2**24  # bytes to the end of its first picture
+_LONGEST_BLOCK = 256  # bytes, with its length
+_PIECE = 1 << 12  # bytes of a chain that are followed at once; longer ones take no less time
 _MOST_EXTENSIONS = 1000  # before a GIF's first picture; one to three are usual
 
 
@@ -34,24 +37,26 @@ def kind(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def announced(encoded: tf.Tensor, its_kind: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the file to decode, and the pixels that it announces.
+    """Returns the file to decode, and the size of the picture that it announces.
 
     The file is the given one, but of a GIF the part up to the end of its first picture: TensorFlow
-    unpacks all of them, whatever their sizes, also where only the first is asked for.
+    unpacks all of them, whatever their sizes, also where only the first is asked for. That end is
+    looked for piece by piece, which needs no memory that grows with the file.
 
     Returns:
-        The file, string, and width x height, int64; 0 for an unknown kind.
+        The file, string, and [width, height], int64, each at most 2**32; 0 for an unknown kind,
+        2**32 for a GIF whose first picture does not end within its first `LONGEST_GIF` bytes.
 
     Raises:
         tf.errors.InvalidArgumentError: the header of a JPEG is damaged or cut off, or a GIF ends
             before its first picture does, or has none.
     """
     readers = {
-        UNKNOWN: lambda: (encoded, tf.constant(0, tf.int64)),
-        PNG: lambda: (encoded, _png_area(_head(encoded))),
-        JPEG: lambda: (encoded, _jpeg_area(encoded)),
+        UNKNOWN: lambda: (encoded, tf.zeros([2], tf.int64)),
+        PNG: lambda: (encoded, _png_sides(_head(encoded))),
+        JPEG: lambda: (encoded, _jpeg_sides(encoded)),
         GIF: lambda: _first_picture(encoded),
-        BMP: lambda: (encoded, _bmp_area(_head(encoded))),
+        BMP: lambda: (encoded, _bmp_sides(_head(encoded))),
     }
     return tf.switch_case(its_kind, readers)
 
@@ -68,43 +73,39 @@ def _number(lowest_first: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.cast(lowest_first, tf.int64) * weights)
 
 
-def _png_area(head: tf.Tensor) -> tf.Tensor:
-    sides = [_number(head[first : first + 4][::-1]) for first in (16, 20)]
-    width, height = (tf.minimum(side, 2**31) for side in sides)  # the product fits into int64
-    return width * height
+def _png_sides(head: tf.Tensor) -> tf.Tensor:
+    return tf.stack([_number(head[first : first + 4][::-1]) for first in (16, 20)])
 
 
-def _jpeg_area(jpeg: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_prod(tf.cast(tf.io.extract_jpeg_shape(jpeg)[:2], tf.int64))
+def _jpeg_sides(jpeg: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.io.extract_jpeg_shape(jpeg)[1::-1], tf.int64)
 
 
-def _bmp_area(head: tf.Tensor) -> tf.Tensor:
+def _bmp_sides(head: tf.Tensor) -> tf.Tensor:
     # Both are signed; a negative height stands for rows from the top.
     sides = [_number(head[first : first + 4]) for first in (18, 22)]
-    width, height = (tf.minimum(side, 2**32 - side) for side in sides)
-    return width * height
+    return tf.stack([tf.minimum(side, 2**32 - side) for side in sides])
 
 
 def _first_picture(gif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A GIF without what follows its first picture, and the pixels of that.
+    """A GIF without what follows its first picture, and the size of that.
 
     Source: GIF89a specification, CompuServe 1990, sections 18 to 26.
     """
-    data = tf.cast(tf.io.decode_raw(gif, tf.uint8), tf.int32)
-    ends = _ends_of_chains(data)
     place = tf.while_loop(
-        lambda place: tf.gather(data, place) == _EXTENSION,
-        lambda place: (tf.gather(ends, place + 2) + 1,),
-        (13 + _table_bytes(tf.gather(data, 10)),),
+        lambda place: _byte(gif, place) == _EXTENSION,
+        lambda place: (_end_of_chain(gif, place + 2) + 1,),
+        (13 + _table_bytes(_byte(gif, 10)),),
         maximum_iterations=_MOST_EXTENSIONS,
     )[0]
-    sides = tf.gather(data, place + tf.range(5, 9))
-    first_block = place + 11 + _table_bytes(tf.gather(data, place + 9))
     # Anything else in place of a picture counts as the end of the file.
-    first_block = tf.where(tf.gather(data, place) == _PICTURE, first_block, tf.size(data))
-    end = tf.gather(ends, first_block)
-    length = end + 1 + tf.gather(data, end)  # that byte is 0; without it, an error
-    return tf.strings.substr(gif, 0, length) + b";", _number(sides[:2]) * _number(sides[2:])
+    is_picture = _byte(gif, place) == _PICTURE
+    place = tf.where(is_picture, place, tf.strings.length(gif))
+    sides = tf.ensure_shape(_bytes(gif, place + 5, 4), [4])
+    end = _end_of_chain(gif, place + 11 + _table_bytes(_byte(gif, place + 9)))
+    file = tf.strings.substr(gif, 0, end + 1) + b";"
+    size = tf.stack([_number(sides[:2]), _number(sides[2:])])
+    return file, tf.where(end < LONGEST_GIF, size, 2**32)
 
 
 def _table_bytes(flags: tf.Tensor) -> tf.Tensor:
@@ -113,21 +114,42 @@ def _table_bytes(flags: tf.Tensor) -> tf.Tensor:
     return tf.where(flags & 0x80 > 0, 3 * entries, 0)
 
 
-def _ends_of_chains(data: tf.Tensor) -> tf.Tensor:
-    """For each byte, where a chain of blocks that begins there ends: at a block of no bytes.
+def _bytes(file: tf.Tensor, place: tf.Tensor | int, count: int) -> tf.Tensor:
+    """int32 [count] from that place on; fewer where the file ends."""
+    return tf.cast(tf.io.decode_raw(tf.strings.substr(file, place, count), tf.uint8), tf.int32)
 
-    A block is its length and so many bytes. All chains are followed at once, with jumps that
-    double, so that a file of many tiny blocks takes no longer than another: O(n log n).
 
-    Returns:
-        int32 [n]; n where the file ends before the chain does.
+def _byte(file: tf.Tensor, place: tf.Tensor | int) -> tf.Tensor:
+    return tf.gather(_bytes(file, place, 1), 0)
+
+
+def _end_of_chain(file: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    """Where the chain of blocks that begins at a place ends: at a block of no bytes, int32.
+
+    A block is its length and so many bytes. Behind `LONGEST_GIF` any block counts as the end.
+
+    Raises:
+        tf.errors.InvalidArgumentError: the file ends before the chain does.
     """
-    count = tf.size(data)
-    places = tf.range(count)
-    next_places = tf.where(data == 0, places, tf.minimum(places + 1 + data, count))
-    _, jumps = tf.while_loop(
-        lambda blocks, jumps: blocks < count,
-        lambda blocks, jumps: (2 * blocks, tf.gather(jumps, jumps)),
-        (1, tf.concat([next_places, [count]], 0)),
-    )
-    return jumps[:-1]
+    return tf.while_loop(
+        lambda place: (_byte(file, place) != 0) & (place < LONGEST_GIF),
+        lambda place: (place + _way_through(_bytes(file, place, _PIECE)),),
+        (start,),
+    )[0]
+
+
+def _way_through(piece: tf.Tensor) -> tf.Tensor:
+    """How far the chain that begins with a piece of a file leads: to its end, or behind the piece.
+
+    From every byte the chain that would begin there is followed at once, with jumps that double,
+    so that tiny blocks take little longer than others.
+    """
+    count = tf.size(piece)
+    places = tf.range(count + _LONGEST_BLOCK)
+    steps = tf.where(piece == 0, 0, piece + 1)
+    jumps = places + tf.pad(steps, [[0, _LONGEST_BLOCK]])
+    return tf.while_loop(
+        lambda jumps: tf.gather(jumps, jumps[0]) != jumps[0],
+        lambda jumps: (tf.gather(jumps, jumps),),
+        (jumps,),
+    )[0][0]
