@@ -6,8 +6,8 @@
 Trains a small network on the pictures that come with the package, once undisturbed. Then again,
 killed at moments drawn from the seed: while it starts, between two checkpoints, and while one is
 being written. The same command starts it anew each time. In the end all that both runs keep must be
-equal, byte for byte; with several replicas to 1e-6. Takes a quarter of a minute for each kill; DIR must
-be new.
+equal, byte for byte; with several replicas to 1e-6. Takes a quarter of a minute for each kill; DIR
+must be new.
 """
 
 from __future__ import annotations

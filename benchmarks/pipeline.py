@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -29,8 +30,10 @@ from benchmarks.rivals import pictures
 if TYPE_CHECKING:
     import tensorflow as tf
 
-WARM_UP = 8
+WARM_UP_BATCHES, WARM_UP_SECONDS = 8, 0.3
+LARGER = ((64, 64), (96, 32), (224, 16))
 Dataset: TypeAlias = "tf.data.Dataset"
+Run: TypeAlias = Callable[[], dict[str, float]]
 # side: (severity, batch, images that each side makes in a round: ours, Pillow, Keras, C)
 CASES = {32: (3.0, 128, (25600, 800, 6400, 6000)), 224: (1.0, 16, (640, 64, 320, 160))}
 
@@ -71,8 +74,10 @@ def rounds_of(dataset: Dataset, batch: int, count: int) -> Callable[[], dict[str
 
     def run() -> dict[str, float]:
         batches = iter(dataset)
-        for _ in range(WARM_UP):
+        made, began = 0, time.perf_counter()
+        while made < WARM_UP_BATCHES or time.perf_counter() - began < WARM_UP_SECONDS:
             next(batches)
+            made += 1
 
         def work() -> int:
             for _ in range(count // batch):
@@ -156,24 +161,24 @@ def resources(side: int) -> dict[str, float]:
 
 def scaling(rounds: int) -> dict[str, dict[str, float]]:
     """Cost against batch size, image size, width, depth and views."""
-    figures = {}
 
-    def add(name: str, side: int, batch: int, **settings: int) -> None:
-        severity = CASES[side][0] if side in CASES else 3.0
-        dataset = our_dataset(pictures(side, 64), severity, batch, **settings)
-        run = rounds_of(dataset, batch, max(8 * batch, 12800 if side == 32 else 640))
-        figures[name] = measure.interleaved({name: run}, rounds)[name]
+    def side(name: str, size: int, batch: int, **settings: int) -> dict[str, Run]:
+        severity = CASES[size][0] if size in CASES else 3.0
+        dataset = our_dataset(pictures(size, 64), severity, batch, **settings)
+        return {name: rounds_of(dataset, batch, max(8 * batch, 25600 if size == 32 else 640))}
 
-    for batch in (32, 128, 512):
-        add(f"32 px, batch {batch}", 32, batch)
-    for side, batch in ((64, 64), (96, 32), (224, 16)):
-        add(f"{side} px, batch {batch}", side, batch)
-    for width in (1, 2, 4):
-        add(f"32 px, width {width}", 32, 128, width=width)
-    for depth in (1, 2, 3):
-        add(f"32 px, depth {depth}", 32, 128, depth=depth)
-    for views in (2, 5):
-        add(f"32 px, {views} views", 32, 128, views=views)
+    # What is compared takes turns.
+    groups = [
+        [side(f"32 px, batch {batch}", 32, batch) for batch in (32, 128, 512)],
+        [side(f"{size} px, batch {batch}", size, batch) for size, batch in LARGER],
+        [side(f"32 px, width {width}", 32, 128, width=width) for width in (1, 2, 4)],
+        [side(f"32 px, depth {depth}", 32, 128, depth=depth) for depth in (1, 2, 3)],
+        [side(f"32 px, {views} views", 32, 128, views=views) for views in (2, 5)],
+    ]
+    figures: dict[str, dict[str, float]] = {}
+    for group in groups:
+        sides = {name: run for each in group for name, run in each.items()}
+        figures |= measure.interleaved(sides, rounds)
     return figures
 
 
