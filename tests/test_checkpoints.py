@@ -201,7 +201,7 @@ def test_the_checkpoint_of_another_network_is_refused(saved):
 def test_a_checkpoint_of_other_training_data_is_refused(trainer, tmp_path):
     Checkpoints(trainer, tmp_path, data=7).save(Position(1, 0))
     assert Checkpoints(trainer, tmp_path, data=7).restore() == Position(1, 0)
-    with pytest.raises(RunError, match="the training data are not those that .* began with"):
+    with pytest.raises(RunError, match=r"the training data are not those that .* began with"):
         Checkpoints(trainer, tmp_path, data=8).restore()
     assert numbers(tmp_path) == [1]
 
