@@ -69,13 +69,9 @@ def worker(devices: tf.distribute.Strategy) -> int:
     resolver = devices.cluster_resolver
     if resolver is None:
         return 0
-    chiefs = resolver.cluster_spec().as_dict().get("chief", ()) if _after_a_chief(resolver) else ()
-    return int(resolver.task_id or 0) + len(chiefs)
-
-
-def _after_a_chief(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> bool:
-    """Whether the numbers of this process's kind begin again behind a chief of its own name."""
-    return resolver.task_type == "worker"
+    cluster = resolver.cluster_spec()  # None of a TPU of this machine
+    chiefs = cluster.as_dict().get("chief", ()) if cluster else ()
+    return int(resolver.task_id or 0) + (len(chiefs) if resolver.task_type == "worker" else 0)
 
 
 def is_chief(devices: tf.distribute.Strategy) -> bool:
