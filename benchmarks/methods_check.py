@@ -70,10 +70,11 @@ def restored(folder: Path) -> tuple[Source, Trainer]:
     """Returns the data and the trainer of a run, with the values of its newest checkpoint."""
     place = Workdir(folder)
     config = place.stored_config()
-    source = assembly.load(config).source
-    trainer = assembly.build(config, source)
-    require(Checkpoints(trainer, place.checkpoints).restore() is not None, "a checkpoint", "none")
-    return source, trainer
+    data = assembly.load(config)
+    trainer = assembly.build(config, data.source)
+    checkpoints = Checkpoints(trainer, place.checkpoints, data=data.digest)
+    require(checkpoints.restore() is not None, "a checkpoint", "none")
+    return data.source, trainer
 
 
 def differences(folder: Path, source: Source, trainer: Trainer) -> dict[str, float]:
