@@ -342,7 +342,7 @@ def test_a_run_knows_what_was_left_out(own, tmp_path):
     )
     source = assembly.load(config).source
     assert len(source.train.labels) == 22 + 2
-    left_out = f"1 of 23 train records left out; 1 of 3 pictures in {tmp_path}/art left out"
+    left_out = "1 of 23 train records left out; 1 of 3 pictures in art left out"
     assert source.description.endswith(f"; {left_out}")
     assert "skip_bad_examples" not in FREE_TO_CHANGE
 

@@ -194,6 +194,14 @@ def own(run, tmp_path):
 
 
 @pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, also where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def unverified(monkeypatch):
     """Leaves out the reloading of exports in a fresh process, which the finished run has seen."""
     monkeypatch.setattr(delivery, "verify", lambda *_: 0.0)
@@ -500,7 +508,7 @@ def test_an_interrupt_in_the_last_steps_is_not_lost(tmp_path, monkeypatch, unver
 
 @pytest.mark.parametrize("place", ["assembly.load", "_measure", "delivery.export"])
 def test_control_c_outside_of_training_ends_with_130_and_no_traceback(
-    own, monkeypatch, place, unverified
+    own, monkeypatch, place, unverified, interruptible
 ):
     place = f"augmix_tf.experiment.runs.{place}"
     monkeypatch.setattr(place, lambda *_, **__: signal.raise_signal(signal.SIGINT))
