@@ -67,7 +67,8 @@ def rounded(products: tf.Tensor) -> tf.Tensor:
     """Returns `products`, rounded before anything is added to them.
 
     Compilers like to fuse `a * b + c` into one instruction with one rounding; Pillow rounds twice,
-    and a result that is cut to an integer can show the difference. A maximum with a bound that no
-    product reaches changes nothing, and no compiler can fuse through it.
+    and a result that is cut to an integer can show the difference. A minimum with a bound that no
+    product reaches changes nothing, and no compiler can fuse through it. A maximum would do less:
+    XLA knows that a square is not below zero, and takes it away.
     """
-    return tf.maximum(products, tf.constant(-(2.0**40), products.dtype))
+    return tf.minimum(products, tf.constant(2.0**40, products.dtype))

@@ -1,0 +1,3 @@
+"""py_binary, as the binary itself has it."""
+
+py_binary = native.py_binary
