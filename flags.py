@@ -15,7 +15,7 @@ from absl import flags as absl_flags
 
 from augmix_tf import presets
 from augmix_tf.checks import CommandError, lookup, require, unknown_name
-from augmix_tf.config import EXPORT_FORMATS, MIX_OPS, SCHEDULES, ExperimentConfig
+from augmix_tf.config import EXPORT_FORMATS, IMAGENET_CROPS, MIX_OPS, SCHEDULES, ExperimentConfig
 from augmix_tf.request import STRATEGIES, Command, DeviceRequest, SetRequest
 
 MODES = {
@@ -59,20 +59,16 @@ def define(values: absl_flags.FlagValues) -> dict[str, list[str]]:
     formats = "Export for another runtime as well: " + ", ".join(EXPORT_FORMATS) + "."
     add("Request", "string", "export_format", formats)
     add("Request", "bool", "help", "Shows this.", False)
-    add("Data", "string", "dataset", "shapes (embedded), cifar10, cifar100 or a TFDS name.")
-    add("Data", "string", "data_dir", "Where TFDS keeps its data.")
-    add("Data", "bool", "download", "Let TFDS download what is missing.")
-    add("Data", "integer", "train_limit", "Use only the first n training images (0: all).")
-    add("Data", "integer", "eval_limit", "Use only the first n test images (0: all).")
-    add("Data", "integer", "calibration_images", "Training images held out for the temperature.")
-    add("Data", "string", "stylized_dir", "Stylised pictures by class, trained on as well (SIN).")
-    broken = "Leave out images and records that cannot be read."
-    add("Data", "bool", "skip_bad_examples", broken)
+    _define_data(add)
     _define_model_and_method(add)
+    recipe = "Of ImageNet: " + ", ".join(presets.RECIPES) + " (how the authors' weights were made)."
+    add("Training", "string", "recipe", recipe, "script")
     add("Training", "integer", "epochs", "Passes over the training images.")
     add("Training", "integer", "batch_size", "Images per step, over all devices.")
     add("Training", "float", "learning_rate", "At the start.")
     add("Training", "string", "schedule", "Of the learning rate: " + ", ".join(SCHEDULES) + ".")
+    add("Training", "integer", "warmup_epochs", "In which the learning rate rises.")
+    add("Training", "bool", "nesterov", "Momentum that looks one step ahead.")
     add("Training", "float", "weight_decay", "L2 on all parameters.")
     add("Training", "string", "precision", "float32, mixed_bfloat16 or mixed_float16.")
     add("Training", "integer", "seed", "Everything random follows from it.")
@@ -85,11 +81,28 @@ def define(values: absl_flags.FlagValues) -> dict[str, list[str]]:
     return groups
 
 
+def _define_data(add: Add) -> None:
+    names = "shapes (embedded), cifar10, cifar100, imagenet2012, another TFDS name, or folder."
+    add("Data", "string", "dataset", names)
+    place = "Where TFDS keeps its data; of --dataset=folder: train/<class>/*, val/<class>/*."
+    add("Data", "string", "data_dir", place)
+    side = "Side of the pictures, where the data's have any size (ImageNet: 224)."
+    add("Data", "integer", "image_size", side)
+    add("Data", "bool", "download", "Let TFDS download what is missing.")
+    add("Data", "integer", "train_limit", "Use only the first n training images (0: all).")
+    add("Data", "integer", "eval_limit", "Use only the first n test images (0: all).")
+    add("Data", "integer", "calibration_images", "Training images held out for the temperature.")
+    add("Data", "string", "stylized_dir", "Stylised pictures by class, trained on as well (SIN).")
+    broken = "Leave out images and records that cannot be read."
+    add("Data", "bool", "skip_bad_examples", broken)
+
+
 def _define_model_and_method(add: Add) -> None:
     models = "wrn (40-2), allconv, densenet (BC 100-12), resnext (29, 4x32), resnet50."
     add("Model", "string", "model", models)
     add("Model", "integer", "depth", "Layers of wrn or densenet, 6 n + 4.")
     add("Model", "integer", "widen_factor", "Width of wrn.")
+    add("Model", "float", "width_multiplier", "Width of resnet50, as a share of its own.")
     add("Model", "bool", "max_blur_pool", "Blurred down-sampling in resnet50.")
     add("Method", "string", "method", ", ".join(presets.METHODS) + ".")
     add("Method", "integer", "mixture_width", "Chains that AugMix mixes.")
@@ -97,6 +110,7 @@ def _define_model_and_method(add: Add) -> None:
     add("Method", "float", "aug_severity", "Strength of the operations, 0.1 to 10.")
     add("Method", "float", "alpha", "Of the Dirichlet and Beta distributions of the mix.")
     add("Method", "bool", "all_ops", "Also the four operations that overlap with -C.")
+    add("Method", "integer", "fill", "Value of pixels that move in from outside, 0 to 255.")
     add("Method", "bool", "jsd", "Consistency loss over clean and augmented views.")
     add("Method", "float", "jsd_weight", "Weight of the consistency loss.")
     add("Method", "integer", "views", "Views of each image, the clean one counted.")
@@ -123,11 +137,17 @@ def _define_robustness(add: Add) -> None:
     group = "Robustness"
     add(group, "bool", "corrupted", "Evaluate on corrupted test images; made where none are given.")
     add(group, "string", "corrupted_dir", "A -C set: official or from --mode=corrupt.")
+    cut = "Of ImageNet-C's pictures: " + ", ".join(IMAGENET_CROPS) + " (the authors' script)."
+    add(group, "string", "imagenet_crop", cut)
+    others = "Folders of other test pictures by class: ImageNet-R, -A, -V2, -Sketch."
+    add(group, "string", "shift_dirs", others)
     add(group, "string", "perturbed_dir", "A -P set: official or from --mode=corrupt.")
     add(group, "string", "frost_dir", "The photographs for frost of the authors' code.")
     add(group, "string", "alexnet_rates", "AlexNet's rates on ImageNet-P, as JSON.")
     add(group, "list", "names", "Only these corruptions or perturbations are written.", [])
     add(group, "string", "table", "Severities to write: cifar or imagenet (default: by size).")
+    layout = "Of a -C set: npy (as CIFAR-10-C) or jpeg (as ImageNet-C, a tenth of the bytes)."
+    add(group, "string", "layout", layout, "npy")
     add(group, "integer", "workers", "Processes that write (default: one a core).")
     add(group, "integer", "shard_index", "Write every shard_count-th part, from this one on.", 0)
     add(group, "integer", "shard_count", "Number of shards.", 1)
@@ -152,7 +172,7 @@ def parse(arguments: Sequence[str]) -> Command:
     if values["help"].value:
         return Command("train", ExperimentConfig(), help=True)
     lookup("mode", str(values["mode"].value), MODES)
-    config = apply(values, presets.preset(*_cell(values)))
+    config = apply(values, presets.preset(*_cell(values), str(values["recipe"].value)))
     settings = {field.name for field in dataclasses.fields(config)}
     given = frozenset(name for name in settings if values[name].present)
     measured = config.corrupted or "corrupted_dir" not in given
@@ -195,6 +215,8 @@ def apply(values: absl_flags.FlagValues, preset: ExperimentConfig) -> Experiment
         preset = dataclasses.replace(
             preset, calibration_images=min(preset.calibration_images, most)
         )
+    if "batch_size" in given and "learning_rate" not in given:
+        given["learning_rate"] = presets.scaled_rate(preset, given["batch_size"])
     return dataclasses.replace(preset, **given)
 
 
@@ -219,12 +241,8 @@ def unknown_flag(name: str, values: absl_flags.FlagValues) -> str:
     return unknown_name("flag", f"--{name}", [f"--{flag}" for flag in values]).split(" Known:")[0]
 
 
-def _cell(values: absl_flags.FlagValues) -> tuple[str, str, str]:
+def _cell(values: absl_flags.FlagValues) -> tuple[str, str | None, str]:
     default = ExperimentConfig()
-    given = (values[name].value for name in _CELL)
-    standard = (getattr(default, name) for name in _CELL)
-    dataset, model, method = (
-        fallback if value is None else value
-        for value, fallback in zip(given, standard, strict=True)
-    )
-    return dataset, model, method
+    dataset, model, method = (values[name].value for name in _CELL)
+    dataset = default.dataset if dataset is None else dataset
+    return dataset, model, default.method if method is None else method

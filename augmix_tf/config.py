@@ -14,10 +14,21 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 SCHEDULES = ("cosine", "step", "constant")
 EXPORT_FORMATS = ("onnx", "litert")
+# Of ImageNet-C, whose pictures are 224 x 224: as they are, or enlarged and cut as the AugMix
+# authors' script does.
+IMAGENET_CROPS = ("canonical", "reference")
 MIX_OPS = ("augmix", "autoaugment", "random_autoaugment")
 
 # May differ when a finished run is looked at again: they change what is measured of it.
-OF_EVALUATION = ("corrupted", "corrupted_dir", "perturbed_dir", "frost_dir", "alexnet_rates")
+OF_EVALUATION = (
+    "corrupted",
+    "corrupted_dir",
+    "imagenet_crop",
+    "perturbed_dir",
+    "shift_dirs",
+    "frost_dir",
+    "alexnet_rates",
+)
 # May differ when a run is resumed: they change where it reads and what it measures, not what it
 # trains.
 _OF_THE_PROCESS = ("data_dir", "download", "checkpoint_steps", "export_format", "profile_steps")
@@ -33,6 +44,8 @@ _LOWEST = {
     "eval_limit": 0,
     "calibration_images": 0,
     "checkpoint_steps": 0,
+    "warmup_epochs": 0,
+    "image_size": 0,
     "cutout_size": 0,
     "patch_size": 1,
     "adversary_steps": 1,
@@ -44,6 +57,7 @@ _WITHIN = {
     "cutmix_probability": (0, 1),
     "patch_scale": (0, 1),
     "adversary_epsilon": (0, 255),
+    "fill": (0, 255),
     "seed": (0, 2**31 - 1),
 }
 
@@ -62,16 +76,21 @@ class ExperimentConfig:
     depth: int | None = None
     widen_factor: int | None = None
     max_blur_pool: bool = False
+    width_multiplier: float | None = None
+    image_size: int = 0
     epochs: int = 100
     batch_size: int = 128
     learning_rate: float = 0.1
     schedule: str = "cosine"
+    warmup_epochs: int = 0
+    nesterov: bool = True
     weight_decay: float = 5e-4
     aug_severity: float = 3.0
     mixture_width: int = 3
     mixture_depth: int = -1
     alpha: float = 1.0
     all_ops: bool = False
+    fill: int = 0
     jsd: bool = True
     jsd_weight: float = 12.0
     views: int = 3
@@ -100,7 +119,9 @@ class ExperimentConfig:
     skip_bad_examples: bool = False
     corrupted: bool = True
     corrupted_dir: str | None = None
+    imagenet_crop: str = "canonical"
     perturbed_dir: str | None = None
+    shift_dirs: str | None = None
     frost_dir: str | None = None
     alexnet_rates: str | None = None
     export_format: str | None = None
@@ -123,6 +144,7 @@ class ExperimentConfig:
             ("mix_ops", MIX_OPS),
             ("schedule", SCHEDULES),
             ("export_format", EXPORT_FORMATS),
+            ("imagenet_crop", IMAGENET_CROPS),
         ):
             if getattr(self, name) not in (None, *known):
                 raise CommandError(unknown_name(name, getattr(self, name), known))
@@ -130,6 +152,10 @@ class ExperimentConfig:
         require(square, "--cutout_size of at least 1 for --method=cutout", self.cutout_size)
         alone = self.cutout_size == 0 or self.method not in ("augmix", "mixup", "cutmix")
         require(alone, f"no --cutout_size with --method={self.method}", self.cutout_size)
+        shorter = self.warmup_epochs < self.epochs
+        require(shorter, f"--warmup_epochs below the {self.epochs} epochs", self.warmup_epochs)
+        without = self.warmup_epochs == 0 or self.schedule != "constant"
+        require(without, "no --warmup_epochs with --schedule=constant", self.warmup_epochs)
         _ = self.augmix, first_and_last("profile_steps", self.profile_steps)  # check themselves
         self._check_views()
 
@@ -156,6 +182,7 @@ class ExperimentConfig:
     def model_options(self) -> dict[str, Any]:
         """The options of `models.build` that were set."""
         sizes: dict[str, Any] = {"depth": self.depth, "widen_factor": self.widen_factor}
+        sizes["width_multiplier"] = self.width_multiplier
         sizes["max_blur_pool"] = self.max_blur_pool or None
         return {name: value for name, value in sizes.items() if value is not None}
 
@@ -208,7 +235,7 @@ class ExperimentConfig:
         settings = dataclasses.asdict(self)
         for name in ("data_dir", "download", "export_format", "profile_steps"):
             del settings[name]
-        places = (name for name in settings if name.endswith(("_dir", "_rates")))
+        places = (name for name in settings if name.endswith(("_dir", "_dirs", "_rates")))
         return json.dumps(settings | {name: settings[name] is not None for name in places})
 
     def differences(self, other: ExperimentConfig) -> list[str]:

@@ -70,6 +70,11 @@ def jensen_shannon(logits: tf.Tensor) -> tf.Tensor:
 
     Source: Hendrycks et al., AugMix, ICLR 2020 (arXiv 1912.02781), section 3, and the public code
     of its authors, which has the floor and gives every view the weight 1/V.
+
+    >>> agree, differ = [[9.0, 0.0], [9.0, 0.0]], [[99.0, 0.0], [0.0, 99.0]]
+    >>> divergence = jensen_shannon(tf.constant([agree, differ]))
+    >>> [round(float(nats), 3) for nats in divergence]  # 0 and ln 2
+    [0.0, 0.693]
     """
     logits = _full_precision(logits, "float logits [N, V, K]", rank=3)
     views = logits.shape[1]
@@ -101,6 +106,10 @@ def augmix_loss(labels: tf.Tensor, logits: tf.Tensor, weight: float = 12.0) -> t
         CommandError: as `cross_entropy` and `jensen_shannon`.
 
     Source: Hendrycks et al., AugMix, ICLR 2020 (arXiv 1912.02781), section 3.
+
+    >>> logits = tf.zeros([1, 3, 4])  # one example, three views, four classes
+    >>> round(float(augmix_loss(tf.constant([2]), logits)[0]), 3)  # ln 4 + 12 * 0
+    1.386
     """
     logits = _full_precision(logits, "float logits [N, V, K]", rank=3)
     return cross_entropy(labels, logits[:, 0]) + weight * jensen_shannon(logits)

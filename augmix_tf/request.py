@@ -39,6 +39,7 @@ class SetRequest:
 
     names: tuple[str, ...] = ()
     table: str | None = None
+    layout: str = "npy"
     workers: int | None = None
     shard_index: int = 0
     shard_count: int = 1

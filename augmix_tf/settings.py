@@ -1,4 +1,4 @@
-"""The knobs of AugMix, and how steps are named."""
+"""The knobs of AugMix, and how steps and large datasets are named."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from augmix_tf import checks
 
 LONGEST_RANDOM_CHAIN = 3
 LOWEST_LEVEL = 0.1
+# Datasets of large pictures that have recipes of their own.
+FOLDER, IMAGENET = "folder", "imagenet2012"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,9 @@ class AugMixSettings:
 
     Raises:
         CommandError: a value out of range.
+
+    >>> AugMixSettings(severity=1)
+    AugMixSettings(severity=1, width=3, depth=-1, alpha=1.0, all_ops=False)
     """
 
     severity: float = 3.0

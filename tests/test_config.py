@@ -15,6 +15,7 @@ from tests.test_flags import FIELDS, other_value
 # Where a run reads and what it is measured on: no matter of what is trained.
 FREE = {"data_dir", "download", "corrupted", "corrupted_dir", "perturbed_dir", "frost_dir"}
 FREE |= {"alexnet_rates", "checkpoint_steps", "export_format", "profile_steps"}
+FREE |= {"imagenet_crop", "shift_dirs"}
 
 
 def base_of(name):

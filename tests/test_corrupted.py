@@ -11,6 +11,7 @@ from augmix_tf import corruptions
 from augmix_tf.checks import CommandError, RunError
 from augmix_tf.data import benchmark, corrupted, corrupted_tfds
 from augmix_tf.evaluation import generated
+from tests.on_disk import OnDisk
 
 SIZE = (6, 8)
 COUNT = 7
@@ -33,7 +34,7 @@ def files(tmp_path):
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    monkeypatch.setattr(corrupted, "BATCH", 3)
+    monkeypatch.setattr(benchmark, "BATCH", 3)
 
 
 def open_set(place, limit=0, classes=3, **options):
@@ -248,11 +249,23 @@ def test_on_the_fly_there_is_no_frost_without_photographs(monkeypatch):
 def test_on_the_fly_batches_do_not_change_what_an_image_gets(monkeypatch):
     made = generated.corrupted_set(CLEAN, LABELS_OF_CLEAN, seed=1)
     whole, labels = joined(made.cell("impulse_noise", 4))
-    monkeypatch.setattr(generated, "BATCH", 2)
+    monkeypatch.setattr(benchmark, "BATCH", 2)
     batches = list(made.cell("impulse_noise", 4))
     assert [len(images) for images, _ in batches] == [2, 2, 1]
     np.testing.assert_array_equal(joined(batches)[0], whole)
     np.testing.assert_array_equal(whole, corruptions.corrupt(CLEAN, "impulse_noise", 4, 1))
+    np.testing.assert_array_equal(labels, LABELS_OF_CLEAN)
+
+
+def test_on_the_fly_pictures_on_disk_are_read_batch_by_batch(monkeypatch):
+    monkeypatch.setattr(benchmark, "BATCH", 2)
+    on_disk = OnDisk(CLEAN)
+    made = generated.corrupted_set(on_disk, LABELS_OF_CLEAN, seed=1, ids=[9, 0, 3, 4, 5])
+    assert on_disk.read == []
+    images, labels = joined(made.cell("shot_noise", 2))
+    assert on_disk.read == [2, 2, 1]
+    wanted = corruptions.corrupt(CLEAN, "shot_noise", 2, 1, [9, 0, 3, 4, 5])
+    np.testing.assert_array_equal(images, wanted)
     np.testing.assert_array_equal(labels, LABELS_OF_CLEAN)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from augmix_tf import corruptions
 from augmix_tf.checks import CommandError, RunError
 from augmix_tf.corruptions import catalogue, frost, storage, writer
+from tests.on_disk import OnDisk
 from tests.test_corruptions import some_images
 
 NAMES = ["gaussian_noise", "contrast"]
@@ -104,6 +105,26 @@ def test_a_memory_mapped_array_will_do(tmp_path):
     write(tmp_path / "mapped", images=mapped)
     write(tmp_path / "whole")
     assert contents(tmp_path / "mapped") == contents(tmp_path / "whole")
+
+
+def test_pictures_on_disk_are_read_piece_by_piece(tmp_path, small_parts, monkeypatch):
+    monkeypatch.setattr(storage, "READ_BYTES", 3 * IMAGES[:1].nbytes)
+    on_disk = OnDisk(IMAGES)
+    assert storage.sha256_rows(on_disk) == hashlib.sha256(IMAGES.tobytes()).hexdigest()
+    assert on_disk.read == [3, 2]
+    got = write(tmp_path / "disk", images=on_disk, seed=3)
+    assert max(on_disk.read) == 3
+    assert got == write(tmp_path / "memory", seed=3)
+    assert contents(tmp_path / "disk") == contents(tmp_path / "memory")
+    write(tmp_path / "disk", images=IMAGES, seed=3)  # the very same set
+
+
+def test_sequences_of_pictures_on_disk_are_written_piece_by_piece(tmp_path, small_parts):
+    on_disk = OnDisk(IMAGES)
+    corruptions.write_perturbed(tmp_path, on_disk, ["translate"], seed=2, workers=1)
+    got = np.load(tmp_path / "translate.npy")
+    np.testing.assert_array_equal(got, corruptions.perturb(IMAGES, "translate", seed=2))
+    assert max(on_disk.read[1:]) == 1  # but for the checksum, a sequence at a time
 
 
 # Frost
@@ -362,6 +383,8 @@ def test_other_library_versions_do_not_go_on_with_a_set(tmp_path):
         ({"shard_index": 2, "shard_count": 2}, "want shard_index 0 to 1, got 2"),
         ({"workers": 0}, "want workers from 1 on, got 0"),
         ({"images": IMAGES.astype(float)}, "got float64"),
+        ({"images": OnDisk(IMAGES.astype(float))}, "got float64"),
+        ({"images": IMAGES.tolist()}, "got list"),
         ({"seed": -1}, "want seed from 0 on"),
     ],
 )

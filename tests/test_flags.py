@@ -20,8 +20,8 @@ REPOSITORY = Path(__file__).parents[1]
 FIELDS = {field.name: field.default for field in dataclasses.fields(ExperimentConfig)}
 SHOW_IMPORTS = ("-X", "importtime")
 REQUEST = {"model_path", "mode", "workdir", "workdirs", "help"}
-REQUEST |= {"strategy", "tpu", "cpu_replicas"}
-PART = {"names", "table", "workers", "shard_index", "shard_count"}
+REQUEST |= {"strategy", "tpu", "cpu_replicas", "recipe"}
+PART = {"names", "table", "layout", "workers", "shard_index", "shard_count"}
 # Where "one more" or "the opposite" of the default is no other legal value.
 OTHERS = {
     "dataset": "cifar100",
@@ -37,6 +37,9 @@ OTHERS = {
     "profile_steps": "3,8",
     **{name: "/elsewhere" for name, default in FIELDS.items() if name.endswith("_dir")},
     "alexnet_rates": "/elsewhere.json",
+    "shift_dirs": "/elsewhere/a,/elsewhere/b",
+    "imagenet_crop": "reference",
+    "width_multiplier": 0.5,
 }
 
 
@@ -121,9 +124,9 @@ def test_the_runs_of_a_report_are_handed_on_in_their_order():
 
 
 def test_the_part_of_a_set_is_handed_on():
-    part = ["--names=fog,snow", "--table=cifar", "--workers=2", "--shard_index=1"]
+    part = ["--names=fog,snow", "--table=cifar", "--layout=jpeg", "--workers=2", "--shard_index=1"]
     command = flags.parse(["--mode=corrupt", *part, "--shard_count=3"])
-    assert command.part == SetRequest(("fog", "snow"), "cifar", 2, 1, 3)
+    assert command.part == SetRequest(("fog", "snow"), "cifar", "jpeg", 2, 1, 3)
     assert flags.parse(["--mode=corrupt"]).part == SetRequest()
     assert command.given == frozenset()
 
@@ -304,6 +307,7 @@ def test_an_illegal_value_is_named(argument):
         ("--model_path=x.keras", "evaluate"),
         ("--names=fog", "corrupt"),
         ("--shard_count=2", "corrupt"),
+        ("--layout=jpeg", "corrupt"),
     ],
 )
 def test_a_flag_of_another_mode_is_refused_with_its_mode(argument, mode):
@@ -340,15 +344,29 @@ def test_stray_words_are_refused(arguments):
     assert repr(arguments[-1]) in refusal(*arguments)
 
 
+def test_imagenet_s_learning_rate_follows_the_batch_unless_it_is_given():
+    assert parsed("--dataset=imagenet2012", "--batch_size=512").learning_rate == 0.2
+    assert parsed("--dataset=folder", "--batch_size=8", "--learning_rate=1").learning_rate == 1
+    assert parsed("--batch_size=512").learning_rate == 0.1
+
+
+def test_a_recipe_is_chosen_by_its_name():
+    assert parsed("--dataset=imagenet2012", "--recipe=released").epochs == 180
+    assert "did you mean 'released'" in refusal("--dataset=imagenet2012", "--recipe=relesed")
+    assert "--recipe=released" in refusal("--dataset=cifar10", "--recipe=released")
+
+
 @pytest.mark.parametrize(
-    "argument",
+    ("arguments", "wanted"),
     [
-        "--dataset=imagenet2012",
-        "--dataset=folder",
+        (("--epochs=3", "--warmup_epochs=3"), "want --warmup_epochs below the 3 epochs, got 3"),
+        (("--schedule=constant", "--warmup_epochs=1"), "no --warmup_epochs with --schedule"),
+        (("--fill=256",), "--fill in 0..255"),
+        (("--imagenet_crop=canonicl",), "did you mean 'canonical'"),
     ],
 )
-def test_what_the_paper_has_and_this_version_not_is_said_to_be_missing(argument):
-    assert refusal(argument) == f"{argument} is not in this version yet"
+def test_settings_of_imagenet_are_checked(arguments, wanted):
+    assert wanted in refusal(*arguments)
 
 
 @pytest.mark.parametrize("free", ["--nojsd", "--method=standard"])

@@ -58,7 +58,7 @@ def own(flat, tmp_path):
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    monkeypatch.setattr(corrupted, "BATCH", 2)
+    monkeypatch.setattr("augmix_tf.data.benchmark.BATCH", 2)
 
 
 def open_set(place, classes=3, limit=0, **options):

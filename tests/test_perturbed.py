@@ -31,7 +31,7 @@ def files(tmp_path):
 @pytest.fixture
 def small_batches(monkeypatch):
     """Eight frames: two sequences of four, one of five."""
-    monkeypatch.setattr(perturbed, "BATCH", 8)
+    monkeypatch.setattr(benchmark, "BATCH", 8)
 
 
 # Files
@@ -181,6 +181,42 @@ def test_damaged_videos_are_named(videos):
     path.unlink()
     with pytest.raises(RunError, match=r"translate: want the same 3 files .*: gaussian_noise"):
         perturbed.open_set(folder, (40, 50))
+
+
+def test_videos_are_measured_against_the_rates_of_a_baseline(tmp_path, small_batches):
+    """The path of ImageNet-P: mp4 files, rates from a JSON file, means in per cent of them."""
+    for number, name in enumerate(metrics.PAPER_PERTURBATIONS):
+        for i, file in enumerate(VIDEOS[:2]):
+            frames = smooth_sequence(20 * number + i, 3 + number % 2)
+            write_video(tmp_path / "set" / name / f"{file}.mp4", frames)
+    rng = np.random.default_rng(5)
+    weights = rng.normal(size=(3, 9))
+    kinds = {"flip_probability": (0.1, 0.9), "top5_distance": (1, 9)}
+    rates = {
+        kind: {name: rng.uniform(*bounds) for name in metrics.PAPER_PERTURBATIONS}
+        for kind, bounds in kinds.items()
+    }
+    (tmp_path / "rates.json").write_text(json.dumps(rates))
+
+    def logits_of(frames):
+        return (np.asarray(frames, np.float64).mean(axis=(-3, -2)) - 128) @ weights
+
+    found = perturbed.open_set(tmp_path / "set", (40, 50))
+    alexnet = evaluation.read_rates(tmp_path / "rates.json")
+    got = evaluation.evaluate(logits_of, found, alexnet=alexnet)
+    ratios = {kind: [] for kind in kinds}
+    for name in metrics.PAPER_PERTURBATIONS:
+        paths = sorted((tmp_path / "set" / name).rglob("*.mp4"), key=lambda p: p.name)
+        table = np.stack([logits_of(perturbed.read_video(path, (40, 50))) for path in paths])
+        flips = flips_by_hand(table, "noise" in name)
+        distance = metrics.top5_distance(table, "noise" in name)
+        ratios["flip_probability"].append(flips / rates["flip_probability"][name])
+        ratios["top5_distance"].append(distance / rates["top5_distance"][name])
+    assert got["mean_flip_rate"] == pytest.approx(100 * np.mean(ratios["flip_probability"]))
+    assert got["mean_top5_distance"] == pytest.approx(100 * np.mean(ratios["top5_distance"]))
+    assert got["mean_flip_rate"] > 0
+    assert got["mean_top5_distance"] > 0
+    assert got["data"]["source"] == "official"
 
 
 # Evaluation

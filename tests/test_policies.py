@@ -109,6 +109,37 @@ def test_a_policy_has_25_pairs_of_calls_of_known_operations(policy):
     assert set(magnitudes) <= set(range(10))
 
 
+# The 20 different rows for ImageNet: operation, probability in tenths, magnitude, twice.
+IMAGENET_ROWS = """
+po 4 8 ro 6 9, so 6 5 au 6 5, eq 8 8 eq 6 3, po 6 7 po 6 6, eq 4 7 so 2 4, eq 4 4 ro 8 8,
+so 6 3 eq 6 7, po 8 5 eq 10 2, ro 2 3 so 6 8, eq 6 8 po 4 6, ro 8 8 co 4 0, ro 4 9 eq 6 2,
+eq 0 7 eq 8 8, in 6 4 eq 10 8, co 6 4 ct 10 8, ro 8 8 co 10 2, co 8 8 so 8 7, sh 4 7 in 6 8,
+sx 6 5 eq 10 9, co 4 0 eq 6 3
+"""
+
+
+def test_the_rows_for_imagenet_are_those_of_the_ports():
+    short = {"contrast": "ct", "shear_x": "sx"}
+    rows = collections.Counter(
+        " ".join(f"{short.get(name, name[:2])} {round(10 * p)} {m}" for name, p, m in pair)
+        for pair in POLICIES["imagenet"]
+    )
+    assert set(rows) == {row.strip() for row in IMAGENET_ROWS.split(",")}
+    twice = {row for row, count in rows.items() if count == 2}
+    assert twice == {
+        "eq 4 7 so 2 4",
+        "so 6 5 au 6 5",
+        "in 6 4 eq 10 8",
+        "co 6 4 ct 10 8",
+        "eq 8 8 eq 6 3",
+    }
+
+
+def test_posterize_keeps_whole_bits():
+    bits = [parameter_of("posterize", magnitude, False, SIZE) for magnitude in range(10)]
+    assert bits == [8, 8, 7, 7, 6, 6, 5, 5, 4, 4]
+
+
 @pytest.mark.parametrize("size", [(12, 20), (32, 32), (224, 160)], ids=str)
 @pytest.mark.parametrize("name", POLICY_OPERATIONS)
 def test_magnitudes_mean_what_they_mean_in_the_port(name, size):

@@ -99,7 +99,8 @@ def test_no_method_leaves_anything_behind_in_the_next_ones_recipe(method):
         (("cifar10", "wrn", "cutmx"), "did you mean 'cutmix'?"),
         (("cifar10", "resnet5", "cutmix"), "did you mean 'resnet50'?"),
         (("", "wrn", "cutmix"), "Known: cifar10, cifar100, shapes"),
-        (("folder", "wrn", "cutmix"), "--dataset=folder is not in this version yet"),
+        (("cifar10", "wrn", "cutmix", "released"), "want --recipe=released with ImageNet"),
+        (("folder", None, "augmix", "relased"), "did you mean 'released'?"),
     ],
 )
 def test_a_cell_without_a_recipe_is_refused(cell, said):
@@ -113,3 +114,31 @@ def test_recipes_of_two_cells_are_never_the_same_run():
     cells = itertools.product(("shapes", "cifar10"), presets.MODELS, presets.METHODS)
     configs = [presets.preset(*cell) for cell in cells]
     assert all(a.differences(b) for a, b in itertools.combinations(configs, 2))
+
+
+def test_the_recipe_of_the_authors_imagenet_script():
+    for dataset in ("imagenet2012", "folder", "imagenet2012:5.1.0"):
+        recipe = presets.preset(dataset, None, "augmix")
+        assert (recipe.model, recipe.image_size, recipe.epochs, recipe.batch_size) == (
+            "resnet50",
+            224,
+            90,
+            256,
+        )
+        assert (recipe.learning_rate, recipe.schedule, recipe.nesterov) == (0.1, "step", False)
+        assert (recipe.weight_decay, recipe.aug_severity, recipe.fill) == (1e-4, 1.0, 0)
+        assert (recipe.mixture_width, recipe.jsd, recipe.warmup_epochs) == (3, True, 0)
+
+
+def test_the_recipe_of_the_released_weights_differs_as_their_authors_said():
+    script = presets.preset("imagenet2012", None, "augmix")
+    released = presets.preset("imagenet2012", None, "augmix", "released")
+    changed = {line.split()[0] for line in script.differences(released)}
+    assert changed == {"epochs", "nesterov", "schedule", "warmup_epochs", "fill"}
+    assert (released.epochs, released.nesterov, released.fill) == (180, True, 128)
+
+
+def test_imagenet_s_learning_rate_follows_the_batch():
+    large, small = (presets.preset(name, None, "standard") for name in ("folder", "cifar10"))
+    assert presets.scaled_rate(large, 1024) == pytest.approx(0.4)
+    assert presets.scaled_rate(small, 1024) == small.learning_rate

@@ -12,6 +12,7 @@ from augmix_tf.checks import CommandError, RunError
 from augmix_tf.data import benchmark
 from augmix_tf.evaluation import corrupted, generated, predict, results
 from tests import golden
+from tests.on_disk import OnDisk
 
 
 def random_logits(count, classes=4, seed=0):
@@ -79,6 +80,19 @@ def test_without_a_temperature_nothing_is_calibrated(temperature):
     assert "calibrated" not in results.measures(*random_logits(9), temperature)
 
 
+def test_logits_of_large_sets_are_measured_in_pieces(monkeypatch):
+    logits, labels = random_logits(230)
+    whole = results.measures(logits, labels, 1.5)
+    monkeypatch.setattr(results, "_VALUES_AT_A_TIME", 100)
+    pieces = results.measures(logits, labels, 1.5)
+    assert pieces["nll"] == pytest.approx(whole["nll"], rel=1e-14)
+    assert pieces["calibrated"]["brier"] == pytest.approx(whole["calibrated"]["brier"], rel=1e-14)
+    for key in ("images", "error", "aurra", "rms_calibration_error", "reliability"):
+        assert pieces[key] == whole[key]
+    with pytest.raises(CommandError, match="labels, one for each row"):
+        results.measures(logits, labels[:-1])
+
+
 @pytest.mark.parametrize("temperature", [0.0, -2.0, float("nan")])
 def test_a_temperature_is_above_zero(temperature):
     with pytest.raises(CommandError, match=f"want temperature above 0, got {temperature}"):
@@ -99,6 +113,38 @@ def test_the_document_has_a_schema_and_versions(tmp_path):
     assert document == parts
     assert provenance["seed"] == 3
     assert provenance["versions"]["tensorflow"] == tf.__version__
+
+
+# Predictions
+
+
+@pytest.mark.parametrize(("size", "at_a_time"), [(None, [7]), (3, [3, 3, 1]), (7, [7])])
+def test_pictures_on_disk_are_predicted_piece_by_piece(size, at_a_time):
+    pictures = np.random.default_rng(1).integers(0, 256, (7, 4, 5, 3), np.uint8)
+    pictures[0], pictures[6] = 0, 255
+    weights = np.random.default_rng(2).normal(size=(3, 2)).astype(np.float32)
+    seen = []
+
+    def program(images):
+        assert images.dtype == tf.float32
+        seen.append(len(images))
+        return tf.reduce_mean(images, axis=(1, 2)) @ weights
+
+    on_disk = OnDisk(pictures)
+    got = predict.predict(program, on_disk, size)
+    assert on_disk.read == seen == at_a_time
+    wanted = pictures.mean(axis=(1, 2)) @ weights
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-3)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(predict.predict(program, pictures, size), got)
+
+
+@pytest.mark.parametrize(
+    ("size", "at_a_time"),
+    [((32, 32), 500), ((96, 96), 500), ((224, 224), 111), ((1, 6 * 10**6), 1)],
+)
+def test_large_pictures_are_predicted_fewer_at_a_time(size, at_a_time):
+    assert benchmark.batch_size(size) == at_a_time
 
 
 # A set of corrupted pictures

@@ -208,7 +208,7 @@ def test_reading_says_nothing(data_dir, capfd):
         ("qqqq", r"unknown dataset 'qqqq'\. Known: shapes, and the \d+ names"),
         (
             "imagenet2012",
-            r"images of one size.*'imagenet2012' with .* varying size \(None, None, 3\)",
+            r"--image_size=224 or .* varying size, got 'imagenet2012' with \(None, None, 3\)",
         ),
         ("ag_news_subset", "image classification.*'ag_news_subset' with description, label, title"),
         ("emnist/leters", "unknown configuration 'leters' of 'emnist', did you mean 'letters'?"),

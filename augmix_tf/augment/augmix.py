@@ -51,6 +51,11 @@ def draw_plan(
     Returns:
         The plan; the same for the same arguments, eagerly and in graphs. It is drawn on the host:
         XLA has no gamma distribution.
+
+    >>> from augmix_tf import seeds
+    >>> plan = draw_plan(seeds.fold(1, 0, 0, 1), 8, (32, 32), AugMixSettings())
+    >>> plan.operation.shape, plan.mixed_share.shape
+    (TensorShape([8, 3, 3]), TensorShape([8]))
     """
     views = _draw_views([seed], batch_size, image_size, settings)
     return AugMixPlan(*(part[:, 0] for part in views))
@@ -71,6 +76,18 @@ def apply_plan(images: tf.Tensor, plan: AugMixPlan, fill: int = 0) -> tf.Tensor:
 
     Raises:
         CommandError: images of another type or rank, or a plan for another number of them.
+
+    >>> images = np.full((2, 4, 6, 3), 200, np.uint8)
+    >>> solarize = np.full((2, 1, 1), OPERATIONS.index("solarize"))
+    >>> plan = AugMixPlan(
+    ...     operation=tf.constant(solarize, tf.int32),
+    ...     parameter=tf.constant([[[128.0]], [[256.0]]], tf.float64),
+    ...     chain_depth=tf.constant([[1], [1]]),
+    ...     chain_weights=tf.constant([[1.0], [1.0]]),
+    ...     mixed_share=tf.constant([0.5, 0.5]),
+    ... )
+    >>> apply_plan(images, plan)[:, 0, 0, 0].numpy().tolist()  # 0.5 * 200 + 0.5 * (255 - 200)
+    [127.5, 200.0]
     """
     views = AugMixPlan(*(part[:, None] for part in plan))
     return apply_views(images, views, fill)[:, 1]
@@ -100,6 +117,11 @@ def augmix_views(
 
     Raises:
         CommandError: images of another type or rank, or no view.
+
+    >>> dataset = tf.data.Dataset.from_tensors(np.zeros((8, 20, 24, 3), np.uint8)).enumerate()
+    >>> views = dataset.map(lambda step, x: augmix_views(x, 1, 0, step, AugMixSettings()))
+    >>> views.element_spec.shape
+    TensorShape([8, 3, 20, 24, 3])
     """
     images = _checked(images)
     size = (images.shape[1], images.shape[2])

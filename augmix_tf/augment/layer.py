@@ -49,6 +49,16 @@ class AugMix(keras.layers.Layer):
 
     Raises:
         CommandError: a setting out of range, or pictures of another shape.
+
+    >>> images = np.random.default_rng(0).integers(0, 256, (8, 20, 24, 3), np.uint8)
+    >>> layer = AugMix(severity=3, seed=1)
+    >>> dataset = tf.data.Dataset.from_tensors((images, np.arange(8)))
+    >>> dataset = dataset.map(lambda images, labels: (layer(images), labels))
+    >>> dataset.element_spec[0]
+    TensorSpec(shape=(8, 20, 24, 3), dtype=tf.float32, name=None)
+    >>> model = keras.Sequential([keras.Input((20, 24, 3)), layer, keras.layers.Flatten()])
+    >>> bool(tf.reduce_all(model(images, training=False) == images.reshape(8, -1)))
+    True
     """
 
     def __init__(
@@ -75,8 +85,7 @@ class AugMix(keras.layers.Layer):
         self._check_shape(images.shape)
         if not training:
             return tf.cast(images, tf.float32)
-        if images.dtype != tf.uint8:
-            images = tf.saturate_cast(tf.round(tf.cast(images, tf.float32)), tf.uint8)
+        images = whole_levels(images)
         if images.shape.rank == 3:
             return self._augment(images[None])[0]
         return self._augment(images)
@@ -88,6 +97,11 @@ class AugMix(keras.layers.Layer):
         seed = seeds.fold(run_seed, epoch, step=0, view=1)
         size = (images.shape[1], images.shape[2])
         return apply_plan(images, draw_plan(seed, tf.shape(images)[0], size, self.settings))
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """The shape stays."""
+        self._check_shape(shape)
+        return tuple(shape)
 
     def compute_output_spec(self, images: keras.KerasTensor, **kwargs: Any) -> keras.KerasTensor:
         """The shape stays, the type becomes float32."""
@@ -102,3 +116,10 @@ class AugMix(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return super().get_config() | dataclasses.asdict(self.settings) | {"seed": self.seed}
+
+
+def whole_levels(images: tf.Tensor) -> tf.Tensor:
+    """Returns images of any number type as uint8: rounded to whole levels, clipped to 0..255."""
+    if images.dtype == tf.uint8:
+        return images
+    return tf.saturate_cast(tf.round(tf.cast(images, tf.float32)), tf.uint8)

@@ -2,32 +2,42 @@
 
 All begin with the same crop and flip. A picture's own changes stay between it and its label; mixup
 and CutMix mix labels too.
-
-A batch may be shared between several devices or machines. Each draws for all of it, so that the
-draws do not depend on how it is shared, and makes the views of its own rows.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import tensorflow as tf
 
 from augmix_tf import seeds
 from augmix_tf.augment.augmix import AugMixPlan, AugMixSettings, apply_views, draw_views
-from augmix_tf.augment.crop import CropPlan, apply_crop, draw_crop
+from augmix_tf.augment.crop import CropPlan, apply_crop
 from augmix_tf.augment.erasing import apply_cutout, draw_cutout
 from augmix_tf.augment.mixing import apply_cutmix, apply_mixup, draw_cutmix, draw_mixup
 from augmix_tf.augment.patch import apply_patch, draw_patch
 from augmix_tf.augment.policies import apply_policy, draw_autoaugment, draw_random_autoaugment
+from augmix_tf.augment.rows import PADDED_CROP, Batch, Crop, PaddedCrop
 from augmix_tf.ops.compiled import compiled
 
-Drawn = TypeVar("Drawn")
 
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What is done to a batch.
 
-class Method(Protocol):
-    """What is done to a batch."""
+    Attributes:
+        run_seed: every random choice follows from it and the place of the batch in the run.
+        make: from a batch to the views of its own rows, with their labels or targets.
+        crop: what comes first.
+        mixes: whether each row needs the pictures of others.
+    """
+
+    run_seed: int
+    make: Callable[[Batch], tuple[tf.Tensor, tf.Tensor]]
+    crop: Crop = PADDED_CROP
+    mixes: bool = False
 
     def __call__(
         self,
@@ -40,7 +50,7 @@ class Method(Protocol):
         """Makes the views of a batch, or of some of its rows.
 
         Args:
-            images: uint8 [N, H, W, 3], the whole batch.
+            images: the whole batch: uint8 [N, H, W, 3], or what else `crop` starts from.
             labels: [N].
             epoch, step: where in the run the batch stands.
             rows: int32 [M], places in the batch, in any order; None: all of them.
@@ -48,25 +58,7 @@ class Method(Protocol):
         Returns:
             views float32 [M, V, H, W, 3], 0..255, and the labels [M], or targets float32 [M, K].
         """
-
-
-class Batch(NamedTuple):
-    """How many pictures a batch has, and which of them are made here."""
-
-    images: tf.Tensor
-    rows: tf.Tensor | None
-
-    @property
-    def sizes(self) -> tuple[tf.Tensor, tuple[int, int]]:
-        """Number of all pictures, (height, width)."""
-        return tf.shape(self.images)[0], (self.images.shape[1], self.images.shape[2])
-
-    def own(self, drawn: Drawn) -> Drawn:
-        """The part of what was drawn for all that belongs to the rows made here."""
-        if self.rows is None:
-            return drawn
-        take = lambda part: None if part is None else tf.gather(part, self.rows)  # noqa: E731
-        return tf.nest.map_structure(take, drawn)
+        return self.make(Batch(images, labels, (self.run_seed, epoch, step), rows, self.crop))
 
 
 Change: TypeAlias = Callable[[tf.Tensor, tf.Tensor, Batch], tf.Tensor]
@@ -111,134 +103,112 @@ def patch_uniform(size: int, max_scale: float) -> Change:
     return change
 
 
-def one_view(run_seed: int, *changes: Change) -> Method:
+def one_view(run_seed: int, *changes: Change, crop: Crop = PADDED_CROP) -> Method:
     """Crop and flip, then the changes one after the other, the first on bytes: one view."""
 
-    def method(
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        epoch: tf.Tensor,
-        step: tf.Tensor,
-        rows: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        batch = Batch(images, rows)
-        seed = seeds.fold(run_seed, epoch, step, seeds.METHOD)
-        made = _cropped(batch, run_seed, epoch, step)
-        for change, own in zip(changes, seeds.split(seed, len(changes)), strict=True):
-            made = change(made, own, batch)
-        return made[:, None], batch.own(labels)
+    def make(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        made = batch.cropped()
+        own_seeds = seeds.split(batch.seed(seeds.METHOD), len(changes))
+        for change, seed in zip(changes, own_seeds, strict=True):
+            made = change(made, seed, batch)
+        return made[:, None], batch.own(batch.labels)
 
-    return method
+    return Method(run_seed, make, crop)
 
 
-def agreeing_views(run_seed: int, change: Change, views: int) -> Method:
+def agreeing_views(run_seed: int, change: Change, views: int, crop: Crop = PADDED_CROP) -> Method:
     """Crop and flip, then the clean picture and `views` - 1 changed ones of the same crop."""
 
-    def method(
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        epoch: tf.Tensor,
-        step: tf.Tensor,
-        rows: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        batch = Batch(images, rows)
-        made = _cropped(batch, run_seed, epoch, step)
-        return changed_views(made, run_seed, epoch, step, change, views, batch), batch.own(labels)
+    def make(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        return changed_views(batch.cropped(), batch, change, views), batch.own(batch.labels)
 
-    return method
+    return Method(run_seed, make, crop)
 
 
-def changed_views(
-    images: tf.Tensor,
-    run_seed: seeds.Index,
-    epoch: seeds.Index,
-    step: seeds.Index,
-    change: Change,
-    views: int,
-    batch: Batch | None = None,
-) -> tf.Tensor:
-    """The pictures and `views` - 1 changed ones beside each, float32 [M, V, H, W, 3], 0..255.
+def changed_views(images: tf.Tensor, batch: Batch, change: Change, views: int) -> tf.Tensor:
+    """Pictures and `views` - 1 changed ones beside each, float32 [M, V, H, W, 3], 0..255.
 
-    `batch` is what they are the own rows of; None: they are a whole batch.
+    `images` uint8 [M, H, W, 3] are the own rows of `batch`.
     """
-    whole = batch or Batch(images, None)
-    drawn = [seeds.fold(run_seed, epoch, step, view) for view in range(1, views)]
-    changed = [change(images, seed, whole) for seed in drawn]
+    changed = [change(images, batch.seed(view), batch) for view in range(1, views)]
     return tf.stack([tf.cast(images, tf.float32), *changed], axis=1)
 
 
-def augmix(run_seed: int, settings: AugMixSettings, views: int, fill: int = 0) -> Method:
+def augmix(
+    run_seed: int,
+    settings: AugMixSettings,
+    views: int,
+    fill: int = 0,
+    crop: Crop = PADDED_CROP,
+) -> Method:
     """Crop and flip, then the clean picture and `views` - 1 augmented ones of the same crop."""
 
-    def method(
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        epoch: tf.Tensor,
-        step: tf.Tensor,
-        rows: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        batch = Batch(images, rows)
-        count, size = batch.sizes
-        crop = draw_crop(seeds.fold(run_seed, epoch, step, seeds.CROP_AND_FLIP), count)
-        plan = draw_views((run_seed, epoch, step), count, size, settings, views)
-        own_images, own_labels, crop, plan = batch.own((images, labels, crop, plan))
-        return _crop_and_mix(own_images, crop, plan, fill), own_labels
+    def make(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        plan = draw_views(batch.place, *batch.sizes, settings, views)
+        return _mixed_views(batch, plan, fill), batch.own(batch.labels)
 
-    return method
+    return Method(run_seed, make, crop)
 
 
-def augmix_without_jsd(run_seed: int, settings: AugMixSettings, fill: int = 0) -> Method:
+def augmix_without_jsd(
+    run_seed: int, settings: AugMixSettings, fill: int = 0, crop: Crop = PADDED_CROP
+) -> Method:
     """Crop and flip, then one augmented view in place of the picture."""
-    both = augmix(run_seed, settings, views=2, fill=fill)
+    both = augmix(run_seed, settings, views=2, fill=fill, crop=crop)
 
-    def method(
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        epoch: tf.Tensor,
-        step: tf.Tensor,
-        rows: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        views, labels = both(images, labels, epoch, step, rows)
+    def make(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        views, labels = both.make(batch)
         return views[:, 1:], labels
 
-    return method
+    return Method(run_seed, make, crop)
 
 
-def mixup(run_seed: int, num_classes: int, alpha: float) -> Method:
+def mixup(run_seed: int, num_classes: int, alpha: float, crop: Crop = PADDED_CROP) -> Method:
     """Crop and flip, then each picture and its label mixed with another one."""
-    return _mixing(
-        run_seed, num_classes, lambda seed, count, _: draw_mixup(seed, count, alpha), apply_mixup
-    )
+
+    def draw(seed: tf.Tensor, count: tf.Tensor, size: tuple[int, int]) -> tuple:
+        return draw_mixup(seed, count, alpha)
+
+    return _mixing(run_seed, num_classes, draw, apply_mixup, crop)
 
 
-def cutmix(run_seed: int, num_classes: int, alpha: float, probability: float) -> Method:
+def cutmix(
+    run_seed: int,
+    num_classes: int,
+    alpha: float,
+    probability: float,
+    crop: Crop = PADDED_CROP,
+) -> Method:
     """Crop and flip, then a box of each picture from another one, and so much of its label."""
-    return _mixing(
-        run_seed,
-        num_classes,
-        lambda seed, count, size: draw_cutmix(seed, count, size, alpha, probability),
-        apply_cutmix,
-    )
+
+    def draw(seed: tf.Tensor, count: tf.Tensor, size: tuple[int, int]) -> tuple:
+        return draw_cutmix(seed, count, size, alpha, probability)
+
+    return _mixing(run_seed, num_classes, draw, apply_cutmix, crop)
 
 
 def _mixing(
-    run_seed: int, num_classes: int, draw: Callable[..., tuple], apply: Callable[..., tuple]
+    run_seed: int,
+    num_classes: int,
+    draw: Callable[..., tuple],
+    apply: Callable[..., tuple],
+    crop: Crop,
 ) -> Method:
-    def method(
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        epoch: tf.Tensor,
-        step: tf.Tensor,
-        rows: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def make(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        plan = draw(batch.seed(seeds.METHOD), *batch.sizes)
         # All of the batch: a picture's partner may stand in any row.
-        whole, batch = Batch(images, None), Batch(images, rows)
-        plan = draw(seeds.fold(run_seed, epoch, step, seeds.METHOD), *whole.sizes)
-        pictures = tf.cast(_cropped(whole, run_seed, epoch, step), tf.float32)
-        mixed, targets = batch.own(apply(pictures, tf.one_hot(labels, num_classes), plan))
-        return mixed[:, None], targets
+        pictures = tf.cast(batch._replace(rows=None).cropped(), tf.float32)
+        targets = tf.one_hot(batch.labels, num_classes)
+        mixed, mixed_targets = batch.own(apply(pictures, targets, plan))
+        return mixed[:, None], mixed_targets
 
-    return method
+    return Method(run_seed, make, crop, mixes=True)
+
+
+def _mixed_views(batch: Batch, plan: AugMixPlan | None, fill: int) -> tf.Tensor:
+    if not isinstance(batch.crop, PaddedCrop):
+        return apply_views(batch.cropped(), batch.own(plan), fill)
+    return _crop_and_mix(*batch.own((batch.held, batch.draw_crop(), plan)), fill)
 
 
 @compiled
@@ -247,9 +217,3 @@ def _crop_and_mix(
 ) -> tf.Tensor:
     """One program for both: to start one takes as long as to crop sixty small pictures."""
     return apply_views(apply_crop(images, crop), plan, fill)
-
-
-def _cropped(batch: Batch, run_seed: int, epoch: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-    count, _ = batch.sizes
-    plan = draw_crop(seeds.fold(run_seed, epoch, step, seeds.CROP_AND_FLIP), count)
-    return apply_crop(*batch.own((batch.images, plan)))

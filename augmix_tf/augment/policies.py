@@ -4,9 +4,10 @@ A policy is a list of sub-policies, of which each image draws one. A sub-policy 
 each with a probability and a magnitude from 0 to 9.
 
 Source: Cubuk et al., AutoAugment, CVPR 2019 (arXiv 1805.09501). The tables are those of the widely
-used port DeepVoltaire/AutoAugment; timm has the same ImageNet table as its policy "original". What
-a magnitude means is the port's choice too (`parameter_of`), and ports differ: a higher magnitude
-is stronger here, while timm lets posterize and solarize become weaker.
+used port DeepVoltaire/AutoAugment; torchvision has the same two, and timm the same for ImageNet as
+its policy "original". What a magnitude means is the port's choice too (`parameter_of`), and ports
+differ: a higher magnitude is stronger here and in torchvision, which starts solarize at 255 instead
+of 256; timm lets posterize and solarize become weaker.
 """
 
 from __future__ import annotations

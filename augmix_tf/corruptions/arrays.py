@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,23 @@ Floats = npt.NDArray[np.floating[Any]]
 Draws = tuple[npt.NDArray[Any], ...]
 
 MIN_SIDE = 16
+_WANTED = f"images uint8 [N, H, W, 3] with H and W of at least {MIN_SIDE}"
+
+
+class Pictures(Protocol):
+    """Pictures uint8 [N, H, W, 3]: an array, or what is read like one, a few rows at a time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, 3)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of uint8."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Images: ...
 
 
 def to_uint8(values: Floats) -> Images:
@@ -28,12 +45,38 @@ def check_images(images: npt.NDArray[Any]) -> Images:
     Raises:
         CommandError: they are something else.
     """
-    wanted = f"images uint8 [N, H, W, 3] with H and W of at least {MIN_SIDE}"
-    checks.require(isinstance(images, np.ndarray), wanted, type(images).__name__)
-    sound = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3
-    sound = sound and min(images.shape[1:3]) >= MIN_SIDE
-    checks.require(sound, wanted, f"{images.dtype} {list(images.shape)}")
+    checks.require(isinstance(images, np.ndarray), _WANTED, type(images).__name__)
+    check_pictures(images)
     return images
+
+
+def check_pictures(pictures: Pictures) -> Pictures:
+    """Returns `pictures` if their type and shape are those of `check_images`; reads none of them.
+
+    Raises:
+        CommandError: they are something else.
+    """
+    alike = isinstance(getattr(pictures, "dtype", None), np.dtype) and hasattr(pictures, "shape")
+    checks.require(alike, _WANTED, type(pictures).__name__)
+    shape = pictures.shape
+    sound = pictures.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
+    sound = sound and min(shape[1:3]) >= MIN_SIDE
+    checks.require(sound, _WANTED, f"{pictures.dtype} {list(shape)}")
+    return pictures
+
+
+def check_labels(labels: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """Returns the labels of `count` images in the smallest of uint8 and int64 that holds them.
+
+    Raises:
+        CommandError: another number of labels than of images, no whole numbers, or no image.
+    """
+    given = np.asarray(labels)
+    sound = given.shape == (count,) and given.dtype.kind in "iu" and count > 0
+    wanted = f"labels that are whole numbers [{count}], one an image, and at least one image"
+    checks.require(sound, wanted, f"{given.dtype} {list(given.shape)}")
+    # The published files hold uint8.
+    return given.astype(np.uint8 if given.min() >= 0 and given.max() < 256 else np.int64)
 
 
 def check_ids(ids: Sequence[int] | npt.NDArray[Any] | None, count: int) -> npt.NDArray[np.uint64]:

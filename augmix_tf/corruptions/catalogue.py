@@ -90,6 +90,13 @@ def corrupt(
         CommandError: a malformed argument, or frost without its photographs.
 
     Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261).
+
+    >>> images = np.full((2, 50, 70, 3), 200, np.uint8)
+    >>> foggy = corrupt(images, "fog", severity=3)
+    >>> foggy.shape, foggy.dtype
+    ((2, 50, 70, 3), dtype('uint8'))
+    >>> bool((foggy[1:] == corrupt(images[1:], "fog", 3, ids=[1])).all())  # whatever is beside it
+    True
     """
     kind, setting, draw = _resolve(images, name, severity, table, frost_dir)
     numbers = check_ids(ids, len(images))

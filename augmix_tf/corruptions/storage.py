@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from augmix_tf import checks
+from augmix_tf.corruptions.arrays import Pictures
+
+READ_BYTES = 16 * 2**20  # of pictures on disk, at a time
 
 
 @contextlib.contextmanager
@@ -51,9 +55,15 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def sha256_rows(rows: npt.NDArray[Any]) -> str:
-    """Returns the sha256 of the values, in C order."""
-    return hashlib.sha256(_bytes_of(rows)).hexdigest()
+def sha256_rows(rows: npt.NDArray[Any] | Pictures) -> str:
+    """Returns the sha256 of the values, in C order; pictures on disk are read piece by piece."""
+    if isinstance(rows, np.ndarray):
+        return hashlib.sha256(_bytes_of(rows)).hexdigest()
+    digest = hashlib.sha256()
+    size = max(1, READ_BYTES // math.prod(rows.shape[1:]))
+    for first in range(0, len(rows), size):
+        digest.update(_bytes_of(rows[first : first + size]))
+    return digest.hexdigest()
 
 
 def _bytes_of(rows: npt.NDArray[Any]) -> memoryview:

@@ -1,6 +1,7 @@
-"""Whole -C and -P sets on disk, in the layout of the published CIFAR files.
+"""Whole -C and -P sets on disk, in the layout of the published files.
 
-    -C: <corruption>.npy uint8 [5 N, H, W, 3], severity 1 first, and labels.npy [5 N]
+    -C: <corruption>.npy uint8 [5 N, H, W, 3], severity 1 first, and labels.npy [5 N], or
+        <corruption>/<severity>/<class>/<id>.JPEG
     -P: <perturbation>.npy uint8 [N, T, H, W, 3]
 
 Work is split into parts of a file (a severity, or less of it where pictures are large). A finished
@@ -22,19 +23,28 @@ import numpy.typing as npt
 
 from augmix_tf import checks
 from augmix_tf.corruptions import catalogue, frost, pool, sequences, severities, storage
-from augmix_tf.corruptions.arrays import Images, check_ids, check_images, check_whole
+from augmix_tf.corruptions.arrays import (
+    Images,
+    Pictures,
+    check_ids,
+    check_labels,
+    check_pictures,
+    check_whole,
+)
+from augmix_tf.corruptions.picture_folders import PictureFolder, picture_names
 from augmix_tf.corruptions.store import Part, SetFolder
 from augmix_tf.metrics.names import FROST_SYNTHETIC, SEVERITIES
 
 PART_BYTES = 64 * 2**20
 BLOCK_BYTES = 4 * 2**20  # what a worker makes at a time
+LAYOUTS = ("npy", "jpeg")
 
 Progress = Callable[[int, int], None]
 
 
 def write_corrupted(
     directory: str | Path,
-    images: Images,
+    images: Pictures,
     labels: npt.NDArray[Any],
     names: Sequence[str] = catalogue.CORRUPTIONS,
     *,
@@ -43,6 +53,8 @@ def write_corrupted(
     table: str | None = None,
     frost_dir: str | Path | None = None,
     source: Mapping[str, str] | None = None,
+    layout: str = "npy",
+    class_names: Sequence[str] | None = None,
     workers: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
@@ -55,11 +67,14 @@ def write_corrupted(
 
     Args:
         directory: folder of the set. It must be new, or hold this very set.
-        images: uint8 [N, H, W, 3]; a memory-mapped array is read piece by piece.
+        images: uint8 [N, H, W, 3]; what lies on disk is read piece by piece.
         labels: whole numbers [N].
         names: corruptions to write.
         seed, ids, table, frost_dir: as for `corrupt`.
         source: what the images are ("dataset", "split", ...), for the manifest.
+        layout: "npy": as CIFAR-10-C, every value as it was made. "jpeg": as ImageNet-C, a tenth of
+            the bytes, at quality 85.
+        class_names: names of the labels, which "jpeg" calls its folders by.
         workers: processes; without it one a core. With 1 nothing is started.
         shard_index: make every `shard_count`-th part, from this one on.
         shard_count: number of shards.
@@ -73,8 +88,9 @@ def write_corrupted(
         CommandError: a malformed argument, or a folder with something else.
         RunError: the disk is full, a process died, ...
     """
-    count = len(check_images(images))
-    labels = _check_labels(labels, count)
+    count = len(check_pictures(images))
+    labels, numbers = check_labels(labels, count), check_ids(ids, count)
+    checks.lookup("layout", layout, dict.fromkeys(LAYOUTS))
     names = _resolve_frost(_check_names(names, "corruption", catalogue.CATALOGUE), frost_dir)
     chosen = severities.table_name(table, *images.shape[1:3])
     settings = _settings("corruptions", images, ids, seed, chosen, source)
@@ -90,15 +106,19 @@ def write_corrupted(
         )
         parts += _split(name, severity, count, images[:1].nbytes, make)
     shared, processes = _shared(parts, shard_index, shard_count), pool.worker_count(workers)
-    store = SetFolder(Path(directory), settings)
+    if layout == "jpeg":
+        pictures = picture_names(labels, numbers, class_names)
+        store: SetFolder = PictureFolder(Path(directory), settings, pictures)
+    else:
+        store = SetFolder(Path(directory), settings)
     store.claim([*names, "labels"])
     store.put_labels(np.tile(labels, len(SEVERITIES)))
-    return _write(store, parts, shared, images, check_ids(ids, count), processes, progress)
+    return _write(store, parts, shared, images, numbers, processes, progress)
 
 
 def write_perturbed(
     directory: str | Path,
-    images: Images,
+    images: Pictures,
     names: Sequence[str] = sequences.PERTURBATIONS,
     *,
     seed: int = 0,
@@ -115,7 +135,7 @@ def write_perturbed(
 
     Args:
         directory: folder of the set. It must be new, or hold this very set.
-        images: uint8 [N, H, W, 3]; a memory-mapped array is read piece by piece.
+        images: uint8 [N, H, W, 3]; what lies on disk is read piece by piece.
         names: perturbations to write.
         seed, ids, table, crop: as for `perturb`.
         source, workers, shard_index, shard_count, progress: as for `write_corrupted`.
@@ -127,7 +147,7 @@ def write_perturbed(
         CommandError: a malformed argument, or a folder with something else.
         RunError: the disk is full, a process died, ...
     """
-    count = len(check_images(images))
+    count = len(check_pictures(images))
     checks.require(count > 0, "at least one image", "none")
     chosen = severities.table_name(table, *images.shape[1:3])
     names = _check_names(names, "perturbation", sequences.TABLES[chosen])
@@ -140,15 +160,6 @@ def write_perturbed(
     store = SetFolder(Path(directory), settings)
     store.claim(names)
     return _write(store, parts, shared, images, check_ids(ids, count), processes, progress)
-
-
-def _check_labels(labels: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    given = np.asarray(labels)
-    sound = given.shape == (count,) and given.dtype.kind in "iu" and count > 0
-    wanted = f"labels that are whole numbers [{count}], one an image, and at least one image"
-    checks.require(sound, wanted, f"{given.dtype} {list(given.shape)}")
-    # The published files hold uint8.
-    return given.astype(np.uint8 if given.min() >= 0 and given.max() < 256 else np.int64)
 
 
 def _check_names(names: Sequence[str], kind: str, table: Mapping[str, Any]) -> list[str]:
@@ -167,7 +178,7 @@ def _resolve_frost(names: list[str], frost_dir: str | Path | None) -> list[str]:
 
 def _settings(
     benchmark: str,
-    images: Images,
+    images: Pictures,
     ids: Sequence[int] | npt.NDArray[Any] | None,
     seed: int,
     table: str,
@@ -207,7 +218,7 @@ def _write(
     store: SetFolder,
     parts: list[Part],
     shared: list[Part],
-    images: Images,
+    images: Pictures,
     ids: npt.NDArray[np.uint64],
     workers: int,
     progress: Progress | None,
@@ -224,9 +235,8 @@ def _write(
     report = progress or (lambda done, total: None)
     report(done, total)
     blocks = [(part, rows) for part in missing for rows in _blocks(part)]
-    tasks = (functools.partial(p.make, np.asarray(images[r]), ids=ids[r]) for p, r in blocks)
     made: list[Images] = []
-    with contextlib.closing(pool.results(tasks, workers)) as results:
+    with contextlib.closing(pool.results(_tasks(missing, images, ids), workers)) as results:
         for (part, rows), block in zip(blocks, results, strict=True):
             made.append(block)
             if rows.stop == part.first_image + part.rows:
@@ -237,6 +247,18 @@ def _write(
             done += len(block)
             report(done, total)
     return store.manifest()
+
+
+def _tasks(
+    parts: list[Part], images: Pictures, ids: npt.NDArray[np.uint64]
+) -> Iterator[Callable[[], Images]]:
+    for part in parts:
+        first = part.first_image
+        # Encoded pictures are decoded by many together, on all cores.
+        read = images[first : first + part.rows]
+        for rows in _blocks(part):
+            block = np.asarray(read[rows.start - first : rows.stop - first])
+            yield functools.partial(part.make, block, ids=ids[rows])
 
 
 def _blocks(part: Part) -> Iterator[slice]:

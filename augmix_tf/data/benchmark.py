@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 """Images uint8 [N, H, W, 3] and their labels int64 [N]."""
 
 BATCH = 500
+_BATCH_BYTES = 64 * 2**20  # of float32 values, what 111 pictures of 224x224 have
 # The last ones are evaluated where a set has them, but enter no mean.
 CORRUPTIONS = (*metrics.COUNTED_CORRUPTIONS, *EXTRA_CORRUPTIONS, FROST_SYNTHETIC)
 
@@ -31,7 +32,8 @@ class CorruptedSet:
         data: where they come from, as `results.json` keeps it: "source" (official, generated or
             tfds), "description", "images" (per cell) and, of generated ones, "seed", "table" and
             "versions".
-        cell: (name, severity 1..5) -> batches of at most `BATCH` images, in the order of the set.
+        cell: (name, severity 1..5) -> batches of `batch_size` images and then the rest, in the
+            order of the set.
     """
 
     names: tuple[str, ...]
@@ -51,13 +53,37 @@ class PerturbedSet:
     Attributes:
         names: the perturbations that are there, those of the paper first.
         data: as in `CorruptedSet`; "images" is the number of sequences of each perturbation.
-        sequences: name -> chunks uint8 [S, T, H, W, 3] of about `BATCH` frames, in the order of
-            the set; T is the same in all chunks of a name.
+        sequences: name -> chunks uint8 [S, T, H, W, 3] of about `batch_size` frames, in the order
+            of the set; T is the same in all chunks of a name.
     """
 
     names: tuple[str, ...]
     data: Mapping[str, Any]
     sequences: Callable[[str], Iterator[np.ndarray]]
+
+
+def batch_size(image_size: Sequence[int]) -> int:
+    """Returns how many pictures are predicted together: `BATCH`, or fewer where they are large.
+
+    Args:
+        image_size: height and width; 96x96 is the largest square that leaves `BATCH`.
+    """
+    height, width = image_size
+    return max(1, min(BATCH, _BATCH_BYTES // (height * width * 3 * 4)))
+
+
+def blocks(pictures: Any, size: int) -> Iterator[np.ndarray]:
+    """Yields all pictures in order, uint8 [n, H, W, 3], `size` at a time and then the rest.
+
+    Args:
+        pictures: uint8 [N, H, W, 3], an array or `pictures.EncodedPictures`.
+        size: pictures at a time.
+    """
+    if not isinstance(pictures, np.ndarray):
+        yield from pictures.arrays(size)
+        return
+    for first in range(0, len(pictures), size):
+        yield pictures[first : first + size]
 
 
 def taken(count: int, limit: int) -> int:
@@ -177,6 +203,12 @@ def read_manifest(folder: Path, benchmark: str) -> dict[str, Any] | None:
     found = manifest["settings"].get("benchmark")
     checks.require(found == benchmark, f"a set of {benchmark} in {folder}", f"one of {found}")
     return manifest
+
+
+def finished(folder: Path, found: Mapping[str, T], benchmark: str) -> dict[str, T]:
+    """Returns what was `found` of a set by name, without what its manifest does not hold yet."""
+    manifest = read_manifest(folder, benchmark)
+    return {n: place for n, place in found.items() if manifest is None or n in manifest["files"]}
 
 
 def array_names(folder: Path, names: Iterable[str], benchmark: str) -> list[str]:

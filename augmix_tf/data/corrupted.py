@@ -11,7 +11,7 @@ import numpy as np
 
 from augmix_tf import checks
 from augmix_tf.data import benchmark, corrupted_tfds, image_folders
-from augmix_tf.data.benchmark import BATCH, CORRUPTIONS, Batch, CorruptedSet
+from augmix_tf.data.benchmark import CORRUPTIONS, Batch, CorruptedSet
 from augmix_tf.metrics.names import SEVERITIES
 
 _BENCHMARK = "corruptions"
@@ -59,7 +59,7 @@ def open_set(
     names = benchmark.array_names(folder, CORRUPTIONS, _BENCHMARK)
     if names or (folder / "labels.npy").exists():
         return _open_arrays(folder, names, image_size, num_classes, eval_limit)
-    folders = image_folders.find(folder, CORRUPTIONS)
+    folders = benchmark.finished(folder, image_folders.find(folder, CORRUPTIONS), _BENCHMARK)
     if not folders:
         hint = next((f"; did you mean {p.parent}?" for p in folder.glob("*/labels.npy")), "")
         raise checks.CommandError(
@@ -95,11 +95,12 @@ def _open_arrays(
     benchmark.all_sound(arrays, check_rows)
     count = rows // len(SEVERITIES)
     used = benchmark.taken(count, limit)
+    size = benchmark.batch_size(image_size)
 
     def cell(name: str, severity: int) -> Iterator[Batch]:
         start = count * (severity - 1)
-        for first in range(start, start + used, BATCH):
-            part = slice(first, min(first + BATCH, start + used))
+        for first in range(start, start + used, size):
+            part = slice(first, min(first + size, start + used))
             yield np.array(arrays[name][part]), labels[part]
 
     data = benchmark.provenance(folder, _BENCHMARK, used, "CIFAR-C files")
@@ -164,7 +165,7 @@ def _open_folders(
     def cell(name: str, severity: int) -> Iterator[Batch]:
         paths = [folders[name] / str(severity) / file for file in chosen]
         first = 0
-        for pictures in image_folders.read_ahead(paths, read, BATCH):
+        for pictures in image_folders.read_ahead(paths, read, benchmark.batch_size(image_size)):
             yield np.stack(pictures), labels[first : first + len(pictures)]
             first += len(pictures)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from augmix_tf import checks
 from augmix_tf.data import benchmark, image_folders
-from augmix_tf.data.benchmark import BATCH, CORRUPTIONS, Batch, CorruptedSet
+from augmix_tf.data.benchmark import CORRUPTIONS, Batch, CorruptedSet
 from augmix_tf.metrics.names import SEVERITIES
 
 # Name -> what must be known of its pictures.
@@ -110,7 +110,8 @@ def _read(builder: Any, count: int, labels: np.ndarray) -> Iterator[Batch]:
     # One file after the other, so that the cells come in one order.
     options = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
     dataset = builder.as_dataset(split=_split(builder), read_config=options)
-    dataset = dataset.take(count).batch(BATCH).prefetch(1)
+    size = benchmark.batch_size(builder.info.features["image"].shape[:2])
+    dataset = dataset.take(count).batch(size).prefetch(1)
     try:
         for batch in dataset.as_numpy_iterator():
             yield batch["image"], labels[batch["label"]]

@@ -14,7 +14,7 @@ TEST_IS_WHOLE = (
     "test images are never left out, not by --skip_bad_examples either: "
     "the error would be that of other images"
 )
-_OPTION = "--skip_bad_examples leaves them out"
+OPTION = "--skip_bad_examples leaves them out"
 _WRONG = "more than half, so the data are wrong rather than damaged"
 
 
@@ -57,16 +57,22 @@ def settle(
     """
     if not bad:
         return ""
-    count = sum(part.count for part in bad)
-    share = f"{count} of {total} {what}"
-    broken = 2 * count > total
+    share = _share(bad, total, what)
+    broken = 2 * sum(part.count for part in bad) > total
     if whole or broken or not skip:
-        why = _WRONG if broken else TEST_IS_WHOLE if whole else _OPTION
-        raise RunError(
-            "; ".join(filter(None, (f"cannot read {share}: {_named(bad)}", remedy, why)))
-        )
+        why = _WRONG if broken else TEST_IS_WHOLE if whole else OPTION
+        raise RunError("; ".join(filter(None, (refusal(bad, total, what), remedy, why))))
     print(f"left out {share}, which cannot be read: {_named(bad)}", file=sys.stderr, flush=True)
     return f"{share} left out"
+
+
+def refusal(bad: Sequence[Bad], total: int, what: str) -> str:
+    """Returns the message of examples that cannot be read, the first few by their names."""
+    return f"cannot read {_share(bad, total, what)}: {_named(bad)}"
+
+
+def _share(bad: Sequence[Bad], total: int, what: str) -> str:
+    return f"{sum(part.count for part in bad)} of {total} {what}"
 
 
 def _named(bad: Sequence[Bad]) -> str:

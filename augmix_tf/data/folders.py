@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from augmix_tf.checks import CommandError, unknown_name
 from augmix_tf.data import damage
-from augmix_tf.data.sources import Source, Split
+from augmix_tf.data.split import Source, Split
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 

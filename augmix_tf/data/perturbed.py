@@ -12,7 +12,7 @@ import numpy as np
 
 from augmix_tf import checks, metrics
 from augmix_tf.data import benchmark, image_folders
-from augmix_tf.data.benchmark import BATCH, PerturbedSet
+from augmix_tf.data.benchmark import PerturbedSet
 from augmix_tf.metrics.names import EXTRA_PERTURBATIONS, HARDER_PERTURBATIONS
 
 _BENCHMARK = "perturbations"
@@ -73,7 +73,7 @@ def _open_arrays(
     used = benchmark.taken(count, limit)
 
     def sequences(name: str) -> Iterator[np.ndarray]:
-        size = _chunk(arrays[name].shape[1])
+        size = _chunk(arrays[name].shape[1], image_size)
         for first in range(0, used, size):
             yield np.array(arrays[name][first : min(first + size, used)])
 
@@ -81,9 +81,9 @@ def _open_arrays(
     return PerturbedSet(tuple(arrays), data, sequences)
 
 
-def _chunk(frames: int) -> int:
+def _chunk(frames: int, image_size: tuple[int, int]) -> int:
     """Sequences of so many frames that are predicted together."""
-    return max(1, BATCH // frames)
+    return max(1, benchmark.batch_size(image_size) // frames)
 
 
 def _open_videos(
@@ -106,7 +106,7 @@ def _open_videos(
         paths = [folders[name] / file for file in chosen]
         frames = len(read_video(paths[0], image_size))
         read = functools.partial(read_video, image_size=image_size, frames=frames)
-        for videos in image_folders.read_ahead(paths, read, _chunk(frames)):
+        for videos in image_folders.read_ahead(paths, read, _chunk(frames, image_size)):
             yield np.stack(videos)
 
     data = benchmark.provenance(place, _BENCHMARK, len(chosen), "ImageNet-P videos")

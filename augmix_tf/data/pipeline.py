@@ -1,4 +1,4 @@
-"""From pictures in memory to batches of views, in an order that follows from the seed alone.
+"""From pictures to batches of views, in an order that follows from the seed alone.
 
 A batch is a pure function of (run seed, epoch, step). So a run that starts in the middle gets what
 it would have got, without computing what came before.
@@ -6,20 +6,30 @@ it would have got, without computing what came before.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from augmix_tf import seeds
+from augmix_tf.data.pictures import EncodedPictures
 
-Method: TypeAlias = Callable[..., tuple[tf.Tensor, tf.Tensor]]
-"""What `augment.methods` makes: (images [N, H, W, 3], labels [N], epoch, step, rows) to the views
-float32 [M, V, H, W, 3] of these rows and their labels [M] or targets float32 [M, K]."""
+Images: TypeAlias = np.ndarray | EncodedPictures
+"""uint8 [M, H, W, 3], in memory or encoded on disk."""
 
 _FEW_CORES = 4
+# Views that are made in one go, in bytes of their pixels: a batch of large pictures is made in
+# pieces, so that what is in the making on all cores stays small.
+_PIECE = 2**25
+
+
+Method: TypeAlias = Callable[..., Any]
+"""What `augment.methods` makes: (images [N, H, W, 3], or the places [N, 2] of encoded ones, labels
+[N], epoch, step, rows) to the views float32 [M, V, H, W, 3] of these rows and their labels [M] or
+targets float32 [M, K]. Its attribute `mixes` tells that a row needs the pictures of others."""
 
 
 class Position(NamedTuple):
@@ -49,7 +59,7 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 
 
 def training_batches(
-    images: np.ndarray,
+    images: Images,
     labels: np.ndarray,
     method: Method,
     *,
@@ -62,7 +72,7 @@ def training_batches(
     """Returns all batches of a run from `start` on, shuffled anew in each epoch.
 
     Args:
-        images: uint8 [M, H, W, 3].
+        images: of all M examples.
         labels: [M].
         method: what is done to a batch; it always gets `batch_size` examples.
         run_seed: the order of the examples follows from it and the epoch.
@@ -78,40 +88,97 @@ def training_batches(
         [n, V, H, W, 3], labels, present float32 [n]), n = ceil(batch_size / replicas) always;
         where `present` is 0 the row is filling.
     """
-    count = len(images)
-    batches = steps_per_epoch(count, batch_size)
-    images_tensor, labels_tensor = tf.constant(images), tf.constant(labels, tf.int64)
+    held = tf.constant(images.places if isinstance(images, EncodedPictures) else images)
+    labels_tensor = tf.constant(labels, tf.int64)
 
-    def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = seeds.permutation(seeds.fold(run_seed, epoch, 0, seeds.SHUFFLE), count)
-        first = tf.where(epoch == start.epoch, tf.constant(start.step, tf.int64), 0)
-        steps = tf.data.Dataset.range(first, batches)
-        return steps.map(lambda step: (epoch, step, _rows(order, step)))
-
-    def _rows(order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        begin = tf.cast(step, tf.int32) * batch_size
-        return order[begin : begin + batch_size]
-
-    def load(epoch: tf.Tensor, step: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def load(
+        epoch: tf.Tensor, step: tf.Tensor, rows: tf.Tensor, places: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, ...]:
         # The last batch is filled up with its own examples before and cut after: one shape means
         # that the views are compiled once.
         present = tf.shape(rows)[0]
         filled = tf.gather(rows, tf.range(batch_size) % present)
-        images, labels = tf.gather(images_tensor, filled), tf.gather(labels_tensor, filled)
-        if share is None:
-            views, targets = method(images, labels, epoch, step)
+        whole = tf.gather(held, filled), tf.gather(labels_tensor, filled), epoch, step
+        if places is None:
+            views, targets = method(*whole)
             return views[:present], targets[:present]
-        places = _places(share, batch_size)
-        views, targets = method(images, labels, epoch, step, places % batch_size)
-        counted = tf.cast(places < present, tf.float32)
-        return tuple(_by_replica(part, share) for part in (views, targets, counted))
+        views, targets = method(*whole, places % batch_size)
+        return views, targets, tf.cast(places < present, tf.float32)
 
-    epochs_left = tf.data.Dataset.range(start.epoch, epochs)
-    dataset = epochs_left.flat_map(batches_of)
-    dataset = dataset.map(load, num_parallel_calls=_parallel_calls(), deterministic=True)
-    if share is not None:
+    dataset = _rows_of_batches(len(images), run_seed, epochs, batch_size, start)
+    pieces = 1 if getattr(method, "mixes", False) else _pieces(images, batch_size, share)
+    if pieces > 1:
+        dataset = _in_pieces(dataset, load, pieces, batch_size, share)
+        return dataset.prefetch(1)
+    if share is None:
+        dataset = _parallel(dataset, load)
+    else:
+        places = _places(share, batch_size)
+        dataset = _parallel(
+            dataset, lambda e, s, rows: _by_replica(share, *load(e, s, rows, places))
+        )
         dataset = dataset.unbatch()
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _rows_of_batches(
+    count: int, run_seed: int, epochs: int, batch_size: int, start: Position
+) -> tf.data.Dataset:
+    """Dataset of (epoch, step, rows): which of `count` examples are in each batch, int32 [N]."""
+
+    def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = seeds.permutation(seeds.fold(run_seed, epoch, 0, seeds.SHUFFLE), count)
+        first = tf.where(epoch == start.epoch, tf.constant(start.step, tf.int64), 0)
+        steps = tf.data.Dataset.range(first, steps_per_epoch(count, batch_size))
+        return steps.map(lambda step: (epoch, step, rows(order, step)))
+
+    def rows(order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        begin = tf.cast(step, tf.int32) * batch_size
+        return order[begin : begin + batch_size]
+
+    return tf.data.Dataset.range(start.epoch, epochs).flat_map(batches_of)
+
+
+def _parallel(dataset: tf.data.Dataset, function: Callable[..., tuple]) -> tf.data.Dataset:
+    return dataset.map(function, num_parallel_calls=_parallel_calls(), deterministic=True)
+
+
+def _pieces(images: Images, batch_size: int, share: Share | None) -> int:
+    """In how many pieces the views of one replica are made."""
+    rows = -(-batch_size // (share.of if share else 1))
+    # Three views of float32, as a rule.
+    return min(rows, -(-rows * 3 * 4 * math.prod(images.shape[1:]) // _PIECE))
+
+
+def _in_pieces(
+    dataset: tf.data.Dataset,
+    load: Callable[..., tuple],
+    pieces: int,
+    batch_size: int,
+    share: Share | None,
+) -> tf.data.Dataset:
+    """Makes the views of each replica piece by piece, and puts them together."""
+    own = share or Share(0, 1, 1)
+    by_replica = tf.reshape(_places(own, batch_size), [own.replicas, -1])
+    rows = by_replica.shape[1]
+    size = -(-rows // pieces)
+    # The last piece may be filled up with rows of the first ones.
+    filled = tf.gather(by_replica, tf.range(pieces * size) % rows, axis=1)
+    places = tf.reshape(filled, [own.replicas * pieces, size])
+
+    def in_pieces(*batch: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(places).map(lambda piece: (*batch, piece))
+
+    def joined(*made: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        whole = [tf.reshape(part, [-1, *part.shape[2:]])[:rows] for part in made]
+        if share is not None:
+            return tuple(whole)
+        present = tf.cast(tf.reduce_sum(whole[2]), tf.int32)
+        return whole[0][:present], whole[1][:present]
+
+    dataset = _parallel(dataset.flat_map(in_pieces), load)
+    dataset = dataset.batch(pieces, drop_remainder=True, num_parallel_calls=2)
+    return dataset.map(joined)
 
 
 def _places(share: Share, batch_size: int) -> tf.Tensor:
@@ -120,8 +187,8 @@ def _places(share: Share, batch_size: int) -> tf.Tensor:
     return tf.range(share.first * rows, (share.first + share.replicas) * rows)
 
 
-def _by_replica(part: tf.Tensor, share: Share) -> tf.Tensor:
-    return tf.reshape(part, [share.replicas, -1, *part.shape[1:]])
+def _by_replica(share: Share, *parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    return tuple(tf.reshape(part, [share.replicas, -1, *part.shape[1:]]) for part in parts)
 
 
 def _parallel_calls() -> int:
@@ -132,7 +199,10 @@ def _parallel_calls() -> int:
     return cores + 1 if cores and cores <= _FEW_CORES else tf.data.AUTOTUNE
 
 
-def evaluation_batches(images: np.ndarray, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(images: Images, batch_size: int) -> tf.data.Dataset:
     """Returns the images in order, float32 [N, H, W, 3] in 0..255, the last batch partial."""
-    dataset = tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
+    if isinstance(images, EncodedPictures):
+        dataset = images.batches(batch_size)
+    else:
+        dataset = tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
     return dataset.map(lambda batch: tf.cast(batch, tf.float32)).prefetch(tf.data.AUTOTUNE)

@@ -1,7 +1,8 @@
-"""Datasets in memory: the embedded one, and any of TensorFlow Datasets (TFDS) that fits.
+"""Datasets: the embedded one, those of TensorFlow Datasets (TFDS), and folders of pictures.
 
-All rows come in the official order, so that "the first n examples" are the same ones wherever and
-however a set was prepared: TFDS shuffles what it writes, and each version may do so differently.
+Pictures of one size are read into memory; those of varying sizes stay encoded on disk. All rows
+come in the official order, so that "the first n examples" are the same ones wherever and however a
+set was prepared: TFDS shuffles what it writes, and each version may do so differently.
 
 TensorFlow and TFDS are imported only where they are needed; whether data are there, and whether
 they can be used, is known before TensorFlow has been loaded.
@@ -10,75 +11,23 @@ they can be used, is known before TensorFlow has been loaded.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from augmix_tf import checks
 from augmix_tf.data import salvage, tfds_download, tfds_files
+from augmix_tf.data.split import Source, Split
+from augmix_tf.settings import FOLDER
 
 EMBEDDED = "shapes"
 # Dataset, then perhaps a configuration and a version: "emnist/letters:3.1.0".
 _NAME = re.compile(r"(\w+)(?:/([\w.+-]+))?(?::[\d.*]+)?")
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """One split in memory, in the official order.
-
-    Attributes:
-        images: uint8 [N, H, W, 3], RGB, C-contiguous; greyscale as three equal channels.
-        labels: int64 [N], indices into the source's `class_names`.
-        ids: int64 [N], rising: the example's number in the official order (CIFAR: from TFDS's
-            field `id`, b"test_00042" is 42), for sets without numbered ids the place in the
-            prepared files.
-        left_out: which examples are missing because they could not be read, such as "2 of 40
-            train records left out"; "" for none.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    ids: np.ndarray
-    left_out: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A dataset to train on and to test on.
-
-    Attributes:
-        name: as it was asked for.
-        train: the examples to train on.
-        test: the examples to test on (TFDS's `validation` where there is no `test`).
-        class_names: one per label.
-        description: one line: what was read, and where.
-    """
-
-    name: str
-    train: Split
-    test: Split
-    class_names: tuple[str, ...]
-    description: str
-
-    @property
-    def num_classes(self) -> int:
-        """How many classes labels tell apart."""
-        return len(self.class_names)
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of all images, in pixels."""
-        return self.train.images.shape[1], self.train.images.shape[2]
-
-    def without(self, left_out: str) -> Source:
-        """Returns the source with a description that tells what was left out, "" for nothing."""
-        description = "; ".join(filter(None, (self.description, left_out)))
-        return dataclasses.replace(self, description=description)
 
 
 def load(
@@ -88,45 +37,65 @@ def load(
     train_limit: int = 0,
     eval_limit: int = 0,
     skip_bad_examples: bool = False,
+    image_size: int = 0,
 ) -> Source:
-    """Reads a dataset into memory.
+    """Reads a dataset into memory, or finds its pictures where their sizes vary.
 
     What would be downloaded is said on stderr beforehand. Without a network that ends within
     seconds, instead of the minutes for which TFDS keeps trying.
 
     Args:
-        name: "shapes" (embedded: nothing to prepare), or an image classification set of TFDS whose
-            images all have one size, such as "cifar10", "emnist/letters" or "cifar10:3.0.2".
-        data_dir: where TFDS data are, or are to be prepared; None means TFDS's own place.
+        name: "shapes" (embedded: nothing to prepare), an image classification set of TFDS, such as
+            "cifar10", "emnist/letters", "cifar10:3.0.2" or "imagenet2012", or "folder".
+        data_dir: where TFDS data are, or are to be prepared; None means TFDS's own place. For
+            "folder" it has `train/<class>/*` and `val/<class>/*`; without a folder `train` there
+            are no examples to train on.
         download: whether TFDS may download and prepare what is missing.
         train_limit: how many examples to take of the train split, from the first in the official
             order; 0, or more than there are, takes all.
         eval_limit: the same for the test split.
         skip_bad_examples: leaves out what cannot be read of the train split, up to half of it, and
-            says so on stderr and in the description. The others keep ids and order.
+            says so on stderr and in the description. The others keep ids and order. Encoded
+            pictures are all decoded once for it.
+        image_size: side of the pictures where the set's have varying sizes; else 0.
 
     Raises:
-        CommandError: no such dataset, one that this reader cannot hold (varying image sizes, too
-            large for the memory) or that is not labelled images, or a negative limit.
+        CommandError: no such dataset, one that this reader cannot hold (varying image sizes without
+            an `image_size`, too large for the memory) or that is not labelled images, or a negative
+            limit.
         RunError: data are missing, unreadable or damaged, or could not be downloaded.
     """
     for limit, value in (("train_limit", train_limit), ("eval_limit", eval_limit)):
         checks.require(value >= 0, f"{limit} of 0 (all) or more", value)
     if name == EMBEDDED:
+        _check_one_size(name, image_size)
         return _load_shapes(train_limit, eval_limit)
+    if name == FOLDER:
+        from augmix_tf.data import large
+
+        place = Path(data_dir).expanduser() if data_dir else None
+        return large.folder(place, train_limit, eval_limit, skip_bad_examples, image_size)
     root = os.path.expanduser(os.fspath(data_dir)) if data_dir else None
     with _quiet():
         builder = _open(name, root)
-        _check_features(name, builder.info.features)
+        varies = _check_features(name, builder.info.features, image_size)
         if not tfds_download.is_prepared(builder):
             tfds_download.prepare(builder, name, download)
-        test = "test" if "test" in builder.info.splits else "validation"
-        _check_splits(name, builder, {"train": train_limit, test: eval_limit})
+        test = "test" if "test" in builder.info.splits and not varies else "validation"
+        limits = {"train": train_limit, test: eval_limit}
+        _check_splits(name, builder, limits, in_memory=not varies)
         dataset, _, version = builder.info.full_name.rpartition("/")
+        if varies:
+            from augmix_tf.data import large
+
+            train, tested = large.prepared(builder, limits, image_size, skip_bad_examples)
+        else:
+            train = Split(*salvage.read(builder, "train", train_limit, skip_bad_examples))
+            tested = Split(*salvage.read(builder, test, eval_limit, False))
         source = Source(
             name=name,
-            train=Split(*salvage.read(builder, "train", train_limit, skip_bad_examples)),
-            test=Split(*salvage.read(builder, test, eval_limit, False)),
+            train=train,
+            test=tested,
             class_names=_class_names(builder.info.features["label"]),
             description=f"{dataset} {version} (TFDS, {builder.data_path})",
         )
@@ -222,8 +191,13 @@ def _unknown_variant(name: str, reason: str) -> str:
     return f"unknown configuration {config!r} of {dataset!r}{checks.nearest_name(config, configs)}"
 
 
-def _check_features(name: str, features: Any) -> None:
-    """Refuses all but uint8 images of one size, grey or RGB, with one class each."""
+def _check_one_size(name: str, image_size: int) -> None:
+    wanted = f"no --image_size for {name}, whose pictures have one size"
+    checks.require(image_size == 0, wanted, image_size)
+
+
+def _check_features(name: str, features: Any, image_size: int) -> bool:
+    """Refuses all but uint8 images, grey or RGB, with one class each; tells whether sizes vary."""
     import tensorflow_datasets as tfds
 
     known = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
@@ -236,23 +210,29 @@ def _check_features(name: str, features: Any) -> None:
             f"want an image classification dataset (features image and label), "
             f"got {name!r} with {found}"
         )
-    if None in image.shape:
+    varies = None in image.shape[:2]
+    if varies and not image_size:
         raise checks.CommandError(
-            f"want images of one size, because they are read into memory as one array, "
-            f"got {name!r} with images of varying size {image.shape}"
+            f"want --image_size=224 or another side for pictures of varying size, got {name!r} "
+            f"with {image.shape}"
         )
+    if not varies:
+        _check_one_size(name, image_size)
     fits = image.shape[-1] in (1, 3) and image.np_dtype == np.uint8
     wanted = "uint8 images with 1 or 3 channels"
     checks.require(fits, wanted, f"{name!r} with {np.dtype(image.np_dtype)} {image.shape}")
+    return varies
 
 
-def _check_splits(name: str, builder: Any, limits: dict[str, int]) -> None:
+def _check_splits(name: str, builder: Any, limits: dict[str, int], in_memory: bool) -> None:
     """Refuses a set that lacks a split of `limits`, or that exceeds the memory under them."""
     splits = builder.info.splits
     missing = [key for key in limits if key not in splits or not splits[key].num_examples]
     if missing:
         wanted = "a dataset with the splits train and test (or validation)"
         raise checks.CommandError(f"want {wanted}, got {name!r} with {', '.join(splits) or 'none'}")
+    if not in_memory:
+        return
     height, width, _ = builder.info.features["image"].shape
     counts = {split: splits[split].num_examples for split in limits}
     rows = sum(min(limit or counts[split], counts[split]) for split, limit in limits.items())

@@ -9,11 +9,12 @@ import numpy as np
 
 from augmix_tf import checks, corruptions
 from augmix_tf.corruptions import arrays, frost, severities, store
-from augmix_tf.data.benchmark import BATCH, Batch, CorruptedSet
+from augmix_tf.data import benchmark
+from augmix_tf.data.benchmark import Batch, CorruptedSet
 
 
 def corrupted_set(
-    images: np.ndarray,
+    images: arrays.Pictures,
     labels: np.ndarray,
     *,
     seed: int = 0,
@@ -27,7 +28,7 @@ def corrupted_set(
     A cell holds what `corruptions.write_corrupted` with the same arguments writes.
 
     Args:
-        images: uint8 [N, H, W, 3].
+        images: uint8 [N, H, W, 3]; encoded pictures are decoded once for each cell.
         labels: whole numbers [N].
         seed, ids, table, frost_dir: as for `corruptions.corrupt`.
         what: the images, for the description.
@@ -39,8 +40,7 @@ def corrupted_set(
     Raises:
         CommandError: a malformed argument, or a `frost_dir` without the photographs.
     """
-    images = arrays.check_images(images)
-    count = len(images)
+    count = len(arrays.check_pictures(images))
     checks.require(count > 0, "at least one image", "none")
     classes = np.asarray(labels)
     sound = classes.shape == (count,) and classes.dtype.kind in "iu"
@@ -52,12 +52,14 @@ def corrupted_set(
     names = [n for n in corruptions.CORRUPTIONS if not (no_frost and n == "frost")]
 
     def cell(name: str, severity: int) -> Iterator[Batch]:
-        for first in range(0, count, BATCH):
-            rows = slice(first, first + BATCH)
+        first = 0
+        for block in benchmark.blocks(images, benchmark.batch_size(images.shape[1:3])):
+            rows = slice(first, first + len(block))
             made = corruptions.corrupt(
-                images[rows], name, severity, seed, numbers[rows], chosen, frost_dir
+                block, name, severity, seed, numbers[rows], chosen, frost_dir
             )
             yield made, classes[rows].astype(np.int64)
+            first += len(block)
 
     without = ", without frost for want of its photographs" if no_frost else ""
     data = {

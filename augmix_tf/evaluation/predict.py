@@ -8,24 +8,36 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from augmix_tf.corruptions.arrays import Pictures
+from augmix_tf.data import benchmark
 from augmix_tf.data.pipeline import evaluation_batches
 
-BATCH_SIZE = 500
 Predictor = Callable[[tf.Tensor], tf.Tensor]
 
 
-def predict(program: Predictor, images: np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
+def predict(program: Predictor, images: Pictures, batch_size: int | None = None) -> np.ndarray:
     """Returns the logits of all images in order.
 
     Args:
         program: of `predictor`.
-        images: uint8 [M, H, W, 3].
-        batch_size: images at a time; the last batch holds the rest.
+        images: uint8 [M, H, W, 3], an array or encoded pictures, which are decoded batch by batch.
+        batch_size: images at a time, the last batch holds the rest; `benchmark.batch_size` if it
+            is not given.
 
     Returns:
         float32 [M, K].
+
+    Raises:
+        RunError: a picture cannot be decoded; names the file.
     """
-    return np.concatenate([program(batch) for batch in evaluation_batches(images, batch_size)])
+    size = batch_size or benchmark.batch_size(images.shape[1:3])
+    return np.concatenate([np.asarray(program(batch)) for batch in _batches(images, size)])
+
+
+def _batches(images: Pictures, size: int) -> Iterable[tf.Tensor]:
+    if isinstance(images, np.ndarray):
+        return evaluation_batches(images, size)
+    return (tf.cast(block, tf.float32) for block in benchmark.blocks(images, size))
 
 
 def predict_labelled(
@@ -77,8 +89,8 @@ def predictor(classifier: keras.Model) -> Predictor:
 
 def _shared(classifier: keras.Model, devices: tf.distribute.Strategy) -> Predictor:
     replicas = devices.num_replicas_in_sync
-    rows = -(-BATCH_SIZE // replicas)
     picture = classifier.input_shape[1:]
+    rows = -(-benchmark.batch_size(picture[:2]) // replicas)
 
     # Of one size always, as a TPU wants it, so that no replica is without an image either.
     @tf.function(input_signature=[tf.TensorSpec([rows * replicas, *picture], tf.float32)])

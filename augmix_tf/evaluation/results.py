@@ -21,6 +21,7 @@ from augmix_tf import checks, files, metrics
 SCHEMA = 2
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
 _BINS = 15
+_VALUES_AT_A_TIME = 2**22
 MOST_CONFUSED = 100
 
 
@@ -39,10 +40,10 @@ def measures(
         CommandError: a temperature that is not above 0.
         RunError: a logit is NaN or infinite.
     """
-    confidence, correct = metrics.top1_confidence(logits, labels)
+    sums, confidence, correct = _sums(logits, labels, None)
     measured = {
         "images": len(labels),
-        **metrics.ClassificationSums.empty().update(logits, labels).compute(),
+        **sums,
         **_calibration(confidence, correct),
         "aurra": metrics.aurra(confidence, correct),
         "reliability": _reliability(confidence, correct),
@@ -74,10 +75,27 @@ def confusion(logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 
 
 def _calibrated(logits: np.ndarray, labels: np.ndarray, temperature: float) -> dict[str, float]:
-    scores = np.asarray(logits, np.float64) / temperature
-    sums = metrics.ClassificationSums.empty().update(scores, labels).compute()
+    sums, confidence, correct = _sums(logits, labels, temperature)
     del sums["error"]  # a temperature changes no answer
-    return sums | _calibration(*metrics.top1_confidence(scores, labels))
+    return sums | _calibration(confidence, correct)
+
+
+def _sums(
+    logits: np.ndarray, labels: np.ndarray, temperature: float | None
+) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
+    """Error, nll and Brier score; confidence [M]; whether the answer is right [M]."""
+    scores = np.asarray(logits)
+    # In float64 the logits of ImageNet, and all that is made of them, are 400 MB each.
+    pieces = max(1, -(-scores.size // _VALUES_AT_A_TIME))
+    sums, confidences, rights = metrics.ClassificationSums.empty(), [], []
+    parts = zip(np.array_split(scores, pieces), np.array_split(labels, pieces), strict=True)
+    for part, classes in parts:
+        scaled = part if temperature is None else np.asarray(part, np.float64) / temperature
+        sums = sums.update(scaled, classes)
+        confidence, right = metrics.top1_confidence(scaled, classes)
+        confidences.append(confidence)
+        rights.append(right)
+    return sums.compute(), np.concatenate(confidences), np.concatenate(rights)
 
 
 def _calibration(confidence: np.ndarray, correct: np.ndarray) -> dict[str, float]:

@@ -61,9 +61,11 @@ def draws_of(config: ExperimentConfig, image_size: tuple[int, int]) -> Draws | N
     if policy not in ("autoaugment", "random_autoaugment"):
         return None
 
+    table = "imagenet" if config.image_size else "cifar10"
+
     def of_policies(epoch: int) -> dict[str, Histogram]:
         plans = [
-            _policy_plan(policy, seed, config.batch_size, image_size)
+            _policy_plan(policy, table, seed, config.batch_size, image_size)
             for seed in _policy_seeds(config, epoch)
         ]
         operation, _, depth = (tf.stack(part, axis=1) for part in zip(*plans, strict=True))
@@ -81,10 +83,10 @@ def _policy_seeds(config: ExperimentConfig, epoch: int) -> list[tf.Tensor]:
 
 
 def _policy_plan(
-    policy: str, seed: tf.Tensor, count: int, image_size: tuple[int, int]
+    policy: str, table: str, seed: tf.Tensor, count: int, image_size: tuple[int, int]
 ) -> PolicyPlan:
     if policy == "autoaugment":
-        return draw_autoaugment(seed, count, image_size, "cifar10")
+        return draw_autoaugment(seed, count, image_size, table)
     return draw_random_autoaugment(seed, count, image_size)
 
 

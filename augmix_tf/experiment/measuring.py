@@ -1,4 +1,4 @@
-"""What a classifier is measured on, and how: clean, corrupted and perturbed images."""
+"""What a classifier is measured on, and how: clean, corrupted, perturbed and other images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from augmix_tf.data import corrupted, perturbed
 from augmix_tf.data.benchmark import CorruptedSet, PerturbedSet
 from augmix_tf.data.sources import Source
 from augmix_tf.evaluation import corrupted as on_corrupted
-from augmix_tf.evaluation import generated, predict, results
+from augmix_tf.evaluation import generated, predict, results, shifted
 from augmix_tf.evaluation import perturbed as on_perturbed
 from augmix_tf.experiment.assembly import Data
 from augmix_tf.training.progress import Counter
@@ -26,6 +26,7 @@ class Sets(NamedTuple):
     corrupted: CorruptedSet | None
     perturbed: PerturbedSet | None
     alexnet: on_perturbed.Rates | None
+    shifted: list[shifted.ShiftedSet]
 
 
 def open_sets(config: ExperimentConfig, data: Data) -> Sets:
@@ -35,6 +36,7 @@ def open_sets(config: ExperimentConfig, data: Data) -> Sets:
         _corrupted_set(config, data),
         perturbed.open_set(place, data.source.image_size, config.eval_limit) if place else None,
         on_perturbed.read_rates(rates) if rates else None,
+        _shifted_sets(config, data.source),
     )
 
 
@@ -62,6 +64,10 @@ def measure(
         measured["perturbed"] = on_perturbed.evaluate(
             program, sets.perturbed, alexnet=sets.alexnet, progress=Counter("perturbed sequences")
         )
+    if sets.shifted:
+        measured["shifted"] = {
+            found.name: shifted.evaluate(program, found, temperature) for found in sets.shifted
+        }
     return measured
 
 
@@ -84,7 +90,8 @@ def _corrupted_set(config: ExperimentConfig, data: Data) -> CorruptedSet | None:
             source.num_classes,
             config.eval_limit,
             source.class_names,
-            data_dir=config.data_dir,
+            config.imagenet_crop,
+            config.data_dir,
         )
         _check_labels(opened, config.corrupted_dir, source)
         return opened
@@ -95,6 +102,12 @@ def _corrupted_set(config: ExperimentConfig, data: Data) -> CorruptedSet | None:
         frost_dir=config.frost_dir,
         what=f"the test images of {source.name}",
     )
+
+
+def _shifted_sets(config: ExperimentConfig, source: Source) -> list[shifted.ShiftedSet]:
+    folders = [place.strip() for place in (config.shift_dirs or "").split(",")]
+    named = [folder for folder in folders if folder]
+    return shifted.open_sets(named, source.class_names, source.image_size, config.eval_limit)
 
 
 def _check_labels(opened: CorruptedSet, place: str, source: Source) -> None:

@@ -39,6 +39,7 @@ def train(config: ExperimentConfig, folder: Workdir, devices: Devices) -> None:
     delivery.check(config)
     assembly.prepare(config)
     data = assembly.load(config)
+    data.require_training()
     # Opened now, so that a wrong folder is not found out after hours of training.
     sets = measuring.open_sets(config, data)
     trainer = assembly.build(config, data.source, devices)
@@ -118,20 +119,7 @@ def _train(
 ) -> None:
     devices = trainer.distribute_strategy
     train, test = data.source.train, data.source.test
-    steps = pipeline.steps_per_epoch(len(train.labels), config.batch_size)
     program = predict.predictor(trainer.classifier)
-
-    def batches(share: Share | None) -> tf.data.Dataset:
-        return pipeline.training_batches(
-            train.images,
-            train.labels,
-            assembly.method_of(config, data.source.num_classes),
-            run_seed=config.seed,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            start=start,
-            share=share,
-        )
 
     def test_error() -> float:
         return metrics.error_rate(predict.predict(program, test.images), test.labels)
@@ -141,16 +129,34 @@ def _train(
         if strategy.is_chief(devices):
             callbacks += watching.training(config, folder, data.source, trainer, start, stack)
         stack.enter_context(devices.scope())
+        stack.enter_context(train.explained())
         loop.train(
             trainer,
-            strategy.distribute(devices, batches),
+            strategy.distribute(devices, lambda share: _batches(config, data, start, share)),
             epochs=config.epochs,
-            steps_per_epoch=steps,
+            steps_per_epoch=pipeline.steps_per_epoch(len(train.labels), config.batch_size),
             start=start,
             callbacks=callbacks,
             save=checkpoints.save,
             checkpoint_steps=config.checkpoint_steps,
         )
+
+
+def _batches(
+    config: ExperimentConfig, data: Data, start: Position, share: Share | None
+) -> tf.data.Dataset:
+    train = data.source.train
+    crop = assembly.crop_of(train.images)
+    return pipeline.training_batches(
+        train.images,
+        train.labels,
+        assembly.method_of(config, data.source.num_classes, crop),
+        run_seed=config.seed,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        start=start,
+        share=share,
+    )
 
 
 def _restored(

@@ -65,6 +65,8 @@ def corrupt(config: ExperimentConfig, part: SetRequest, seed: int) -> None:
             test.labels,
             names,
             frost_dir=config.frost_dir,
+            layout=part.layout,
+            class_names=source.class_names,
             progress=Counter("corrupted images"),
             **shared,
         )
@@ -125,7 +127,9 @@ def save_views(config: ExperimentConfig, root: Path | None) -> None:
     limited = dataclasses.replace(
         config, train_limit=config.train_limit or 64, calibration_images=0
     )
-    source = assembly.load(limited).source
+    data = assembly.load(limited)
+    data.require_training()
+    source = data.source
     shown = source.train.images[:_PICTURES_SHOWN]
     views = assembly.example_views(config, shown)
     names = [source.class_names[label] for label in source.train.labels[: len(shown)]]

@@ -41,6 +41,7 @@ _OF_METHOD = {
     "mixture_depth": "augmix",
     "alpha": "augmix",
     "all_ops": "augmix",
+    "fill": "augmix",
     "jsd": "augmix",
     "jsd_weight": "augmix",
     "views": "augmix",

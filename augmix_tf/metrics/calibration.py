@@ -47,6 +47,10 @@ def rms_calibration_error(
 
     Source: Hendrycks, Mazeika, Dietterich, Deep Anomaly Detection with Outlier Exposure, ICLR
     2019; adaptive bins after Nguyen and O'Connor, EMNLP 2015.
+
+    >>> confidence, correct = [0.9, 0.9, 0.6, 0.6], [1, 1, 1, 0]
+    >>> round(rms_calibration_error(confidence, correct, bin_size=2), 3)  # gaps 0.1 and 0.1
+    0.1
     """
     confidence, correct = _checked(confidence, correct)
     checks.require(bin_size >= 1, "bins of at least one example", bin_size)
@@ -77,6 +81,9 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
         CommandError: shapes or values do not fit, or N = 0.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (arXiv 1706.04599).
+
+    >>> round(expected_calibration_error([0.9, 0.9, 0.6, 0.6], [1, 1, 0, 0]), 3)  # gaps 0.1, 0.6
+    0.35
     """
     confidence, correct = _checked(confidence, correct)
     checks.require(bins >= 1, "at least one bin", bins)

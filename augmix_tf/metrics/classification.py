@@ -123,6 +123,9 @@ def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
         RunError: a probability is NaN or infinite.
 
     Source: Brier, Monthly Weather Review 78, 1950.
+
+    >>> brier_score([[1.0, 0.0], [0.5, 0.5]], [0, 0])  # 0 and 0.5^2 + 0.5^2
+    0.25
     """
     p, classes = checked_logits(probabilities, labels)
     checks.require(len(p) > 0, "at least one example", 0)

@@ -66,6 +66,12 @@ def mean_corruption_error(errors: Errors, baseline: Errors | None = None) -> flo
 
     Raises:
         CommandError: names missing, left over or wrong; no error at all; errors out of range.
+
+    >>> errors = {"fog": [0.1, 0.3], "snow": [0.5, 0.7]}
+    >>> round(mean_corruption_error(errors), 3)
+    0.4
+    >>> round(mean_corruption_error(errors, baseline={"fog": 0.4, "snow": 0.6}), 3)  # 50 and 100 %
+    75.0
     """
     if baseline is None:
         return float(np.mean(_severity_means("error", errors, errors)))

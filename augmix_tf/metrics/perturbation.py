@@ -114,6 +114,9 @@ def flip_probability(predictions: ArrayLike, is_noise: bool, difficulty: int = 1
 
     Raises:
         CommandError: not [S, T] of integers, S = 0, or too few frames for one pair.
+
+    >>> flip_probability([[3, 3, 5, 5], [1, 1, 1, 1]], is_noise=False)  # 1 of 3 pairs, 0 of 3
+    0.16666666666666666
     """
     answers = np.asarray(predictions)
     checks.require(answers.ndim == 2 and len(answers) > 0, "predictions [S, T]", answers.shape)
@@ -143,6 +146,10 @@ def top5_distance(logits: ArrayLike, is_noise: bool, difficulty: int = 1) -> flo
     Raises:
         CommandError: shapes do not fit, S = 0, or too few frames or classes.
         RunError: a logit is NaN or infinite.
+
+    >>> frames = [[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], [5.0, 6.0, 4.0, 3.0, 2.0, 1.0]]
+    >>> top5_distance([frames], is_noise=False)  # the first two change places
+    2.0
     """
     return SequenceSums.empty().update(logits, is_noise, difficulty).compute()["top5_distance"]
 

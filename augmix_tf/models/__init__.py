@@ -56,6 +56,10 @@ def build(
 
     Raises:
         CommandError: unknown model or option, or a value that the architecture cannot take.
+
+    >>> model = build("wrn", num_classes=10, depth=10, widen_factor=1)
+    >>> model.output_shape, f"{model.count_params():,}"
+    ((None, 10), '78,330')
     """
     builder = lookup("model", name, MODELS)
     parameters = inspect.signature(builder).parameters.values()

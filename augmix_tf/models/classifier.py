@@ -8,6 +8,8 @@ import keras
 
 CIFAR_NORMALIZATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """(mean, standard deviation) of each channel on the scale 0 to 1, as in the authors' training."""
+IMAGENET_NORMALIZATION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""The same for ImageNet: torchvision's."""
 
 
 def with_normalization(

@@ -39,6 +39,12 @@ def load_torch_state(model: keras.Model, state: Mapping[str, np.ndarray]) -> Non
     Raises:
         CommandError: names are missing, left over or of the wrong shape; the message lists them,
             and the model is as it was.
+
+    >>> from augmix_tf import models
+    >>> model = models.build("allconv", num_classes=10)
+    >>> load_torch_state(model, {"fc.weight": np.zeros((10, 192))})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    augmix_tf.checks.CommandError: state does not fit model 'allconv': missing: ...
     """
     given = normalised(state)
     wanted = variables_by_torch_name(model)

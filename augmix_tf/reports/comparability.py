@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from augmix_tf.reports import cells
-from augmix_tf.reports.runs import Run, grouped
+from augmix_tf.reports.runs import Run, grouped, shifted_names
 from augmix_tf.reports.tables import cell, plain
 
 FEW = 3  # up to so many folders are named
@@ -24,6 +25,11 @@ def warnings(runs: Sequence[Run]) -> list[str]:
         "the perturbed set": lambda run: _source(run.perturbed),
         "the sequences of each perturbation": lambda run: _data(run.perturbed, "images"),
     }
+    for name in shifted_names(runs):
+        shared |= {
+            f"the {key} of {cell(name)}": functools.partial(_of_shifted, name, key)
+            for key in ("images", "classes")
+        }
     found = [_difference(what, "", runs, of) for what, of in shared.items()]
     for model, alike in grouped(runs, lambda run: run.model).items():
         where = f" of {model}"
@@ -40,11 +46,21 @@ def warnings(runs: Sequence[Run]) -> list[str]:
             seeds = [run.config.get("seed") for run in members]
             for seed in sorted({seed for seed in seeds if seeds.count(seed) > 1}, key=repr):
                 found.append(f"seed {plain(seed)} stands more than once in {method}{where}")
-    for part, there in (("corrupted images", "corrupted"), ("perturbed sequences", "perturbed")):
-        without = [run for run in runs if not getattr(run, there)]
+    parts: dict[str, Callable[[Run], Any]] = {
+        "corrupted images": lambda run: run.corrupted,
+        "perturbed sequences": lambda run: run.perturbed,
+    }
+    for name in shifted_names(runs):
+        parts[cell(name)] = functools.partial(_of_shifted, name, "error")
+    for part, there in parts.items():
+        without = [run for run in runs if there(run) in (None, {})]
         if 0 < len(without) < len(runs):
             found.append(f"not evaluated on {part}: {_which(without)}")
     return [line for line in found if line]
+
+
+def _of_shifted(name: str, key: str, run: Run) -> Any:
+    return (run.shifted.get(name) or {}).get(key)
 
 
 def _source(part: Any) -> str | None:

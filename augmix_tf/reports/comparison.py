@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,10 +10,27 @@ from typing import NamedTuple
 from augmix_tf import files
 from augmix_tf.reports import cells, comparison_files
 from augmix_tf.reports.comparability import warnings
-from augmix_tf.reports.runs import Estimate, Run, common_corruptions, estimate, grouped, read
+from augmix_tf.reports.runs import (
+    Estimate,
+    Run,
+    common_corruptions,
+    estimate,
+    grouped,
+    read,
+    shifted_names,
+)
 from augmix_tf.reports.tables import ABSENT, cell, percent, plain, table
 
 REPORT, ROWS = "comparison.md", "comparison.csv"
+# Title -> key of the part's values that are per cent of AlexNet's.
+ALEXNET_CORRUPTED = {
+    "mCE, relative to AlexNet (%)": "mce",
+    "Relative mCE, relative to AlexNet (%)": "relative_mce",
+}
+ALEXNET_PERTURBED = {
+    "Mean flip rate, relative to AlexNet (%)": "mean_flip_rate",
+    "Mean top-5 distance, relative to AlexNet (%)": "mean_top5_distance",
+}
 
 
 class Measure(NamedTuple):
@@ -76,11 +94,10 @@ def measures(runs: Sequence[Run]) -> list[Measure]:
     found = [
         Measure("Clean error (%)", clean("error")),
         Measure(title, shifted("error")),
-        Measure(
-            "mCE, relative to AlexNet (%)",
-            lambda run: cells.measure(run.corrupted, "alexnet.mce") if whole else None,
-            1,
-            1.0,
+        *(
+            _against_alexnet(title, "corrupted", f"alexnet.{key}")
+            for title, key in ALEXNET_CORRUPTED.items()
+            if whole
         ),
         Measure("RMS calibration error, clean (%)", clean(rms)),
         Measure(f"RMS calibration error, {over} (%)", shifted(rms)),
@@ -92,14 +109,21 @@ def measures(runs: Sequence[Run]) -> list[Measure]:
             "Mean flip probability, ten perturbations (%)",
             lambda run: run.perturbed.get("mean_flip_probability"),
         ),
-        Measure(
-            "Mean flip rate, relative to AlexNet (%)",
-            lambda run: run.perturbed.get("mean_flip_rate"),
-            1,
-            1.0,
+        *(_against_alexnet(title, "perturbed", key) for title, key in ALEXNET_PERTURBED.items()),
+        *(
+            Measure(f"Error on {cell(name)} (%)", functools.partial(_shifted_error, name))
+            for name in shifted_names(runs)
         ),
     ]
     return [entry for entry in found if any(entry.of(run) is not None for run in runs)]
+
+
+def _against_alexnet(title: str, part: str, key: str) -> Measure:
+    return Measure(title, lambda run: cells.measure(getattr(run, part), key), 1, 1.0)
+
+
+def _shifted_error(name: str, run: Run) -> float | None:
+    return cells.measure(run.shifted.get(name) or {}, "error")
 
 
 def _dataset(dataset: str, runs: Sequence[Run], pictures: dict[str, bytes]) -> list[str]:
@@ -116,6 +140,10 @@ def _dataset(dataset: str, runs: Sequence[Run], pictures: dict[str, bytes]) -> l
         lines = list(dict.fromkeys(describe(data, per) for data in found if data))
         if lines:
             parts.append(f"{title}: {'; '.join(lines)}.")
+    for name in shifted_names(runs):
+        found = [(run.shifted.get(name) or {}).get("data") for run in runs]
+        lines = list(dict.fromkeys(cells.describe(data, "images") for data in found if data))
+        parts += [f"{cell(name)}: {'; '.join(lines)}."] if lines else []
     for entry in measures(runs):
         parts += [f"### {entry.title}", _methods_by_models(runs, entry)]
     names = common_corruptions(runs)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from augmix_tf.reports import cells, shift_plots
-from augmix_tf.reports.runs import Run, common_corruptions, estimate, grouped
+from augmix_tf.reports.runs import Run, common_corruptions, estimate, grouped, shifted_names
 from augmix_tf.reports.shift_sections import CALIBRATION
 
 RMS = "rms_calibration_error"
@@ -19,10 +20,17 @@ def rows(runs: Sequence[Run]) -> str:
     """Returns a CSV with one row for each run; fractions, empty where nothing was measured.
 
     Columns `error_<corruption>` are means over severities, of all corruptions that any run has.
+    What only networks for ImageNet have, and `error_on_<set>` of other test sets, are columns only
+    where a run has them.
     """
     names = [name for name in cells.COUNTED if any(name in _cells(run) for run in runs)]
     extra = {name for run in runs for name in cells.uncounted_in(run.corrupted)}
     found = [_row(run, [*names, *sorted(extra)]) for run in runs]
+    for title, of in _only_where_measured(runs).items():
+        values = [of(run) for run in runs]
+        if any(value is not None for value in values):
+            for row, value in zip(found, values, strict=True):
+                row[title] = value
     text = io.StringIO()
     writer = csv.DictWriter(text, list(found[0]), lineterminator="\n")
     writer.writeheader()
@@ -107,6 +115,21 @@ def _diagram(runs: Sequence[Run], names: Sequence[str]) -> dict[str, cells.Bins]
 
 def _cells(run: Run) -> dict[str, Any]:
     return run.corrupted.get("corruptions") or {}
+
+
+def _only_where_measured(runs: Sequence[Run]) -> dict[str, Callable[[Run], float | None]]:
+    columns: dict[str, Callable[[Run], float | None]] = {
+        "alexnet_relative_mce": lambda run: cells.measure(run.corrupted, "alexnet.relative_mce"),
+        "mean_flip_rate": lambda run: run.perturbed.get("mean_flip_rate"),
+        "mean_top5_distance": lambda run: run.perturbed.get("mean_top5_distance"),
+    }
+    for name in shifted_names(runs):
+        columns[f"error_on_{name}"] = functools.partial(_error_on, name)
+    return columns
+
+
+def _error_on(name: str, run: Run) -> float | None:
+    return cells.measure(run.shifted.get(name) or {}, "error")
 
 
 def _row(run: Run, names: Sequence[str]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def check_results(path: Path, results: Mapping[str, Any]) -> None:
     schema = results.get("schema")
     known = " or ".join(map(str, SCHEMAS))
     demand(path, schema in SCHEMAS, f"schema {known}", f"schema {schema!r}")
-    for part in ("clean", "temperature", "corrupted", "perturbed", "provenance"):
+    for part in ("clean", "temperature", "corrupted", "perturbed", "shifted", "provenance"):
         _check_object(path, part, results.get(part))
     _check_measures(path, "clean", results.get("clean") or {})
     _check_confusion(path, (results.get("clean") or {}).get("confusion"))
@@ -56,6 +56,8 @@ def check_results(path: Path, results: Mapping[str, Any]) -> None:
         _check_corrupted(path, results["corrupted"])
     if results.get("perturbed"):
         _check_perturbed(path, results["perturbed"])
+    for name, measures in (results.get("shifted") or {}).items():
+        _check_shifted(path, f"shifted.{name}", measures)
 
 
 def damaged(path: Path, reason: str) -> RunError:
@@ -134,6 +136,15 @@ def _check_perturbed(path: Path, perturbed: Mapping[str, Any]) -> None:
         demand(path, _is_number(flips), f"a flip_probability in {where}", repr(flips))
         _check_numbers(path, where, row, ("top5_distance", "sequences", "frames"))
     _names(path, "perturbations_counted", perturbed)
+
+
+def _check_shifted(path: Path, where: str, measures: Any) -> None:
+    demand(path, isinstance(measures, dict), f"an object as {where}", type(measures).__name__)
+    error = measures.get("error")
+    demand(path, _is_number(error), f"an error in {where}", repr(error))
+    _check_measures(path, where, measures)
+    _check_numbers(path, where, measures, ("classes",))
+    _check_object(path, f"{where}.data", measures.get("data"))
 
 
 def _check_object(path: Path, where: str, value: object) -> None:

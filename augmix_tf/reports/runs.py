@@ -66,6 +66,11 @@ class Run:
         return self.content.results.get("perturbed") or {}
 
     @property
+    def shifted(self) -> Mapping[str, Mapping[str, Any]]:
+        """The measures on other test sets by their names, {} where there are none."""
+        return self.content.results.get("shifted") or {}
+
+    @property
     def training_seconds(self) -> float | None:
         """About how long the training took: images over speed, epoch by epoch."""
         columns, batch = self.content.metrics, self.config.get("batch_size")
@@ -121,6 +126,11 @@ def common_corruptions(runs: Sequence[Run]) -> list[str]:
     """Returns the corruptions that all runs count which were evaluated on corrupted images."""
     sets = [cells.counted_in(run.corrupted) for run in runs if run.corrupted]
     return [name for name in cells.COUNTED if sets and all(name in names for names in sets)]
+
+
+def shifted_names(runs: Sequence[Run]) -> list[str]:
+    """Returns the other test sets that any of the runs was evaluated on."""
+    return list(dict.fromkeys(name for run in runs for name in run.shifted))
 
 
 def grouped(runs: Sequence[Run], key: Callable[[Run], str]) -> dict[str, list[Run]]:

@@ -1,4 +1,4 @@
-"""The sections of a run's report about corrupted and perturbed test images."""
+"""The sections of a run's report about corrupted, perturbed and other test images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from augmix_tf.reports import cells
-from augmix_tf.reports.tables import ABSENT, percent, spoken, table
+from augmix_tf.reports.tables import ABSENT, cell, percent, spoken, table
 
 # Measure: name and how a value is written.
 CALIBRATION = {
@@ -53,6 +53,30 @@ def perturbed(part: Mapping[str, Any]) -> str:
     if set(ordered) - set(counted):
         parts.append("\\* not one of the ten that the mean counts.")
     return "\n\n".join(parts)
+
+
+def shifted(sets: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the section on other test sets of the same classes: a row for each."""
+    if not sets:
+        return ""
+    head = ("set", "images", "classes", "error (%)", "RMS calibration error (%)", "AURRA (%)")
+    rows = [
+        (
+            cell(name),
+            _written("{:,}", part.get("images")),
+            _written("{:,}", part.get("classes")),
+            *(percent(part.get(key)) for key in ("error", "rms_calibration_error", "aurra")),
+        )
+        for name, part in sets.items()
+    ]
+    described = [
+        f"- {cell(name)}: {cells.describe(part['data'], 'images')}."
+        for name, part in sets.items()
+        if part.get("data")
+    ]
+    said = "Each is answered among its own classes: the logits of all others are left out."
+    parts = ["## Other test sets", said, table(head, rows), "\n".join(described)]
+    return "\n\n".join(filter(None, parts))
 
 
 def calibration(results: Mapping[str, Any]) -> str:
@@ -114,7 +138,7 @@ def _cells_table(part: Mapping[str, Any], names: Sequence[str], with_mean: bool 
     head = ("corruption", *(f"severity {s}" for s in severities), "mean")
     rows = []
     for name in names:
-        errors = [percent(cell["error"]) for cell in part["corruptions"][name]]
+        errors = [percent(measured["error"]) for measured in part["corruptions"][name]]
         mean = percent(cells.over_severities(part, name, "error"))
         rows.append((_label(name), *errors, mean))
     if with_mean:

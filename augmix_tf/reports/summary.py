@@ -75,6 +75,7 @@ def write(workdir: files.PathLike) -> Path:
         shift_sections.corrupted(corrupted),
         *(shown.get(name, "") for name in ("corruption_errors", "error_over_severity")),
         shift_sections.perturbed(run.results.get("perturbed") or {}),
+        shift_sections.shifted(run.results.get("shifted") or {}),
         shift_sections.calibration(run.results),
         *(shown.get(name, "") for name in ("reliability", "calibration_over_severity")),
         _training(run.metrics, shown),

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from augmix_tf.files import PathLike
 from augmix_tf.reports import cells, run_files, runs
 from augmix_tf.reports.tables import ABSENT
+
+WIDTH = 24  # of the names; longer ones widen it
+# Row: where in `results.json` it stands; per cent of AlexNet's value.
+AGAINST_ALEXNET: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
+    "mCE, of AlexNet's": lambda results: cells.measure(results, "corrupted.alexnet.mce"),
+    "relative mCE": lambda results: cells.measure(results, "corrupted.alexnet.relative_mce"),
+    "mFR, of AlexNet's": lambda results: cells.measure(results, "perturbed.mean_flip_rate"),
+    "mT5D, of AlexNet's": lambda results: cells.measure(results, "perturbed.mean_top5_distance"),
+}
 
 
 def results_table(folder: Path) -> str:
@@ -30,6 +40,11 @@ def results_table(folder: Path) -> str:
         ("calibration error (RMS)", _percent(clean["rms_calibration_error"])),
         ("the same, corrupted", _percent(shifted_rms)),
         ("flip probability", _percent(perturbed.get("mean_flip_probability"))),
+        *((title, _ratio(of(results))) for title, of in AGAINST_ALEXNET.items()),
+        *(
+            (f"error on {name}", _percent(part["error"]))
+            for name, part in (results.get("shifted") or {}).items()
+        ),
     ]
     places = [
         ("Brier score", f"{clean['brier']:.3f}"),
@@ -42,7 +57,8 @@ def results_table(folder: Path) -> str:
         ("real pictures", "python main.py --dataset=cifar10 --model=wrn"),
     ]
     rows = [(name, value) for name, value in measured if value != ABSENT] + places
-    return "\n" + "\n".join(f"  {name:<24} {value}" for name, value in rows)
+    first = max(WIDTH, *(len(name) for name, _ in rows))
+    return "\n" + "\n".join(f"  {name:<{first}} {value}" for name, value in rows)
 
 
 def comparison_table(folders: Sequence[PathLike]) -> str:
@@ -74,17 +90,33 @@ def comparison_table(folders: Sequence[PathLike]) -> str:
         ("the same, corrupted", lambda run: _percent(shifted("rms_calibration_error")(run))),
         ("Brier score", lambda run: _score(run.clean.get("brier"))),
         ("the same, corrupted", lambda run: _score(shifted("brier")(run))),
+        *_of_imagenet(columns),
         ("training, about", lambda run: _clock(run.training_seconds)),
     ]
     table = [("", titles)] + [(title, [of(run) for run in columns]) for title, of in lines]
     shown = [row for row in table if not row[0] or any(value != ABSENT for value in row[1])]
-    first = max(24, *(len(title) for title, _ in shown))
+    first = max(WIDTH, *(len(title) for title, _ in shown))
     widths = [max(len(row[1][i]) for row in shown) for i in range(len(columns))]
     return "\n" + "\n".join(
         f"  {title:<{first}}  "
         + "  ".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True))
         for title, values in shown
     )
+
+
+def _of_imagenet(columns: Sequence[runs.Run]) -> list[tuple[str, Callable[[runs.Run], str]]]:
+    """The rows that only networks for ImageNet have, and those of other test sets."""
+
+    def ratio(of: Callable[[Mapping[str, Any]], float | None]) -> Callable[[runs.Run], str]:
+        return lambda run: _ratio(of(run.content.results))
+
+    def error(name: str) -> Callable[[runs.Run], str]:
+        return lambda run: _percent(cells.measure(run.shifted.get(name, {}), "error"))
+
+    return [
+        *((title, ratio(of)) for title, of in AGAINST_ALEXNET.items()),
+        *((f"error on {name}", error(name)) for name in runs.shifted_names(columns)),
+    ]
 
 
 def _error_title(names: Sequence[str]) -> str:
@@ -94,6 +126,10 @@ def _error_title(names: Sequence[str]) -> str:
 
 def _percent(share: float | None) -> str:
     return ABSENT if share is None else f"{100 * share:.2f} %"
+
+
+def _ratio(percent_of_alexnet: float | None) -> str:
+    return ABSENT if percent_of_alexnet is None else f"{percent_of_alexnet:.1f} %"
 
 
 def _score(value: float | None) -> str:

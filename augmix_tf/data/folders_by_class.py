@@ -1,0 +1,127 @@
+"""Large pictures in one folder per class, as ImageNet is unpacked: found, labelled and ordered."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from augmix_tf.checks import CommandError, RunError, unknown_name
+from augmix_tf.data.folders import SUFFIXES
+from augmix_tf.data.pictures import WHOLE_FILE, EncodedPictures
+
+_OFFICIAL = re.compile(rb"ILSVRC2012_val_\d+\.")
+_WANTED = f"pictures ({', '.join(SUFFIXES)})"
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """Returns the names of the sub-folders, sorted: label 0 is the first.
+
+    Raises:
+        CommandError: there is no such folder, or none in it.
+        RunError: it cannot be read.
+    """
+    if not folder.is_dir():
+        raise CommandError(f"want a folder with one folder per class, got {folder}")
+    with _readable(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and _shown(entry.name))
+    if not names:
+        raise CommandError(f"want one folder per class in {folder}, got none")
+    return tuple(names)
+
+
+def open_split(
+    folder: Path,
+    classes: Sequence[str] | None,
+    image_size: tuple[int, int],
+    limit: int = 0,
+) -> tuple[EncodedPictures, np.ndarray, np.ndarray]:
+    """Finds the pictures of `folder/<class>/`, without opening any.
+
+    Files that have no name of a picture are passed over, and that is said on stderr.
+
+    Args:
+        folder: with one folder per class; there may be some of the classes only.
+        classes: the name of each label; None: the folders' own, sorted.
+        image_size: (H, W) for testing.
+        limit: how many to take from the first of the order of `official_order`; 0 takes all.
+
+    Returns:
+        pictures, labels int64 [N], ids int64 [N]: places in that order.
+
+    Raises:
+        CommandError: no such folder, a folder in it that is no class (with the nearest), or a
+            folder without pictures.
+        RunError: a folder cannot be read.
+    """
+    found = class_names(folder)
+    label_of = {name: label for label, name in enumerate(found if classes is None else classes)}
+    names: list[bytes] = []
+    paths: list[bytes] = []
+    labels: list[int] = []
+    others: list[Path] = []
+    for name in found:
+        if name not in label_of:
+            raise CommandError(f"{folder / name}: {unknown_name('class', name, label_of)}")
+        with _readable(folder / name) as entries:
+            shown = sorted(entry.name for entry in entries if _shown(entry.name))
+        files = [os.fsencode(name) for name in shown if _is_picture(name)]
+        others += [folder / name / other for other in shown if not _is_picture(other)]
+        if not files:
+            raise CommandError(f"want {_WANTED} in {folder / name}, got none")
+        place = os.fsencode(folder / name) + b"/"
+        names += files
+        paths += [place + file for file in files]
+        labels += [label_of[name]] * len(files)
+    if others:
+        _say_passed_over(folder, others)
+    given = np.array(labels, np.int64)
+    rows = official_order(names, given)[: limit or len(names)]
+    places = np.stack([rows, np.full(len(rows), WHOLE_FILE)], axis=1).astype(np.int64)
+    ids = np.arange(len(rows), dtype=np.int64)
+    return EncodedPictures(np.array(paths), places, image_size), given[rows], ids
+
+
+def official_order(names: Sequence[bytes], labels: np.ndarray) -> np.ndarray:
+    """Returns the order in which "the first n" of some pictures are meant, int64 [N].
+
+    ImageNet's validation pictures have numbered names, and that order mixes the classes. All
+    others are taken in turn: the first of each class by its file's name, the second of each, ...
+
+    Args:
+        names: of the files.
+        labels: int64 [N].
+    """
+    texts = np.array(names)
+    if all(_OFFICIAL.match(name) for name in (min(names), max(names))):
+        return np.argsort(texts, kind="stable")
+    by_class = np.lexsort([texts, labels])
+    counts = np.bincount(labels)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    turn = np.arange(len(labels)) - starts
+    return by_class[np.lexsort([labels[by_class], turn])]
+
+
+def _readable(folder: Path):  # type: ignore[no-untyped-def]
+    try:
+        return os.scandir(folder)
+    except OSError as error:
+        raise RunError(f"cannot read {folder}: {error.strerror or error}") from error
+
+
+def _say_passed_over(folder: Path, others: Sequence[Path]) -> None:
+    more = ", ..." if others[1:] else ""
+    said = f"passed over {len(others)} in {folder} that are no {_WANTED}: {others[0]}{more}"
+    print(said, file=sys.stderr, flush=True)
+
+
+def _shown(name: str) -> bool:
+    return not name.startswith(".")
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)

@@ -1,0 +1,90 @@
+"""The programs in `examples/` that a Keras user starts from, run on a few pictures."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+COUNTS = {"train": 130, "test": 12}
+
+
+def program(name: str) -> dict:
+    """What a program defines; its `main` is called by the tests."""
+    return runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name=name)
+
+
+def test_the_first_program_is_short():
+    lines = (ROOT / "examples" / "keras_applications.py").read_text().splitlines()
+    assert len(lines) < 40
+
+
+@pytest.fixture
+def cifar10(tmp_path):
+    """A data directory of TFDS with ever so little CIFAR-10."""
+    rng = np.random.default_rng(0)
+
+    def example(number):
+        picture = rng.integers(0, 256, (32, 32, 3), np.uint8)
+        return {"id": str(number), "image": picture, "label": number % 10}
+
+    splits = {s: [(number, example(number)) for number in range(n)] for s, n in COUNTS.items()}
+    features = {
+        "id": tfds.features.Text(),
+        "image": tfds.features.Image(shape=(32, 32, 3)),
+        "label": tfds.features.ClassLabel(num_classes=10),
+    }
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="cifar10",
+        version="3.0.2",
+        features=tfds.features.FeaturesDict(features),
+        split_datasets=splits,
+        data_dir=tmp_path,
+    )
+    return tmp_path
+
+
+def test_a_network_of_keras_on_a_dataset_of_tfds(cifar10, monkeypatch):
+    whole = keras.applications.MobileNet
+
+    def first_block(*arguments, **options):
+        """Of the network that the program asks for: all of it takes a while to be traced."""
+        network = whole(*arguments, **options)
+        block = network.get_layer("conv_pw_1_relu").output
+        pooled = keras.layers.GlobalAveragePooling2D()(block)
+        last = keras.layers.Dense(network.output_shape[-1], activation="softmax")
+        return keras.Model(network.input, last(pooled))
+
+    monkeypatch.setattr(keras.applications, "MobileNet", first_block)
+    errors = program("keras_applications")["main"](str(cifar10), "1")
+    assert list(errors) == ["clean", "gaussian_noise", "motion_blur", "fog", "jpeg_compression"]
+    twelfths = np.array(list(errors.values())) * COUNTS["test"]
+    np.testing.assert_allclose(twelfths, twelfths.round(), atol=1e-4)
+
+
+def test_own_pictures_are_learnt_and_the_network_is_saved(tmp_path):
+    """Two classes of two colours, of any size and format."""
+    rng = np.random.default_rng(0)
+    for name, channel in (("red", 0), ("blue", 2)):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for number in range(40):
+            sides = rng.integers(30, 80, 2)
+            picture = rng.integers(0, 120, (*sides, 3), np.uint8)
+            picture[..., channel] += 130
+            kind = "png" if number % 2 else "jpg"
+            Image.fromarray(picture).save(tmp_path / "mine" / name / f"{number}.{kind}")
+    errors = program("own_pictures")["main"](str(tmp_path / "mine"), "4")
+    assert errors.keys() == {"clean", "gaussian_noise", "defocus_blur", "fog", "pixelate"}
+    assert errors["clean"] == 0.0
+    saved = keras.saving.load_model(tmp_path / "mine.keras")
+    assert saved.output_shape == (None, 2)
+    colours = np.zeros((2, 64, 96, 3), np.float32) + 60
+    colours[0, ..., 2] = colours[1, ..., 0] = 190
+    # Classes are sorted by name.
+    np.testing.assert_array_equal(np.argmax(saved(colours), axis=1), [0, 1])

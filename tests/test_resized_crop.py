@@ -1,0 +1,292 @@
+"""ImageNet's random crop: windows by the definition, laws of the draws, pictures of Pillow."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from scipy import stats
+
+from augmix_tf import seeds
+from augmix_tf.augment.resized_crop import (
+    ATTEMPTS,
+    ResizedCropPlan,
+    apply_resized_crop,
+    draw_resized_crop,
+    window,
+)
+from augmix_tf.checks import CommandError
+from tests import picture_files
+from tests.runs import eager, graph, tf_data
+
+SEED = seeds.fold(3, 1, 4, seeds.CROP_AND_FLIP)
+SIZE = (20, 24)
+ALWAYS_FITS = [(375, 500), (500, 375), (300, 300), (1000, 901)]
+OTHERS = [(1, 1), (1, 2), (2, 1), (3, 5), (1, 500), (500, 1), (90, 2000), (2000, 90), (100, 210)]
+
+one_window = tf.function(
+    window,
+    input_signature=[
+        ResizedCropPlan(
+            area=tf.TensorSpec([ATTEMPTS], tf.float64),
+            ratio=tf.TensorSpec([ATTEMPTS], tf.float64),
+            place=tf.TensorSpec([2], tf.float64),
+            flip=tf.TensorSpec([], tf.bool),
+        ),
+        tf.TensorSpec([2], tf.int32),
+    ],
+)
+
+
+def row(plan: ResizedCropPlan, number: int) -> ResizedCropPlan:
+    return ResizedCropPlan(*(part[number] for part in plan))
+
+
+def plan_of(area, ratio, place=(0.0, 0.0), flip=False) -> ResizedCropPlan:
+    """A plan for one picture, the same in all attempts where one number is given."""
+    return ResizedCropPlan(
+        area=tf.constant(np.broadcast_to(area, ATTEMPTS), tf.float64),
+        ratio=tf.constant(np.broadcast_to(ratio, ATTEMPTS), tf.float64),
+        place=tf.constant(place, tf.float64),
+        flip=tf.constant(flip),
+    )
+
+
+def window_by_definition(plan, height: int, width: int) -> tuple[list[int], bool]:
+    """The window in plain Python, and whether an attempt gave it."""
+    for area, ratio in zip(plan.area.numpy(), plan.ratio.numpy(), strict=True):
+        target = height * width * float(area)
+        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            down, right = plan.place.numpy()
+            return [int(down * (height - h + 1)), int(right * (width - w + 1)), h, w], True
+    w, h = width, height
+    if width / height < 3 / 4:
+        h = round(width / (3 / 4))
+    elif width / height > 4 / 3:
+        w = round(height * (4 / 3))
+    return [(height - h) // 2, (width - w) // 2, h, w], False
+
+
+# Windows
+
+
+@pytest.mark.parametrize("sides", ALWAYS_FITS + OTHERS, ids=str)
+def test_windows_are_those_of_the_definition(sides):
+    plan = draw_resized_crop(SEED, 60)
+    drawn = []
+    for number in range(60):
+        own = row(plan, number)
+        want, fits = window_by_definition(own, *sides)
+        got = one_window(own, tf.constant(sides))
+        assert got.dtype == tf.int32
+        assert got.numpy().tolist() == want
+        drawn.append(fits)
+    # Of such a panorama no window within the ratios has 8 % of the area.
+    never = [(1, 500), (500, 1), (90, 2000), (2000, 90)]
+    assert all(drawn) if sides in ALWAYS_FITS else sides not in never or not any(drawn)
+
+
+def test_the_first_attempt_that_fits_is_taken():
+    sides = tf.constant([100, 100])
+    too_wide, small = (1.0, 4 / 3), (0.09, 1.0)
+    area, ratio = zip(*[too_wide] * 3, small, *[(0.16, 1.0)] * 6, strict=True)
+    np.testing.assert_array_equal(window(plan_of(area, ratio), sides), [0, 0, 30, 30])
+
+
+@pytest.mark.parametrize(
+    ("sides", "want"),
+    [((40, 100), [0, 23, 40, 53]), ((100, 40), [23, 0, 53, 40]), ((101, 100), [0, 0, 101, 100])],
+    ids=str,
+)
+def test_where_none_fits_the_centre_is_taken_within_the_ratios(sides, want):
+    # As wide as 4 / 3 with all of the area fits none of them.
+    got = window(plan_of(1.0, 4 / 3 if sides[0] >= sides[1] else 3 / 4, (0.9, 0.9)), sides)
+    np.testing.assert_array_equal(got, want)
+
+
+def test_places_reach_both_borders_and_are_all_as_likely():
+    sides = tf.constant([10, 12])
+    below_one = np.nextafter(1, 0)
+    half = plan_of(0.3, 1.2, (0.0, below_one))  # 5 high, 7 wide
+    np.testing.assert_array_equal(window(half, sides), [0, 5, 5, 7])
+    np.testing.assert_array_equal(
+        window(half._replace(place=tf.constant([below_one, 0], tf.float64)), sides), [5, 0, 5, 7]
+    )
+    steps = (np.arange(600) + 0.5) / 600
+    tops = [one_window(plan_of(0.3, 1.2, (step, 0)), sides)[0].numpy() for step in steps]
+    assert np.bincount(tops).tolist() == [100] * 6
+
+
+# Draws
+
+
+def test_draws_follow_their_laws():
+    plan = draw_resized_crop(SEED, 20_000)
+    count = 20_000
+    assert [part.dtype for part in plan] == [tf.float64] * 3 + [tf.bool]
+    assert [part.shape for part in plan] == [[count, 10], [count, 10], [count, 2], [count]]
+    area, ratio, place, flip = (part.numpy() for part in plan)
+    uniform = [(area - 0.08) / 0.92, np.log(ratio / 0.75) / np.log(16 / 9), place]
+    columns = np.concatenate(uniform, axis=1)
+    assert columns.min() >= 0
+    assert columns.max() < 1 + 1e-12
+    for column in columns.T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-5
+    assert stats.binomtest(int(flip.sum()), count).pvalue > 1e-5
+    together = np.corrcoef(np.concatenate([columns, flip[:, None]], axis=1).T)
+    np.testing.assert_allclose(together, np.eye(23), atol=6 / math.sqrt(count))
+
+
+@pytest.mark.parametrize("run", [graph, tf_data])
+def test_a_seed_gives_the_same_plan_in_every_way_it_is_run(run):
+    want = draw_resized_crop(SEED, 9)
+    got = run(draw_resized_crop, SEED, tf.constant(9))
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_array_equal(one, other)
+    another = draw_resized_crop(seeds.fold(3, 1, 5, seeds.CROP_AND_FLIP), 9)
+    assert not np.array_equal(another.area, want.area)
+
+
+# Pictures
+
+LEVELS = np.random.default_rng(1).integers(0, 256, (5, 4, 4), np.uint8)
+COLOUR = Image.fromarray(LEVELS[..., :3])
+IMAGES = {
+    "jpeg": (COLOUR.resize((61, 47), Image.Resampling.BICUBIC), "jpeg"),
+    "grey": (COLOUR.resize((30, 50), Image.Resampling.BICUBIC).convert("L"), "jpeg"),
+    "cmyk": (Image.fromarray(LEVELS, "CMYK").resize((40, 40)), "jpeg"),
+    "png": (COLOUR.resize((33, 29)), "png"),
+    "pixel": (COLOUR.resize((1, 1)), "png"),
+    "panorama": (COLOUR.resize((300, 10), Image.Resampling.BICUBIC), "jpeg"),
+}
+FILES = [picture_files.encoded(image, kind) for image, kind in IMAGES.values()]
+PLAN = draw_resized_crop(seeds.fold(0, 0, 0, seeds.CROP_AND_FLIP), len(FILES))
+
+
+@functools.partial(
+    tf.function,
+    input_signature=[
+        tf.TensorSpec([None], tf.string),
+        ResizedCropPlan(
+            area=tf.TensorSpec([None, ATTEMPTS], tf.float64),
+            ratio=tf.TensorSpec([None, ATTEMPTS], tf.float64),
+            place=tf.TensorSpec([None, 2], tf.float64),
+            flip=tf.TensorSpec([None], tf.bool),
+        ),
+    ],
+)
+def cropped(files, plan):
+    return apply_resized_crop(files, plan, SIZE)
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory) -> list[str]:
+    """The pictures as files, all named as ImageNet's are."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number, file in enumerate(FILES):
+        (folder / f"{number}.JPEG").write_bytes(file)
+    return [str(folder / f"{number}.JPEG") for number in range(len(FILES))]
+
+
+def test_pictures_are_those_of_pillow():
+    assert set(PLAN.flip.numpy()) == {False, True}
+    got = cropped(FILES, PLAN)
+    assert (got.dtype, got.shape) == (tf.uint8, [len(FILES), *SIZE, 3])
+    for number, (name, file) in enumerate(zip(IMAGES, FILES, strict=True)):
+        image = Image.open(io.BytesIO(file)).convert("RGB")
+        (top, left, height, width), _ = window_by_definition(row(PLAN, number), *image.size[::-1])
+        part = image.crop((left, top, left + width, top + height))
+        part = part.resize(SIZE[::-1], Image.Resampling.BILINEAR)
+        if PLAN.flip[number]:
+            part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        # Pillow rounds twice; CMYK is up to one level off already when it is decoded.
+        most = 2 if name == "cmyk" else 1
+        assert np.abs(got[number].numpy().astype(int) - np.asarray(part)).max() <= most
+
+
+def test_a_flip_mirrors_the_very_window():
+    flipped = cropped(FILES, PLAN._replace(flip=~PLAN.flip))
+    np.testing.assert_array_equal(flipped[:, :, ::-1], cropped(FILES, PLAN))
+
+
+@pytest.mark.parametrize("run", [eager, tf_data])
+def test_files_that_are_read_one_by_one_give_the_same_bytes(run, paths):
+    def crop(places, plan):
+        return apply_resized_crop(places, plan, SIZE, read=tf.io.read_file)
+
+    got = run(crop, tf.constant(paths), PLAN)
+    np.testing.assert_array_equal(got, cropped(FILES, PLAN))
+
+
+def test_rows_alone_are_what_they_are_in_the_batch():
+    rows = [4, 1, 3]
+    plan = tf.nest.map_structure(lambda part: tf.gather(part, rows), PLAN)
+    own = cropped(tf.gather(FILES, rows), plan)
+    np.testing.assert_array_equal(own, tf.gather(cropped(FILES, PLAN), rows))
+
+
+def test_places_may_be_numbers_and_have_parts():
+    places = tf.constant([[0, 3], [0, 1], [2, 1]])
+    plan = draw_resized_crop(SEED, 3)
+
+    def file(place):
+        return tf.gather(tf.constant(FILES), tf.reduce_sum(place))
+
+    got = apply_resized_crop(places, plan, SIZE, read=file)
+    np.testing.assert_array_equal(got, cropped([FILES[3], FILES[1], FILES[3]], plan))
+
+
+def test_batches_of_any_length_keep_the_shape_of_a_picture():
+    def crop(files):
+        return cropped(files, draw_resized_crop(SEED, tf.shape(files)[0]))
+
+    made = tf.data.Dataset.from_tensor_slices(FILES[:5]).batch(3).map(crop)
+    assert made.element_spec == tf.TensorSpec([None, *SIZE, 3], tf.uint8)
+    assert [len(batch) for batch in made] == [3, 2]
+    assert crop(tf.constant([], tf.string)).shape == [0, *SIZE, 3]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("run", [eager, graph])
+def test_broken_pictures_are_named(run, paths, tmp_path):
+    half, gone = tmp_path / "half.JPEG", tmp_path / "gone.JPEG"
+    half.write_bytes(FILES[3][:200])
+    places = [*paths[:2], str(half), str(gone), *paths[4:]]
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        run(lambda p, q: apply_resized_crop(p, q, SIZE, tf.io.read_file), places, PLAN)
+    assert "pictures that cannot be decoded" in str(error.value)
+    assert all(name in str(error.value) for name in (str(half), str(gone)))
+    assert not any(path in str(error.value) for path in paths)
+
+
+@pytest.mark.parametrize("broken", [[1, 4], range(6)], ids=["two", "all"])
+def test_broken_pictures_without_places_are_numbered(broken):
+    files = [file[:20] if number in broken else file for number, file in enumerate(FILES)]
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        cropped(files, PLAN)
+    numbers = " ".join(map(str, broken))
+    assert f"[rows of the batch that cannot be decoded:] [{numbers}]" in str(error.value)
+
+
+WRONG = {
+    "more pictures": (
+        lambda: apply_resized_crop([*FILES, *FILES], PLAN, SIZE),
+        "want a plan for 12 images, got a plan for 6",
+    ),
+    "no rows": (lambda: apply_resized_crop(FILES, PLAN, (0, 24)), "got (0, 24)"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_request_is_refused(call, message):
+    with pytest.raises(CommandError, match=re.escape(message)):
+        call()

@@ -1,0 +1,178 @@
+"""Other test sets of a model's classes: whose pictures, which classes, and what is measured."""
+
+import types
+
+import numpy as np
+import pytest
+import scipy.special
+import tensorflow as tf
+from PIL import Image
+
+from augmix_tf import metrics
+from augmix_tf.checks import CommandError, RunError
+from augmix_tf.config import ExperimentConfig
+from augmix_tf.data import benchmark
+from augmix_tf.evaluation import shifted
+from augmix_tf.experiment import measuring
+
+CLASSES = ("n01", "n07", "n03", "n12", "n05")  # in no order
+SIZE = (14, 16)
+
+
+def save(folder, kind, level, count=1, size=(40, 30)):
+    """Plain pictures, which any resize leaves as they are: red is `level`, green the number."""
+    (folder / kind).mkdir(parents=True)
+    for number in range(count):
+        picture = Image.new("RGB", size, (level, number, 255))
+        picture.save(folder / kind / f"{number}.png")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three of the five classes; pictures wider than high."""
+    place = tmp_path / "imagenet-r"
+    for kind, count in (("n12", 2), ("n01", 3), ("n03", 1)):
+        save(place, kind, 10 * CLASSES.index(kind), count)
+    return place
+
+
+def by_pixels(table):
+    """A program whose logits are `table[red / 10, green]`."""
+
+    def program(images):
+        assert images.dtype == tf.float32
+        assert images.shape[1:] == (*SIZE, 3)
+        values = np.asarray(images)
+        np.testing.assert_array_equal(values, np.broadcast_to(values[:, :1, :1], values.shape))
+        red, green = values[:, 3, 4, 0].astype(int), values[:, 3, 4, 1].astype(int)
+        assert (values[..., 2] == 255).all()
+        return tf.constant(table[red // 10, green])
+
+    return program
+
+
+def random_table():
+    return 2 * np.random.default_rng(4).normal(size=(5, 3, 5)).astype(np.float32)
+
+
+# Which classes
+
+
+def test_only_the_set_s_own_classes_are_answers(folder):
+    table = random_table()
+    table[:, :, [1, 4]] += 50  # classes that the set lacks would win everywhere
+    found = shifted.open_set(folder, CLASSES, SIZE)
+    got = shifted.evaluate(by_pixels(table), found)
+    own = [0, 2, 3]
+    shown = [(0, 0), (2, 0), (3, 0), (0, 1), (3, 1), (0, 2)]
+    logits = np.array([table[label, number][own] for label, number in shown])
+    labels = np.array([own.index(label) for label, _ in shown])
+    p = scipy.special.softmax(logits.astype(np.float64), axis=1)
+    assert got["images"] == 6
+    assert got["classes"] == 3
+    assert got["error"] == pytest.approx((p.argmax(axis=1) != labels).mean())
+    assert 0 < got["error"] < 1
+    assert got["nll"] == pytest.approx(-np.log(p[range(6), labels]).mean())
+    assert got["brier"] == pytest.approx(((p - np.eye(3)[labels]) ** 2).sum(axis=1).mean())
+    right = p.argmax(axis=1) == labels
+    assert got["aurra"] == pytest.approx(metrics.aurra(p.max(axis=1), right))
+    assert "calibrated" not in got
+    assert got["data"] == dict(found.data)
+    assert found.name == "imagenet-r"
+    assert "3 of the model's 5 classes" in found.data["description"]
+    assert found.data["images"] == 6
+
+
+def test_a_temperature_divides_the_logits(folder):
+    table = random_table()
+    found = shifted.open_set(folder, CLASSES, SIZE)
+    got = shifted.evaluate(by_pixels(table), found, temperature=2.0)
+    halved = shifted.evaluate(by_pixels(table / 2), found)
+    assert got["calibrated"]["nll"] == pytest.approx(halved["nll"])
+    assert got["nll"] != pytest.approx(halved["nll"])
+
+
+def test_numbered_folders_are_places_among_the_sorted_names(tmp_path):
+    names = [f"class {number:02d}" for number in (7, 3, 11, 0, 1, 2, 10, 4, 5, 6, 8, 9)]
+    place = tmp_path / "v2"
+    for number in range(12):  # as text, "10" comes before "2"
+        save(place, str(number), 10 * number)
+    table = np.full((12, 1, 12), -5, np.float32)
+    for number in range(12):
+        table[number, 0, names.index(f"class {number:02d}")] = 5
+    found = shifted.open_set(place, names, SIZE)
+    assert found.classes.tolist() == list(range(12))
+    assert shifted.evaluate(by_pixels(table), found)["error"] == 0
+
+
+def test_digits_that_are_names_are_no_numbers(tmp_path):
+    place = tmp_path / "digits"
+    for name in ("1", "2"):
+        save(place, name, 10 * int(name))
+    found = shifted.open_set(place, ["2", "0", "1"], SIZE)  # by number, "1" would be class 2
+    assert found.classes.tolist() == [0, 2]
+    table = np.zeros((3, 1, 3), np.float32)
+    table[1, 0, 2] = table[2, 0, 0] = 9
+    assert shifted.evaluate(by_pixels(table), found)["error"] == 0
+
+
+def test_a_limit_takes_fewer_pictures_of_the_same_classes(folder):
+    found = shifted.open_set(folder, CLASSES, SIZE, eval_limit=2)
+    assert (len(found.images), len(found.labels), found.data["images"]) == (2, 2, 2)
+    assert found.classes.tolist() == [0, 2, 3]
+    assert len(shifted.open_set(folder, CLASSES, SIZE, 99).labels) == 6
+
+
+# A run
+
+
+def test_a_run_is_measured_on_all_folders_that_it_names(folder, tmp_path, monkeypatch):
+    save(tmp_path / "sketch", "n05", 40, 2)
+    monkeypatch.setattr(benchmark, "BATCH", 2)
+    images = np.zeros((3, *SIZE, 3), np.uint8)
+    images[..., 2] = 255
+    test = types.SimpleNamespace(images=images, labels=np.array([0, 1, 0]))
+    source = types.SimpleNamespace(test=test, class_names=CLASSES, image_size=SIZE)
+    data = types.SimpleNamespace(source=source)
+    places = f"{folder}/, {tmp_path / 'sketch'},"
+    config = ExperimentConfig(corrupted=False, shift_dirs=places)
+    sets = measuring.open_sets(config, data)
+    table = random_table()
+    got = measuring.measure(by_pixels(table), data, sets, None)["shifted"]
+    assert list(got) == ["imagenet-r", "sketch"]
+    assert got["sketch"]["classes"] == 1
+    assert got["sketch"]["error"] == 0  # one class leaves one answer
+    assert got["imagenet-r"] == shifted.evaluate(by_pixels(table), sets.shifted[0])
+    plain = ExperimentConfig(corrupted=False)
+    nothing = measuring.measure(by_pixels(table), data, measuring.open_sets(plain, data), None)
+    assert "shifted" not in nothing
+
+
+# Refusals
+
+
+def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_set(folder):
+    table = random_table()
+    table[3, 1, 0] = np.nan
+    with pytest.raises(RunError, match=r"imagenet-r: want finite scores"):
+        shifted.evaluate(by_pixels(table), shifted.open_set(folder, CLASSES, SIZE))
+
+
+def test_folders_that_are_no_classes_are_refused(folder, tmp_path):
+    save(folder, "n04", 0)
+    with pytest.raises(CommandError, match=r"imagenet-r/n04: unknown class 'n04', did you mean"):
+        shifted.open_set(folder, CLASSES, SIZE)
+    save(tmp_path / "v2", "5", 0)
+    with pytest.raises(CommandError, match="v2/5: unknown class '5'"):
+        shifted.open_set(tmp_path / "v2", CLASSES, SIZE)
+    with pytest.raises(CommandError, match=r"want a folder with one folder per class, got .*none"):
+        shifted.open_set(tmp_path / "none", CLASSES, SIZE)
+    with pytest.raises(CommandError, match="eval_limit of 0"):
+        shifted.open_set(folder, CLASSES, SIZE, -1)
+
+
+def test_two_folders_of_one_name_are_refused(folder, tmp_path):
+    save(tmp_path / "other" / "imagenet-r", "n01", 0)
+    places = [folder, tmp_path / "other" / "imagenet-r"]
+    with pytest.raises(CommandError, match=r"want folders of different names, got .*other"):
+        shifted.open_sets(places, CLASSES, SIZE)
