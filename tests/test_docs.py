@@ -1,16 +1,20 @@
-"""What the documentation shows is run: examples in docstrings, and the README's Python."""
+"""What the documentation shows holds: examples, the README's Python, links, tables of tables."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from augmix_tf import presets
+
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 WITH_EXAMPLES = sorted(
     str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
     for path in (ROOT / "augmix_tf").rglob("*.py")
@@ -36,3 +40,82 @@ def test_the_readme_s_python_runs_and_gives_three_views():
     made = list(scope["views"])
     assert [batch.shape for batch in made] == [(128, 3, 20, 24, 3)] * 2
     np.testing.assert_array_equal(made[0][:, 0], scope["images"][:128].astype(np.float32))
+
+
+def rows(page: str, first: str) -> dict[str, list[str]]:
+    """The rows of the table of a page whose heading has this first cell: first cell -> others."""
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").split(f"| {first} |", 1)[1]
+    table = lines.split("\n\n")[0].splitlines()
+    heading = table[0].strip(" |").split(" | ")
+    cells = [line.strip("| ").split(" | ") for line in table[2:]]
+    return {"": heading} | {row[0]: row[1:] for row in cells}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_what_a_page_links_to_is_there(path):
+    text = path.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    local = [target for target in targets if not re.match(r"https?://|mailto:|#", target)]
+    missing = [t for t in local if not (path.parent / t.partition("#")[0]).exists()]
+    assert missing == []
+    assert not re.search(r"\]\(#", text), "anchors are not checked: link to a page"
+
+
+@pytest.mark.parametrize(("first", "place"), [("CIFAR-10-C", 0), ("CIFAR-100-C", 1)])
+def test_the_expected_errors_are_those_of_the_recipes(first, place):
+    table = rows("reproducing.md", first)
+    methods = table.pop("")
+    assert set(table) == {"allconv", "densenet", "wrn", "resnext"}
+    for model, cells in table.items():
+        for method, cell in zip(methods, cells, strict=True):
+            recipe = " ".join(presets.METHODS[method].__doc__.split())
+            pair = re.search(rf"\b{model} ([\d.]+) and ([\d.]+)", recipe)
+            assert cell.split()[0] == pair[place + 1].rstrip("."), (model, method)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("Standard", "standard"),
+        ("Patch Uniform", "patch_uniform"),
+        ("AutoAugment", "autoaugment"),
+        ("Random AA", "random_autoaugment"),
+        ("AugMix", "augmix"),
+    ],
+)
+def test_the_expected_errors_on_imagenet_are_those_of_the_recipes(name, method):
+    text = (ROOT / "docs" / "reproducing.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| {name} \| ([\d.]+) \|.*\| ([\d.]+) \|$", text, re.MULTILINE)
+    recipe = " ".join(presets.METHODS[method].__doc__.split())
+    pair = re.search(r"(?:ImageNet|ImageNet only:) ([\d.]+) and ([\d.]+)", recipe)
+    assert row.groups() == tuple(number.rstrip(".") for number in pair.groups())
+
+
+def test_rows_of_relative_errors_have_the_mean_that_stands_beside_them():
+    """Printed in whole per cent, so a mean may be off by half of one."""
+    text = (ROOT / "docs" / "reproducing.md").read_text(encoding="utf-8")
+    compared = 0
+    for line in text.splitlines():
+        cells = line.strip("| ").split(" | ")
+        numbers = [int(n) for cell in cells[1:-1] for n in re.findall(r"\b\d+\b(?!\.)", cell)]
+        if len(cells) == 7 and re.fullmatch(r"[\d.]+", cells[-1]):  # ImageNet-C: clean error first
+            numbers = numbers[-15:]
+        if len(numbers) in (10, 15) and re.fullmatch(r"[\d.]+", cells[-1]):
+            assert abs(np.mean(numbers) - float(cells[-1])) < 0.5, line
+            compared += 1
+    assert compared == 16
+
+
+def test_hours_of_whole_runs_follow_from_the_measured_steps():
+    measured = json.loads((ROOT / "docs" / "data" / "methods.json").read_text())
+    table = re.split(r"## What it costs", (ROOT / "docs" / "reproducing.md").read_text())[1]
+    methods = re.search(r"^\| \| (standard.*) \|$", table, re.MULTILINE)[1].split(" | ")
+    cells = {(row["model"], row["method"]): row["step_cpu_ms"] for row in measured["rows"]}
+    found = re.findall(r"^\| (\w+), (\d+) epochs \| (.*) \|$", table, re.MULTILINE)
+    assert len(found) == 4
+    for model, epochs, hours in found:
+        steps = 50_000 / measured["setting"]["batch_size"] * int(epochs)
+        assert int(epochs) == presets.preset("cifar10", model, "standard").epochs
+        for method, shown in zip(methods, hours.split(" | "), strict=True):
+            passes = 11 / 4 if method == "adversarial" else 1
+            assert int(shown) == round(steps * cells[model, method] * passes / 3.6e6)

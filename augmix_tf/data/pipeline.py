@@ -199,10 +199,7 @@ def _parallel_calls() -> int:
     return cores + 1 if cores and cores <= _FEW_CORES else tf.data.AUTOTUNE
 
 
-def evaluation_batches(images: Images, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(images: np.ndarray, batch_size: int) -> tf.data.Dataset:
     """Returns the images in order, float32 [N, H, W, 3] in 0..255, the last batch partial."""
-    if isinstance(images, EncodedPictures):
-        dataset = images.batches(batch_size)
-    else:
-        dataset = tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
+    dataset = tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
     return dataset.map(lambda batch: tf.cast(batch, tf.float32)).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,399 @@
+"""Every command and every piece of Python in the documentation is one that works.
+
+Commands of the program are parsed by its own flags, other programs are on a short list, Python is
+run. Whoever adds a program, a block that holds no commands, or a name that a piece of Python takes
+for granted, adds it here.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import io
+import itertools
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from absl import flags as absl_flags
+from PIL import Image
+
+import flags
+import main
+from augmix_tf import metrics, models
+from augmix_tf.checks import CommandError
+from augmix_tf.data import shapes
+from tests import tiny_models
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# How a block without a language begins that is no list of commands, by page.
+NO_COMMANDS = {
+    "README.md": ["standard    augmix"],
+    "architecture.md": ["flags.py -> config"],
+    "migrating.md": ["state = torch.load"],
+    "results-schema.md": ["{"],
+    "serving.md": ["<workdir>/export/"],
+}
+PACKAGES = {"tensorboard-plugin-profile", "tensorflow-cpu", "nvidia-pytriton", "tritonclient[all]"}
+# Flags of other programs that the text names.
+FOREIGN = {"decay", "droprate", "evaluate", "layers", "momentum", "pretrained", "resume", "save"}
+FOREIGN |= {"xla_cpu_prefer_vector_width"}
+
+
+class UnknownProgramError(Exception):
+    """A command that nothing here knows how to check."""
+
+
+# What the pages hold
+
+
+def blocks(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Language and lines of every fenced block, and of every indented one."""
+    fenced = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    for language, inside in fenced.findall(text):
+        yield language, inside.splitlines()
+    indented = re.compile(r"(?<=\n\n)(?: {4}.*\n)+")
+    for inside in indented.findall(fenced.sub("", text)):
+        yield "", [line[4:] for line in inside.splitlines()]
+
+
+def commands(path: Path) -> list[list[str]]:
+    """The words of each command on a page, loops unrolled."""
+    found = []
+    for language, lines in blocks(path.read_text(encoding="utf-8")):
+        first = lines[0].strip()
+        none = any(first.startswith(start) for start in NO_COMMANDS.get(path.name, []))
+        if language not in ("", "bash", "sh") or none:
+            continue
+        entered = [line[2:] for line in lines if line.startswith("$ ")]
+        for line in unrolled(iter(logical_lines(entered or lines))):
+            found += split(line)
+    return found
+
+
+def logical_lines(lines: Sequence[str]) -> list[str]:
+    """Lines with those joined that a backslash continues."""
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return [line.strip() for line in joined.splitlines() if line.strip()]
+
+
+def unrolled(lines: Iterator[str]) -> list[str]:
+    """What `for name in a b; do`, ..., `done` stands for."""
+    found: list[str] = []
+    for line in lines:
+        if line == "done":
+            break
+        loop = re.fullmatch(r"for (\w+) in (.*); do", line)
+        if loop is None:
+            found.append(line)
+            continue
+        name, inside = re.compile(rf"\${loop[1]}\b"), unrolled(lines)
+        for value, inner in itertools.product(loop[2].split(), inside):
+            found.append(name.sub(value, inner))
+    return found
+
+
+def split(line: str) -> Iterator[list[str]]:
+    """The words of each command of a line, without comments and variables set in front."""
+    words = shlex.split(line, comments=True)
+    for separator, group in itertools.groupby(words, key=lambda word: word == "&&"):
+        command = list(itertools.dropwhile(lambda word: re.match(r"\w+=", word), group))
+        if command and not separator:
+            yield command
+
+
+# How a command is checked
+
+
+def check(command: Sequence[str]) -> None:
+    """Passes for a command that the program it names would take."""
+    program, *arguments = command
+    known = CHECKS.get(Path(program).name)
+    if known is None:
+        raise UnknownProgramError(f"{program}: name it in CHECKS, with how it is checked")
+    known(arguments)
+
+
+def check_python(arguments: list[str]) -> None:
+    if arguments[:1] == ["-m"]:
+        module, *rest = arguments[1:]
+        if module.startswith("benchmarks."):
+            check_script(ROOT / f"{module.replace('.', '/')}.py", rest)
+        else:
+            check([module, *rest])
+    elif arguments[0] == "main.py":
+        flags.parse(arguments[1:])
+    else:
+        check_script(ROOT / arguments[0], arguments[1:])
+
+
+def declared_by(path: Path) -> set[str]:
+    """The arguments that a script's parser has, without importing it."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    return {
+        node.args[0].value
+        for node in calls
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument"
+    }
+
+
+def check_script(path: Path, arguments: list[str]) -> None:
+    """Holds the arguments against the script's parser, or against its `main`."""
+    assert path.is_relative_to(ROOT / "benchmarks") or path.is_relative_to(ROOT / "examples")
+    declared = declared_by(path)
+    given = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    assert set(given) <= declared, f"{path.name} has {sorted(declared)}"
+    positional = len([name for name in declared if not name.startswith("-")])
+    if not declared:
+        functions = (n for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef))
+        positional = len(next(f for f in functions if f.name == "main").args.args)
+    assert len(arguments) - len(given) <= positional, path.name
+
+
+def check_pip(arguments: list[str]) -> None:
+    assert arguments[0] == "install"
+    for before, name in itertools.pairwise(arguments):
+        if before == "-r":
+            assert (ROOT / name).is_file()
+        elif not name.startswith("-"):
+            assert re.split("[=<>~]", name)[0] in PACKAGES
+
+
+def check_pytest(arguments: list[str]) -> None:
+    for before, argument in itertools.pairwise(["", *arguments]):
+        option = argument in ("-n", "--dist", "-q", "-x") or before in ("-n", "--dist")
+        assert option or (ROOT / argument).is_file(), argument
+
+
+def check_tensorboard(arguments: list[str]) -> None:
+    assert arguments[0] == "--logdir"
+    assert len(arguments) == 2
+
+
+def check_curl(arguments: list[str]) -> None:
+    """In form only: no test needs a network."""
+    *options, address = arguments
+    assert options[:2] == ["-L", "-o"]
+    assert re.fullmatch(r"https://[\w.]+/[\w./-]+", address)
+
+
+def check_tar(arguments: list[str]) -> None:
+    assert arguments[0] == "-xf"
+    assert len(arguments) == 2
+
+
+def check_venv(arguments: list[str]) -> None:
+    assert len(arguments) == 1
+
+
+CHECKS: dict[str, Callable[[list[str]], None]] = {
+    "curl": check_curl,
+    "pip": check_pip,
+    "pytest": check_pytest,
+    "python": check_python,
+    "python3": check_python,
+    "tar": check_tar,
+    "tensorboard": check_tensorboard,
+    "venv": check_venv,
+}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_command_would_be_taken(path):
+    wrong = []
+    for command in commands(path):
+        try:
+            check(command)
+        except Exception as error:
+            wrong.append(f"{shlex.join(command)}: {type(error).__name__}: {error}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_flag_in_the_text_is_there(path):
+    """Those with a hyphen are of others: all of ours have underscores."""
+    values = absl_flags.FlagValues()
+    flags.define(values)
+    known = set(values) | {f"no{name}" for name in values} | FOREIGN
+    for folder in ("benchmarks", "examples"):
+        for script in (ROOT / folder).glob("*.py"):
+            known |= {name.removeprefix("--") for name in declared_by(script)}
+    spans = re.findall(r"`([^`\n]+)`", path.read_text(encoding="utf-8"))
+    named = {flag for span in spans for flag in re.findall(r"(?<![\w-])--([\w-]+)", span)}
+    assert {name for name in named if "-" not in name} <= known
+
+
+def test_the_commands_of_the_pages_are_found():
+    found = {path.name: commands(path) for path in PAGES}
+    assert ["python", "main.py", "--mode=views", "--dataset=cifar10"] in found["README.md"]
+    cells = [words for words in found["reproducing.md"] if "--corrupted_dir=CIFAR-100-C" in words]
+    assert len({tuple(words) for words in cells}) == 4 * 7
+    assert "--workdir=runs/cifar100-resnext-augmix" in cells[-1]
+    workers = [words for words in found["reliability.md"] if "--workdir=/shared/run" in words]
+    assert [words[:2] for words in workers] == [["python", "main.py"]]
+    assert ["pip", "install", "-r", "requirements.txt"] in [
+        ["pip", *words[1:]] for words in found["README.md"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("python main.py --modle=wrn", CommandError),
+        ("python main.py --method=augmix --views=1", CommandError),
+        ("TF_CONFIG='{}' python main.py --epochs=0", CommandError),
+        ("python -m benchmarks.step --rouns=3", AssertionError),
+        ("python -m benchmarks.nothing", FileNotFoundError),
+        ("python examples/own_pictures.py mine 1 2", AssertionError),
+        ("python -m pip install something", AssertionError),
+        ("pip install -r requirement.txt", AssertionError),
+        ("pytest tests/test_nothing.py", AssertionError),
+        ("curl -L -o x http://example.org/x", AssertionError),
+        ("make all", UnknownProgramError),
+    ],
+)
+def test_a_command_that_would_not_be_taken_is_found(line, error):
+    [command] = split(line)
+    with pytest.raises(error):
+        check(command)
+
+
+# Python
+
+
+def snippets() -> list[tuple[str, str]]:
+    """Those of the README are run by tests/test_docs.py."""
+    return [
+        (path.name, "\n".join(lines))
+        for path in PAGES[1:]
+        for language, lines in blocks(path.read_text(encoding="utf-8"))
+        if language == "python"
+    ]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with the files that the pages' Python reads."""
+    folder = tmp_path_factory.mktemp("snippets")
+    network = models.build("wrn", num_classes=10, depth=10, widen_factor=1, seed=3)
+    np.savez(folder / "wrn.npz", **tiny_models.torch_state(network))
+    rates = {"flip_probability": 0.25, "top5_distance": 4.5}
+    measured = {"perturbations": dict.fromkeys(metrics.PAPER_PERTURBATIONS, rates)}
+    (folder / "runs" / "alexnet").mkdir(parents=True)
+    (folder / "runs" / "alexnet" / "results.json").write_text(json.dumps({"perturbed": measured}))
+    return folder
+
+
+def names() -> dict[str, object]:
+    """What the pages' Python takes for granted."""
+    rng = np.random.default_rng(0)
+    return {
+        "images": rng.integers(0, 256, (8, 20, 24, 3), np.uint8),
+        "labels": np.arange(8) % 3,
+        "logits": rng.normal(size=(8, 3)),
+        "predict": lambda images: images.mean(axis=(1, 2)),
+        "DEPTH": 10,
+        "WIDTH": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("page", "code"), snippets(), ids=[f"{page}-{i}" for i, (page, _) in enumerate(snippets())]
+)
+def test_python_on_the_pages_runs_and_prints_what_it_says(page, code, place, monkeypatch):
+    monkeypatch.chdir(place)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(code, page, "exec"), names())
+    promised = re.findall(r"^\s*print\(.*\)  # (.+)$", code, re.MULTILINE)
+    if promised:
+        assert said.getvalue().splitlines() == promised
+
+
+def test_rates_and_weights_come_out_as_the_pages_say(place, monkeypatch):
+    """After the Python above: the program takes the files that it wrote."""
+    from augmix_tf.evaluation import perturbed
+
+    monkeypatch.chdir(place)
+    for _, code in snippets():
+        if "alexnet.json" in code or "wrn.keras" in code:
+            exec(compile(code, "page", "exec"), names())
+    rates = perturbed.read_rates("alexnet.json")
+    assert set(rates["top5_distance"].values()) == {4.5}
+    loaded = keras.models.load_model("wrn.keras")
+    network = models.build("wrn", num_classes=10, depth=10, widen_factor=1, seed=3)
+    pictures = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(loaded(pictures), network(pictures / 127.5 - 1), atol=1e-4)
+
+
+# A few commands that are cheap are run, on little
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shapes, "make", functools.cache(shapes.make))
+    return tmp_path
+
+
+def command_of(page: str, *parts: str) -> list[str]:
+    """Arguments of the page's first command for `main.py` with all of these parts."""
+    path = next(path for path in PAGES if path.name == page)
+    for words in commands(path):
+        if words[1:2] == ["main.py"] and all(part in shlex.join(words) for part in parts):
+            return words[2:]
+    raise AssertionError(f"no command with {parts} in {page}")
+
+
+def test_the_readme_s_way_from_a_set_to_a_comparison(here, capsys):
+    small = ["--dataset=shapes", "--eval_limit=9"]
+    write = command_of("README.md", "--mode=corrupt")
+    measure = command_of("README.md", "--model_path=")
+    compare = command_of("README.md", "--mode=report")
+    request = flags.parse(measure)
+    assert flags.parse(write).config.corrupted_dir == request.config.corrupted_dir
+
+    assert main.main([*write, *small, "--workers=1"]) == 0
+    pooling = keras.layers.GlobalAveragePooling2D()
+    model = keras.Sequential([keras.Input((32, 32, 3)), pooling, keras.layers.Dense(10)])
+    model.save(request.model_path)
+    assert main.main([*measure, *small]) == 0
+    results = json.loads((request.workdir / "results.json").read_text())
+    assert results["corrupted"]["data"]["source"] == "generated"
+    assert results["corrupted"]["missing"] in ([], ["frost"])
+    ninths = 9 * np.array([cell["error"] for cell in results["corrupted"]["corruptions"]["fog"]])
+    np.testing.assert_allclose(ninths, ninths.round(), atol=1e-9)
+
+    request_to_compare = flags.parse(compare)
+    for folder in request_to_compare.workdirs:  # as runs that were trained, with settings
+        shutil.copytree(request.workdir, folder)
+        (folder / "config.json").write_text(request.config.to_json())
+    capsys.readouterr()
+    assert main.main(compare) == 0
+    table = (request_to_compare.workdir / "comparison.md").read_text()
+    error = results["corrupted"]["mean_error"]
+    assert f"{100 * error:.2f}" in table
+
+
+def test_a_set_of_own_pictures_as_the_questions_have_it(here):
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        for split_name in ("train", "val"):
+            folder = here / "mine" / split_name / name
+            folder.mkdir(parents=True)
+            for number in range(2):
+                picture = rng.integers(0, 256, (40 + number, 70, 3), np.uint8)
+                Image.fromarray(picture).save(folder / f"{number}.png")
+    command = command_of("faq.md", "--mode=corrupt")
+    assert main.main([*command, "--names=fog", "--workers=1"]) == 0
+    written = Path(flags.parse(command).config.corrupted_dir)
+    assert np.load(written / "fog.npy").shape == (5 * 4, 64, 64, 3)
+    assert np.load(written / "labels.npy").tolist() == [0, 1, 0, 1] * 5
