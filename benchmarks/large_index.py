@@ -1,0 +1,146 @@
+"""How long it takes to find ImageNet's pictures, and to read one from the middle of a file.
+
+Files are made for the measurement, in a temporary folder. "From disk" means that the system was
+told to forget what it held of them; what lies below it, as in a virtual machine, may remember.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from augmix_tf.data import folders_by_class, tfds_index
+from augmix_tf.data.pictures import EncodedPictures
+from benchmarks import measure
+
+IMAGENET = 1_281_167
+"""Training pictures of ImageNet 2012."""
+CLASSES = 100
+SHARDS, THREADS = 8, 16
+SIZE = (224, 224)
+
+
+class Made(NamedTuple):
+    """Files for the measurement."""
+
+    paths: list[Path]
+    """TFRecord files."""
+    records: int
+    """In each of them."""
+    folder: Path
+    """With empty pictures in folders by class."""
+
+    def forget(self) -> None:
+        """Lets the system drop what it holds of the TFRecord files in memory."""
+        for path in self.paths:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def write_records(path: Path, count: int, size: int) -> None:
+    """Writes labelled examples of `size` random bytes as TFDS does; label i belongs to record i."""
+    rng = np.random.default_rng(0)
+
+    def feature(**value: object) -> tf.train.Feature:
+        return tf.train.Feature(**value)
+
+    with tf.io.TFRecordWriter(os.fspath(path)) as writer:
+        for number in range(count):
+            name = f"n01440764_{number}.JPEG".encode()
+            features = {
+                "image": feature(bytes_list=tf.train.BytesList(value=[rng.bytes(size)])),
+                "label": feature(int64_list=tf.train.Int64List(value=[number])),
+                "file_name": feature(bytes_list=tf.train.BytesList(value=[name])),
+            }
+            example = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(example.SerializeToString())
+
+
+@contextlib.contextmanager
+def made(records: int, size: int, files: int) -> Iterator[Made]:
+    """`SHARDS` files of so many records of `size` bytes, and `files` pictures of `CLASSES`."""
+    with tempfile.TemporaryDirectory() as place:
+        paths, folder = [Path(place) / f"{i}.tfrecord" for i in range(SHARDS)], Path(place) / "val"
+        for path in paths:
+            write_records(path, records, size)
+        for number in range(files):
+            own = folder / f"n{number % CLASSES:08d}"
+            own.mkdir(parents=True, exist_ok=True)
+            (own / f"n{number:08d}_{number}.JPEG").touch()
+        yield Made(paths, records, folder)
+
+
+def figures(files: Made, rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds to find the pictures: for 10,000 and, in proportion, for all of ImageNet."""
+
+    def folder() -> int:
+        return len(folders_by_class.open_split(files.folder, None, SIZE)[0])
+
+    def records(threads: int) -> Callable[[], int]:
+        return lambda: sum(len(one.offsets) for one in index(files, threads))
+
+    sides: dict[str, tuple[Callable[[], int], bool]] = {"folder, names cached": (folder, False)}
+    for threads in (1, THREADS):
+        for state in ("from disk", "cached"):
+            name = f"TFDS, {SHARDS} files, {threads} thread{'s'[: threads - 1]}, {state}"
+            sides[name] = records(threads), state == "from disk"
+    seen: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, (find, is_cold) in sides.items():
+            if is_cold:
+                files.forget()
+            start = time.perf_counter()
+            pictures = find()
+            seen[name].append((time.perf_counter() - start) / pictures)
+    medians = {name: statistics.median(each) for name, each in seen.items()}
+    return {
+        name: {"seconds_per_10000": 1e4 * one, "seconds_for_imagenet": IMAGENET * one}
+        for name, one in medians.items()
+    }
+
+
+def index(files: Made, threads: int) -> list:
+    """What each file holds, found as `tfds_index.open_split` does."""
+    with ThreadPoolExecutor(threads) as pool:
+        paths = [os.fspath(path) for path in files.paths]
+        return list(pool.map(tfds_index._index, paths, [files.records] * len(paths)))
+
+
+def shuffled(files: Made) -> EncodedPictures:
+    """All records in random order."""
+    offsets = [one.offsets for one in index(files, 1)]
+    numbers = np.repeat(np.arange(len(offsets)), files.records)
+    places = np.stack([numbers, np.concatenate(offsets)], axis=1).astype(np.int64)
+    paths = np.array([os.fsencode(path) for path in files.paths])
+    return EncodedPictures(paths, np.random.default_rng(0).permutation(places), SIZE)
+
+
+def reading(files: Made, rounds: int) -> dict[str, dict[str, float]]:
+    """Records read in random order as training reads them, without decoding: speed and cost."""
+    pictures = shuffled(files)
+    dataset = tf.data.Dataset.from_tensor_slices(pictures.places)
+    dataset = dataset.map(
+        lambda place: tf.strings.length(pictures.read(place)), num_parallel_calls=tf.data.AUTOTUNE
+    )
+
+    def read(is_cold: bool) -> Callable[[], dict[str, float]]:
+        def run() -> dict[str, float]:
+            if is_cold:
+                files.forget()
+            return measure.timed(lambda: sum(1 for _ in dataset))
+
+        return run
+
+    sides = {"records, from disk": read(True), "records, cached": read(False)}
+    return measure.interleaved(sides, rounds)

@@ -1,0 +1,192 @@
+"""The benchmark of large pictures: its rival's work, what it measures, what it prints."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+import multiprocessing
+import os
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from augmix_tf import seeds
+from augmix_tf.augment.resized_crop import draw_resized_crop, window
+from augmix_tf.data import tfds_index
+from augmix_tf.models.classifier import IMAGENET_NORMALIZATION
+from tests import class_folders
+
+# Not imported by statement: the benchmarks are no part of what BUILD describes.
+large = importlib.import_module("benchmarks.large")
+large_index = importlib.import_module("benchmarks.large_index")
+large_rival = importlib.import_module("benchmarks.large_rival")
+
+SIZE = (20, 24)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return class_folders.write(tmp_path_factory.mktemp("pictures"), ("val",))
+
+
+def our_windows(count, sides):
+    plan = draw_resized_crop(seeds.fold(2, 0, 0, seeds.CROP_AND_FLIP), count)
+    take = functools.partial(window, sides=tf.constant(sides))
+    found = tf.function(lambda: tf.map_fn(take, plan, fn_output_signature=tf.int32))
+    return found().numpy()
+
+
+# The rival
+
+
+def test_the_rival_takes_windows_as_we_do():
+    height, width, count = 300, 400, 2000
+    rng = np.random.default_rng(0)
+    left, top, right, bottom = np.array(
+        [large_rival.window(rng, width, height) for _ in range(count)]
+    ).T
+    theirs = np.stack([top, left, bottom - top, right - left], axis=1)
+    ours = our_windows(count, (height, width))
+    for found in (theirs, ours):
+        assert (found[:, :2] >= 0).all()
+        assert (found[:, :2] + found[:, 2:] <= (height, width)).all()
+    # Five standard errors of the difference, for each of the four numbers.
+    error = np.sqrt((theirs.var(axis=0) + ours.var(axis=0)) / count)
+    assert (abs(theirs.mean(axis=0) - ours.mean(axis=0)) < 5 * error).all()
+
+
+def test_of_a_panorama_the_rival_takes_the_centre_as_we_do():
+    theirs = large_rival.window(np.random.default_rng(0), 2000, 90)
+    assert theirs == (940, 0, 1060, 90)
+    np.testing.assert_array_equal(our_windows(1, (90, 2000)), [[0, 940, 90, 120]])
+
+
+def test_both_sides_normalise_to_the_same_values(tmp_path):
+    colour = np.array([0, 128, 255], np.uint8)
+    path = tmp_path / "val" / "n00000001" / "one.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.broadcast_to(colour, (30, 41, 3)).copy()).save(path)
+    mean, deviation = np.array(IMAGENET_NORMALIZATION)
+    want = np.broadcast_to((colour / 255 - mean) / deviation, (*SIZE, 3))
+    rng = np.random.default_rng(0)
+    theirs = large_rival.views(rng, path, SIZE, IMAGENET_NORMALIZATION, augmented=0)
+    np.testing.assert_allclose(theirs, want[None], atol=1e-5)
+    pictures = large.pictures_in(tmp_path, SIZE, 5)
+    views, _ = next(iter(large.batches(pictures, 2, views=1)))
+    np.testing.assert_allclose(views, np.broadcast_to(want, (2, 1, *SIZE, 3)), atol=1e-5)
+
+
+def test_the_rival_makes_the_clean_and_two_augmented_views(folder):
+    (path,) = folder.glob("val/n01440764/*_2.JPEG")  # CMYK
+    views = functools.partial(
+        large_rival.views, path=path, size=SIZE, normalization=IMAGENET_NORMALIZATION
+    )
+    clean = views(np.random.default_rng(3), augmented=0)
+    three = views(np.random.default_rng(3), augmented=2)
+    assert three.shape == (3, *SIZE, 3)
+    assert three.dtype == np.float32
+    np.testing.assert_array_equal(three[:1], clean)
+    assert all((one != other).any() for one, other in itertools.combinations(three, 2))
+
+
+# Speed
+
+
+def test_all_ways_are_timed_and_compared_with_two_pillow_processes(folder, monkeypatch):
+    asked = []
+
+    def dataset(what, batch, views):
+        asked.append((what, batch, views))
+        return tf.data.Dataset.range(10**9)
+
+    monkeypatch.setattr("benchmarks.pipeline.WARM_UP_BATCHES", 1)
+    monkeypatch.setattr("benchmarks.pipeline.WARM_UP_SECONDS", 0)
+    # To compile AugMix twice would take most of the time of these tests.
+    monkeypatch.setattr(large, "batches", lambda *args: dataset("encoded", *args[1:]))
+    decoded = lambda images, severity, *args: dataset(images.shape, *args)  # noqa: E731
+    monkeypatch.setattr(large, "our_dataset", decoded)
+    pictures = large.pictures_in(folder, SIZE, 18)
+    paths = [os.fsdecode(path) for path in pictures.files.tolist()]
+    ends = [multiprocessing.Pipe() for _ in range(2)]
+    rest = paths, SIZE, IMAGENET_NORMALIZATION, 0
+    threads = [threading.Thread(target=large_rival.work, args=(end, *rest)) for _, end in ends]
+    for thread in threads:
+        thread.start()
+    workers = [end for end, _ in ends]
+    counts = dict.fromkeys([*large.COUNTS, *large.RIVAL_COUNTS], 8)
+    try:
+        figures = large.speed(pictures, 8, 1, counts, workers)
+    finally:
+        for worker in workers:
+            worker.send((0, 0))
+        for thread in threads:
+            thread.join()
+    assert asked == [("encoded", 8, 3), ("encoded", 8, 1), ((8, *SIZE, 3), 8, 3)]
+    assert set(figures) == set(counts)
+    assert all(value > 0 for row in figures.values() for value in row.values())
+    rows = {line.split(" | ")[0]: line for line in large.speed_table(figures)[2:]}
+    assert set(rows) == {f"| {name}" for name in counts}
+    assert rows[f"| {large.RIVAL}"].endswith("| 1.0 |")
+
+
+def test_an_accelerator_takes_a_third_of_its_images_with_three_views():
+    figures = {
+        large.STANDARD: {"cpu_us_per_image": 2000.0},
+        large.OURS: {"cpu_us_per_image": 4500.0},
+    }
+    *_, last = large.cores_table(figures)
+    assert last == "| 2500 | 5.0 / 40 | 833 | 3.8 / 30 |"  # 2500 * 2 ms, 2500 / 3 * 4.5 ms
+
+
+# Memory
+
+
+def test_memory_is_read_about_every_fifty_images_after_the_warm_up():
+    taken = []
+    source = (taken.append(number) for number in itertools.count())
+    seen = large.sampled(source, batch=32, images=300)
+    assert len(taken) == 16 + 10  # 512 and 320 images
+    assert [images for images, _ in seen] == [0, 64, 128, 192, 256, 320]
+    # TensorFlow alone takes hundreds of megabytes: kilobytes or pages would stand out.
+    assert all(100 < megabytes < 50_000 for _, megabytes in seen)
+
+
+def test_growth_and_slope_of_a_straight_line_are_its_own(tmp_path):
+    seen = [(images, 1000 + 0.02 * images) for images in range(0, 5001, 50)]
+    found = large.summary(seen)
+    want = {"first_mb": 1000, "last_mb": 1100, "largest_mb": 1100}
+    want |= {"slope_mb_per_1000_images": 20, "growth_percent": 10}
+    assert found == pytest.approx(want)
+    large.draw(seen, tmp_path / "memory.png")
+    with Image.open(tmp_path / "memory.png") as picture:
+        assert picture.size == (600, 288)
+
+
+# Finding pictures
+
+
+def test_the_records_are_such_as_training_indexes_and_reads():
+    with large_index.made(records=3, size=700, files=6) as files:
+        for one in large_index.index(files, 2):
+            assert one.labels == [0, 1, 2]
+            assert one.names[2] == b"n01440764_2.JPEG"
+        pictures = large_index.shuffled(files)
+        assert len(pictures) == len(np.unique(pictures.places, axis=0)) == 24
+        sizes = [len(pictures.read(place).numpy()) for place in pictures.places]
+        assert sizes == [700] * 24
+        found = large_index.figures(files, rounds=1)
+    assert len(found) == 5
+    for row in found.values():
+        assert 0 < row["seconds_per_10000"] < row["seconds_for_imagenet"]
+
+
+def test_a_forgotten_file_is_read_again_with_the_same_content():
+    with large_index.made(records=1, size=50, files=1) as files:
+        before = [path.read_bytes() for path in files.paths]
+        files.forget()
+        assert [path.read_bytes() for path in files.paths] == before
+        assert tfds_index._index(os.fspath(files.paths[0]), 1).offsets == [0]
