@@ -110,7 +110,7 @@ def _define_model_and_method(add: Add) -> None:
     add("Method", "float", "aug_severity", "Strength of the operations, 0.1 to 10.")
     add("Method", "float", "alpha", "Of the Dirichlet and Beta distributions of the mix.")
     add("Method", "bool", "all_ops", "Also the four operations that overlap with -C.")
-    add("Method", "integer", "fill", "Value of pixels that move in from outside, 0 to 255.")
+    add("Method", "integer", "fill", "Value of pixels that move in (unset: 0, of AutoAugment 128).")
     add("Method", "bool", "jsd", "Consistency loss over clean and augmented views.")
     add("Method", "float", "jsd_weight", "Weight of the consistency loss.")
     add("Method", "integer", "views", "Views of each image, the clean one counted.")
@@ -175,6 +175,8 @@ def parse(arguments: Sequence[str]) -> Command:
     config = apply(values, presets.preset(*_cell(values), str(values["recipe"].value)))
     settings = {field.name for field in dataclasses.fields(config)}
     given = frozenset(name for name in settings if values[name].present)
+    cut = config.corrupted_dir is not None or "imagenet_crop" not in given
+    require(cut, "--corrupted_dir for --imagenet_crop", "none")
     measured = config.corrupted or "corrupted_dir" not in given
     require(measured, "--corrupted for --corrupted_dir", "--nocorrupted")
     mode, workdir, model = (values[name].value for name in ("mode", "workdir", "model_path"))
@@ -182,7 +184,7 @@ def parse(arguments: Sequence[str]) -> Command:
         if values[name].present and mode not in only:
             modes = " and ".join(f"--mode={name}" for name in only)
             raise CommandError(f"--{name} is for {modes}, got --mode={mode}")
-    for name in ("workdir", "model_path", *_PATHS):
+    for name in ("workdir", "model_path", "shift_dirs", *_PATHS):
         require(values[name].value != "", f"a path as --{name}", "none")
     part: dict[str, Any] = {name: values[name].value for name in _PART}
     devices: dict[str, Any] = {name: values[name].value for name in _DEVICES}
@@ -201,23 +203,12 @@ def parse(arguments: Sequence[str]) -> Command:
 
 
 def apply(values: absl_flags.FlagValues, preset: ExperimentConfig) -> ExperimentConfig:
-    """Returns the preset with the flags that were given.
-
-    With a limit on the training images, the recipe holds out an eighth of them at most.
-    """
+    """Returns the preset with the flags that were given, and with what follows from them."""
     names = [field.name for field in dataclasses.fields(preset)]
     given: dict[str, Any] = {n: values[n].value for n in names if values[n].value is not None}
     for name in _PATHS & set(given):
         given[name] = str(Path(given[name]).expanduser())  # the shell leaves --x=~/y as it is
-    if given.get("train_limit", 0) > 0:
-        # Not more than the few images that are left can spare.
-        most = given["train_limit"] // 8
-        preset = dataclasses.replace(
-            preset, calibration_images=min(preset.calibration_images, most)
-        )
-    if "batch_size" in given and "learning_rate" not in given:
-        given["learning_rate"] = presets.scaled_rate(preset, given["batch_size"])
-    return dataclasses.replace(preset, **given)
+    return dataclasses.replace(presets.fitted(preset, given), **given)
 
 
 def help_text() -> str:

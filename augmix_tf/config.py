@@ -90,7 +90,7 @@ class ExperimentConfig:
     mixture_depth: int = -1
     alpha: float = 1.0
     all_ops: bool = False
-    fill: int = 0
+    fill: int | None = None
     jsd: bool = True
     jsd_weight: float = 12.0
     views: int = 3
@@ -138,7 +138,7 @@ class ExperimentConfig:
             require(getattr(self, name) > 0, f"--{name} above 0", getattr(self, name))
         for name, (low, high) in _WITHIN.items():
             value = getattr(self, name)
-            require(low <= value <= high, f"--{name} in {low}..{high}", value)
+            require(value is None or low <= value <= high, f"--{name} in {low}..{high}", value)
         for name, known in (
             ("precision", PRECISIONS),
             ("mix_ops", MIX_OPS),
@@ -185,6 +185,16 @@ class ExperimentConfig:
         sizes["width_multiplier"] = self.width_multiplier
         sizes["max_blur_pool"] = self.max_blur_pool or None
         return {name: value for name, value in sizes.items() if value is not None}
+
+    @property
+    def large(self) -> bool:
+        """Whether pictures come as ImageNet's do, of any size, and are treated like them."""
+        return self.image_size > 0
+
+    @property
+    def policy(self) -> str:
+        """Which of AutoAugment's policies belongs to the data."""
+        return "imagenet" if self.large else "cifar10"
 
     @property
     def augmix(self) -> AugMixSettings:

@@ -9,7 +9,8 @@ the authors' weights.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from augmix_tf.checks import CommandError, lookup, require, unknown_name
 from augmix_tf.config import ExperimentConfig
@@ -112,11 +113,29 @@ def imagenet_released(model: str) -> ExperimentConfig:
     )
 
 
-def scaled_rate(config: ExperimentConfig, batch_size: int) -> float:
-    """Returns the learning rate of a recipe for another batch: on ImageNet in proportion to it."""
-    if not config.image_size:
-        return config.learning_rate
-    return config.learning_rate * batch_size / config.batch_size
+def fitted(recipe: ExperimentConfig, given: Mapping[str, Any]) -> ExperimentConfig:
+    """Returns a recipe with what follows from settings that were chosen, unless it was too.
+
+    * Of a limited number of training images an eighth at most is held out: not more than the few
+      that are left can spare.
+    * A warm-up is shorter than the run.
+    * ImageNet's learning rate is in proportion to the batch, and Cutout's square to the pictures.
+
+    Args:
+        recipe: of `preset`.
+        given: names of settings -> their values.
+    """
+    changed: dict[str, Any] = {}
+    if given.get("train_limit", 0) > 0:
+        changed["calibration_images"] = min(recipe.calibration_images, given["train_limit"] // 8)
+    epochs = given.get("epochs", recipe.epochs)
+    most = 0 if given.get("schedule") == "constant" else max(0, epochs - 1)
+    changed["warmup_epochs"] = min(recipe.warmup_epochs, most)
+    if recipe.large and "batch_size" in given:
+        changed["learning_rate"] = recipe.learning_rate * given["batch_size"] / recipe.batch_size
+    if recipe.large and recipe.cutout_size and "image_size" in given:
+        changed["cutout_size"] = given["image_size"] // 2
+    return dataclasses.replace(recipe, **{n: changed[n] for n in changed if n not in given})
 
 
 def standard(base: ExperimentConfig) -> ExperimentConfig:
@@ -164,7 +183,7 @@ def cutmix(base: ExperimentConfig) -> ExperimentConfig:
     allconv 31.3 and 56.0, densenet 33.5 and 59.2, wrn 27.1 and 52.9, resnext 29.5 and 54.1.
     Cost: as `standard`.
     """
-    share = 1.0 if base.image_size else base.cutmix_probability
+    share = 1.0 if base.large else base.cutmix_probability
     return dataclasses.replace(standard(base), method="cutmix", cutmix_probability=share)
 
 

@@ -38,6 +38,7 @@ OTHERS = {
     **{name: "/elsewhere" for name, default in FIELDS.items() if name.endswith("_dir")},
     "alexnet_rates": "/elsewhere.json",
     "shift_dirs": "/elsewhere/a,/elsewhere/b",
+    "fill": 128,
     "imagenet_crop": "reference",
     "width_multiplier": 0.5,
 }
@@ -151,6 +152,8 @@ def test_a_flag_changes_its_setting_and_no_other(name):
     base = ["--dataset=cifar10"]
     if name == "cutout_size":
         base += ["--method=autoaugment"]
+    if name == "imagenet_crop":
+        base += ["--corrupted_dir=somewhere"]
     value = other_value(name)
     assert value != getattr(parsed(*base), name)
     command = flags.parse([*base, spelled(name, value)])
@@ -350,6 +353,11 @@ def test_imagenet_s_learning_rate_follows_the_batch_unless_it_is_given():
     assert parsed("--batch_size=512").learning_rate == 0.1
 
 
+def test_a_short_trial_of_a_recipe_needs_no_other_flags():
+    assert parsed("--dataset=folder", "--recipe=released", "--epochs=1").warmup_epochs == 0
+    assert parsed("--dataset=folder", "--method=cutout", "--image_size=64").cutout_size == 32
+
+
 def test_a_recipe_is_chosen_by_its_name():
     assert parsed("--dataset=imagenet2012", "--recipe=released").epochs == 180
     assert "did you mean 'released'" in refusal("--dataset=imagenet2012", "--recipe=relesed")
@@ -362,7 +370,9 @@ def test_a_recipe_is_chosen_by_its_name():
         (("--epochs=3", "--warmup_epochs=3"), "want --warmup_epochs below the 3 epochs, got 3"),
         (("--schedule=constant", "--warmup_epochs=1"), "no --warmup_epochs with --schedule"),
         (("--fill=256",), "--fill in 0..255"),
-        (("--imagenet_crop=canonicl",), "did you mean 'canonical'"),
+        (("--corrupted_dir=x", "--imagenet_crop=canonicl"), "did you mean 'canonical'"),
+        (("--imagenet_crop=reference",), "want --corrupted_dir for --imagenet_crop"),
+        (("--shift_dirs=",), "want a path as --shift_dirs"),
     ],
 )
 def test_settings_of_imagenet_are_checked(arguments, wanted):

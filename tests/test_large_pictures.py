@@ -160,12 +160,14 @@ def test_other_pictures_have_another_digest(folder):
     train, _, _ = folders_by_class.open_split(folder / "train", None, SIZE)
     again, _, _ = folders_by_class.open_split(folder / "train", None, SIZE)
     assert train.digest == again.digest
-    others = train.part(np.arange(12)[::-1]), train.part(slice(11)), renamed(train)
-    assert len({train.digest, *(other.digest for other in others)}) == 4
+    others = [train.part(np.arange(12)[::-1]), train.part(slice(11))]
+    # Another picture, another class.
+    others += [renamed(train, b"_0.JPEG", b"_9.JPEG"), renamed(train, b"n01440764/", b"n0/")]
+    assert len({train.digest, *(other.digest for other in others)}) == 5
 
 
-def renamed(images):
-    files = np.char.replace(images.files, b"_0.JPEG", b"_9.JPEG")
+def renamed(images, old, new):
+    files = np.char.replace(images.files, old, new)
     return EncodedPictures(files, images.places, images.image_size)
 
 
@@ -380,6 +382,14 @@ def test_the_other_methods_take_large_pictures_too(train, whole, monkeypatch, na
 
 
 # Damage
+
+
+def test_errors_of_other_things_are_left_alone(train, monkeypatch):
+    images, _ = train
+    monkeypatch.setattr(EncodedPictures, "damaged", lambda self: pytest.fail("looked for pictures"))
+    error = tf.errors.NotFoundError(None, None, "No algorithm worked!")
+    with pytest.raises(tf.errors.NotFoundError), images.explained():
+        raise error
 
 
 def break_one(folder, split="train"):

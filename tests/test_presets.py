@@ -126,7 +126,7 @@ def test_the_recipe_of_the_authors_imagenet_script():
             256,
         )
         assert (recipe.learning_rate, recipe.schedule, recipe.nesterov) == (0.1, "step", False)
-        assert (recipe.weight_decay, recipe.aug_severity, recipe.fill) == (1e-4, 1.0, 0)
+        assert (recipe.weight_decay, recipe.aug_severity, recipe.fill) == (1e-4, 1.0, None)
         assert (recipe.mixture_width, recipe.jsd, recipe.warmup_epochs) == (3, True, 0)
 
 
@@ -138,7 +138,13 @@ def test_the_recipe_of_the_released_weights_differs_as_their_authors_said():
     assert (released.epochs, released.nesterov, released.fill) == (180, True, 128)
 
 
-def test_imagenet_s_learning_rate_follows_the_batch():
-    large, small = (presets.preset(name, None, "standard") for name in ("folder", "cifar10"))
-    assert presets.scaled_rate(large, 1024) == pytest.approx(0.4)
-    assert presets.scaled_rate(small, 1024) == small.learning_rate
+def test_a_recipe_is_fitted_to_what_was_chosen_beside_it():
+    large, small = (presets.preset(name, None, "cutout") for name in ("folder", "cifar10"))
+    released = presets.preset("folder", None, "augmix", "released")
+    assert presets.fitted(large, {"batch_size": 1024}).learning_rate == pytest.approx(0.4)
+    assert presets.fitted(small, {"batch_size": 1024}) == small
+    assert presets.fitted(large, {"image_size": 64}).cutout_size == 32
+    assert presets.fitted(released, {"epochs": 3}).warmup_epochs == 2
+    assert presets.fitted(released, {"schedule": "constant"}).warmup_epochs == 0
+    chosen = {"batch_size": 1024, "learning_rate": 1.0, "image_size": 64, "cutout_size": 3}
+    assert presets.fitted(large, chosen) == large

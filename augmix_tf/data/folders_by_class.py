@@ -27,8 +27,7 @@ def class_names(folder: Path) -> tuple[str, ...]:
     """
     if not folder.is_dir():
         raise CommandError(f"want a folder with one folder per class, got {folder}")
-    with _readable(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and _shown(entry.name))
+    names = [name for name in _entries(folder) if (folder / name).is_dir()]
     if not names:
         raise CommandError(f"want one folder per class in {folder}, got none")
     return tuple(names)
@@ -67,8 +66,7 @@ def open_split(
     for name in found:
         if name not in label_of:
             raise CommandError(f"{folder / name}: {unknown_name('class', name, label_of)}")
-        with _readable(folder / name) as entries:
-            shown = sorted(entry.name for entry in entries if _shown(entry.name))
+        shown = _entries(folder / name)
         files = [os.fsencode(name) for name in shown if _is_picture(name)]
         others += [folder / name / other for other in shown if not _is_picture(other)]
         if not files:
@@ -106,9 +104,10 @@ def official_order(names: Sequence[bytes], labels: np.ndarray) -> np.ndarray:
     return by_class[np.lexsort([labels[by_class], turn])]
 
 
-def _readable(folder: Path):  # type: ignore[no-untyped-def]
+def _entries(folder: Path) -> list[str]:
+    """What is in a folder and not hidden, sorted."""
     try:
-        return os.scandir(folder)
+        return sorted(name for name in os.listdir(folder) if _shown(name))
     except OSError as error:
         raise RunError(f"cannot read {folder}: {error.strerror or error}") from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from augmix_tf.settings import FOLDER
 _LAYOUT = "--data_dir with train/<class>/* and val/<class>/* for --dataset=folder"
 # Of the schemes of remote places; where a path is made of one, a slash gets lost.
 _REMOTE = re.compile(r"\w{2,}:/")
-_MANY = 10_000  # pictures that are not decoded within seconds
 
 
 def folder(
@@ -76,9 +74,6 @@ def encoded_split(
     split = Split(images, *opened[1:])
     if not skip_bad:
         return split
-    if len(images) > _MANY:
-        said = f"decoding {len(images):,} {what}, to find those that cannot be read"
-        print(said, file=sys.stderr, flush=True)
     bad = images.damaged()
     left_out = damage.settle(list(bad.values()), len(images), what, skip=True)
     good = np.setdiff1d(np.arange(len(images)), list(bad)).astype(np.int64)

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,8 +24,10 @@ WHOLE_FILE = -1
 # ImageNet's rule for testing: 224 pixels from the middle of a picture whose short side is 256.
 _SHORT_SIDE = 256 / 224
 _AT_A_TIME = 64
-_PLACE = re.compile(r"\[(\d+) +(-?\d+)\]")
-# What TensorFlow raises of a file that is damaged, cut off or gone.
+_MANY = 10_000  # pictures that are not decoded within seconds
+# What TensorFlow raises of a file that is damaged, cut off or gone, and words of such errors: much
+# else raises the same.
+_WORDS = re.compile(r"image|jpeg|png|gif|bmp|record|readfile|no such file|permission", re.I)
 _UNREADABLE = (
     tf.errors.InvalidArgumentError,
     tf.errors.NotFoundError,
@@ -35,7 +38,7 @@ _UNREADABLE = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class EncodedPictures:
     """N pictures in files, in a certain order; as an array they are uint8 [N, H, W, 3].
 
@@ -69,7 +72,8 @@ class EncodedPictures:
     @property
     def digest(self) -> int:
         """A number that other files, or another order of them, would not give."""
-        names = b"\n".join(path.rsplit(b"/", 1)[-1] for path in self.files.tolist())
+        # With the folder, which is the class: files may be called the same in each.
+        names = b"\n".join(b"/".join(path.split(b"/")[-2:]) for path in self.files.tolist())
         return zlib.crc32(self.places.tobytes(), zlib.crc32(names))
 
     def part(self, rows: slice | np.ndarray) -> EncodedPictures:
@@ -159,21 +163,27 @@ class EncodedPictures:
         """Names the pictures that cannot be decoded where one stops the block.
 
         Raises:
-            RunError: there are such pictures; all are looked for unless TensorFlow names places.
+            RunError: there are such pictures. TensorFlow's errors have no names: all pictures are
+                decoded to find them.
         """
         try:
             yield
         except _UNREADABLE as error:
-            named = {tuple(map(int, place)) for place in _PLACE.findall(str(error))}
-            rows = [row for row in range(len(self)) if tuple(self.places[row]) in named]
-            bad = [self._bad(row) for row in rows] or list(self.damaged().values())
+            unnamed = isinstance(error, UnicodeDecodeError)
+            bad = self.damaged() if unnamed or _WORDS.search(str(error)) else {}
             if not bad:
                 raise
-            refusal = damage.refusal(bad, len(self), "pictures")
+            refusal = damage.refusal(list(bad.values()), len(self), "pictures")
             raise checks.RunError(f"{refusal}; {self.remedy}") from error
 
     def damaged(self) -> dict[int, Bad]:
-        """Decodes all pictures, on all cores, and returns row -> what is wrong where that fails."""
+        """Decodes all pictures, on all cores, and returns row -> what is wrong where that fails.
+
+        Of a million pictures that takes hours of one core; it is said on stderr beforehand.
+        """
+        if len(self) > _MANY:
+            said = f"decoding all {len(self):,} pictures, to find those that cannot be read"
+            print(said, file=sys.stderr, flush=True)
 
         def decode(row: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
             with tf.control_dependencies([encoded.decode(self.read(place))]):

@@ -23,7 +23,7 @@ import numpy as np
 from augmix_tf import checks
 from augmix_tf.data import salvage, tfds_download, tfds_files
 from augmix_tf.data.split import Source, Split
-from augmix_tf.settings import FOLDER
+from augmix_tf.settings import FOLDER, IMAGENET
 
 EMBEDDED = "shapes"
 # Dataset, then perhaps a configuration and a version: "emnist/letters:3.1.0".
@@ -81,7 +81,7 @@ def load(
         varies = _check_features(name, builder.info.features, image_size)
         if not tfds_download.is_prepared(builder):
             tfds_download.prepare(builder, name, download)
-        test = "test" if "test" in builder.info.splits and not varies else "validation"
+        test = _test_split(name, builder)
         limits = {"train": train_limit, test: eval_limit}
         _check_splits(name, builder, limits, in_memory=not varies)
         dataset, _, version = builder.info.full_name.rpartition("/")
@@ -222,6 +222,12 @@ def _check_features(name: str, features: Any, image_size: int) -> bool:
     wanted = "uint8 images with 1 or 3 channels"
     checks.require(fits, wanted, f"{name!r} with {np.dtype(image.np_dtype)} {image.shape}")
     return varies
+
+
+def _test_split(name: str, builder: Any) -> str:
+    # ImageNet's test labels are hidden.
+    hidden = name.partition(":")[0] == IMAGENET
+    return "test" if "test" in builder.info.splits and not hidden else "validation"
 
 
 def _check_splits(name: str, builder: Any, limits: dict[str, int], in_memory: bool) -> None:

@@ -42,16 +42,16 @@ def prepare(builder: Any, name: str, download: bool) -> None:
     missing = _missing(builder)
     command = f"tfds.load({name!r}, data_dir={os.fspath(builder.data_dir_root)!r})"
     command = f'python -c "import tensorflow_datasets as tfds; {command}"'
+    by_hand = _by_hand(builder)
+    if by_hand:
+        raise checks.RunError(f"{missing}, and TFDS cannot download it: {by_hand}")
     if not download:
         raise checks.RunError(f"{missing}; prepare it with `{command}` or drop --nodownload")
-    urls = builder.url_infos or {}
-    _announce(builder, urls)
-    unreachable = _unreachable(urls or [builder.info.homepage])
-    if unreachable:
-        raise checks.RunError(
-            f"{missing} and cannot be downloaded: {unreachable}; where there is a network, "
-            f"prepare it with `{command}`"
-        )
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        said = f"Preparing {builder.info.full_name} in {builder.data_dir_root}"
+        print(said, file=sys.stderr, flush=True)
+    else:
+        _require_network(builder, missing, command)
     progress = sys.stderr.isatty()
     if not progress:
         tfds.disable_progress_bar()
@@ -65,6 +65,26 @@ def prepare(builder: Any, name: str, download: bool) -> None:
     finally:
         if not progress:
             tfds.enable_progress_bar()
+
+
+def _by_hand(builder: Any) -> str:
+    """Where the files belong that users bring themselves; "" where they are, or none are wanted."""
+    words = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+    place = builder.data_dir_root / "downloads" / "manual"
+    if not words or (place.is_dir() and any(place.iterdir())):
+        return ""
+    return f"put its files into {place} and start again. TFDS says: {words}"
+
+
+def _require_network(builder: Any, missing: str, command: str) -> None:
+    urls = builder.url_infos or {}
+    _announce(builder, urls)
+    unreachable = _unreachable(urls or [builder.info.homepage])
+    if unreachable:
+        raise checks.RunError(
+            f"{missing} and cannot be downloaded: {unreachable}; where there is a network, "
+            f"prepare it with `{command}`"
+        )
 
 
 def _missing(builder: Any) -> str:

@@ -74,7 +74,7 @@ def prepare(config: ExperimentConfig) -> None:
 
 
 def load(config: ExperimentConfig) -> Data:
-    """Reads the data into memory."""
+    """Reads the data, or finds them where they stay on disk."""
     source = sources.load(
         config.dataset,
         config.data_dir,
@@ -219,7 +219,7 @@ def example_views(config: ExperimentConfig, images: np.ndarray) -> np.ndarray:
     """Makes the first views of some pictures with the operations of a run, without the crop."""
     place, views = (config.seed, 0, 0), max(config.views, 2)
     if config.mix_ops == "augmix":
-        return augmix_views(images, *place, config.augmix, views, config.fill).numpy()
+        return augmix_views(images, *place, config.augmix, views, config.fill or 0).numpy()
     pictures = tf.constant(images)
     batch = Batch(pictures, tf.zeros(len(images)), place)
     return methods.changed_views(pictures, batch, _policy(config, config.mix_ops), views).numpy()
@@ -238,18 +238,17 @@ def _augmix(config: ExperimentConfig, crop: Crop) -> methods.Method:
             return methods.one_view(seed, change, crop=crop)
         return methods.agreeing_views(seed, change, views, crop)
     if not config.jsd:
-        return methods.augmix_without_jsd(seed, config.augmix, config.fill, crop)
-    return methods.augmix(seed, config.augmix, views, config.fill, crop)
+        return methods.augmix_without_jsd(seed, config.augmix, config.fill or 0, crop)
+    return methods.augmix(seed, config.augmix, views, config.fill or 0, crop)
 
 
 def _policy(config: ExperimentConfig, name: str) -> methods.Change:
-    if name == "random_autoaugment":
-        return methods.autoaugment("random")
-    return methods.autoaugment("imagenet" if config.image_size else "cifar10")
+    policy = "random" if name == "random_autoaugment" else config.policy
+    return methods.autoaugment(policy, 128 if config.fill is None else config.fill)
 
 
 def _normalization(config: ExperimentConfig) -> tuple[Sequence[float], Sequence[float]]:
-    return IMAGENET_NORMALIZATION if config.image_size else CIFAR_NORMALIZATION
+    return IMAGENET_NORMALIZATION if config.large else CIFAR_NORMALIZATION
 
 
 def _adversary(config: ExperimentConfig) -> Adversary | None:

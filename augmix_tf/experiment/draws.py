@@ -61,7 +61,7 @@ def draws_of(config: ExperimentConfig, image_size: tuple[int, int]) -> Draws | N
     if policy not in ("autoaugment", "random_autoaugment"):
         return None
 
-    table = "imagenet" if config.image_size else "cifar10"
+    table = config.policy
 
     def of_policies(epoch: int) -> dict[str, Histogram]:
         plans = [

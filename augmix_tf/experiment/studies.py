@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from augmix_tf import corruptions, files, presets
-from augmix_tf.checks import CommandError
+from augmix_tf.checks import CommandError, require
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.evaluation import loaded, results
 from augmix_tf.experiment import assembly, measuring, runs
@@ -55,6 +55,8 @@ def corrupt(config: ExperimentConfig, part: SetRequest, seed: int) -> None:
         "shard_index": part.shard_index,
         "shard_count": part.shard_count,
     }
+    plain = part.layout == "npy" or bool(config.corrupted_dir)
+    require(plain, "--corrupted_dir for --layout", f"--layout={part.layout}")
     if part.names and config.corrupted_dir and config.perturbed_dir:
         raise CommandError("--names is for one set: want --corrupted_dir or --perturbed_dir")
     if config.corrupted_dir:

@@ -137,7 +137,8 @@ class AugMixModel(Trainer):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles as `get_compile_config` says; `load_model` calls it."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        if self.backbone.built:
+            self.optimizer.build(self.trainable_variables)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The backbone's outputs [N, K] of images [N, H, W, 3], [N, V, K] of views."""

@@ -54,7 +54,7 @@ class Trainer(keras.Model):
         run_seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        # Pictures of 256 levels would lose some in bfloat16; the classifier casts where it computes.
+        # Pictures of 256 levels would lose some in bfloat16. The classifier casts by itself.
         super().__init__(autocast=False, **kwargs)
         whole = isinstance(batch_norms, int) and not isinstance(batch_norms, bool)
         checks.require(whole and batch_norms >= 1, "batch_norms from 1 on", repr(batch_norms))

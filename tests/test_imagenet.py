@@ -1,0 +1,401 @@
+"""Large pictures through the whole program: trained on, measured, exported, gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import shutil
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import flags
+import main
+from augmix_tf import seeds
+from augmix_tf.augment.policies import draw_autoaugment
+from augmix_tf.checks import RunError
+from augmix_tf.data import pictures as encoded_pictures
+from augmix_tf.data import sources
+from augmix_tf.experiment import assembly, delivery, draws
+from augmix_tf.ops import OPERATIONS
+from augmix_tf.reports import pictures
+from augmix_tf.training.progress import ProgressBar
+from tests import class_folders
+from tests.class_folders import CLASSES
+from tests.picture_files import encoded
+
+SIDE = 32
+DATA = ("--dataset=folder", f"--image_size={SIDE}")
+SMALL = (*DATA, "--model=wrn", "--depth=10", "--widen_factor=1", "--seed=3")
+ONE_VIEW = ("--method=standard", "--epochs=1", "--batch_size=6", "--nocorrupted")
+# Of 12 + 6 pictures 11 + 6 are taken, and 2 of the 11 held out; batches of 6, 6 and 3.
+LIMITS = ("--train_limit=11", "--eval_limit=8", "--calibration_images=2", "--batch_size=6")
+RELEASED = ("--recipe=released", "--epochs=2", "--warmup_epochs=1", "--width_multiplier=0.0625")
+TRAINED, TESTED = 15, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    def line(self):
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+def command(*arguments):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main.main(list(map(str, arguments)))
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def finish(*arguments):
+    outcome = command(*arguments)
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+def document(folder, name="results.json"):
+    return json.loads((folder / name).read_text())
+
+
+def kept(folder):
+    """All arrays of the newest checkpoint: weights, momenta, batch statistics."""
+    reader = tf.train.load_checkpoint(str(folder / "checkpoints"))
+    found = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name, shape in found.items() if shape}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unverified():
+    """Leaves out the reloading of exports in a fresh process, which other tests see."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delivery, "verify", lambda *_: 0.0)
+        yield
+
+
+@pytest.fixture
+def unreported(monkeypatch):
+    """Leaves out report and plots, which the finished run has seen."""
+    monkeypatch.setattr(delivery, "report", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder like ImageNet's, six stylised pictures of it, and two of its classes elsewhere."""
+    root = class_folders.write(tmp_path_factory.mktemp("data") / "pictures")
+    for name in CLASSES:
+        (root.parent / "stylized" / name).mkdir(parents=True)
+        for number in (0, 3):
+            file = root / "train" / name / f"{name}_{number}.JPEG"
+            shutil.copy(file, root.parent / "stylized" / name)
+    shifted = root.parent / "sketches"
+    shifted.mkdir()
+    for name in CLASSES[1:]:
+        (shifted / name).symlink_to(root / "val" / name)
+    return root
+
+
+@pytest.fixture
+def own_data(data, tmp_path):
+    """A copy with a training picture that is cut off."""
+    shutil.copytree(data, tmp_path / "own")
+    path = tmp_path / "own" / "train" / CLASSES[1] / f"{CLASSES[1]}_0.JPEG"
+    path.write_bytes(path.read_bytes()[:300])
+    return tmp_path / "own", path
+
+
+@pytest.fixture(scope="module")
+def only_val(data, tmp_path_factory):
+    """Test pictures without any to train on."""
+    root = tmp_path_factory.mktemp("only_val")
+    (root / "val").symlink_to(data / "val")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """A finished run of a thin ResNet-50, as the authors' weights were made; only looked at."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    stylized = f"--stylized_dir={data.parent / 'stylized'}"
+    place = (f"--data_dir={data}", f"--workdir={folder}", stylized)
+    return folder, finish(*DATA, *RELEASED, *LIMITS, *place, "--nocorrupted")
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return trained[0]
+
+
+@pytest.fixture(scope="module")
+def test_pictures(data):
+    """What a run of `LIMITS` is tested on: uint8 [8, 32, 32, 3] and labels."""
+    test = sources.load("folder", data, image_size=SIDE, eval_limit=TESTED).test
+    return test.images[:], test.labels
+
+
+@pytest.fixture(scope="module")
+def signatures(run):
+    return tf.saved_model.load(str(run / "export" / "1")).signatures
+
+
+# A run
+
+
+def test_a_run_counts_stylised_pictures_and_those_held_out(trained):
+    folder, outcome = trained
+    assert f"folder {TRAINED}+{TESTED} images | resnet50 width_multiplier=0.0625" in outcome.out
+    found = document(folder)
+    assert found["clean"]["images"] == TESTED
+    assert found["temperature"]["images"] == 2
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "3"), ("2", "6")]
+    for row in rows:
+        wrong = float(row["train_error"]) * TRAINED, float(row["test_error"]) * TESTED
+        np.testing.assert_allclose(wrong, np.round(wrong), atol=1e-4)
+        assert 0 < float(row["jsd"]) < np.log(3)
+    # A rise over three steps to 0.1 * 6 / 256, then three of a cosine: the last before its end.
+    highest = 0.1 * 6 / 256
+    rates = [float(row["learning_rate"]) for row in rows]
+    assert rates[0] <= highest
+    assert 0 < rates[1] < highest / 2
+
+
+def test_the_export_answers_as_the_checkpoint_does(run, signatures, test_pictures):
+    images, labels = test_pictures
+    model = keras.saving.load_model(run / "model.keras")
+    values = {value.tobytes() for value in kept(run).values()}
+    assert all(np.asarray(weight).tobytes() in values for weight in model.get_weights())
+
+    answers = signatures["serving_default"](images=tf.constant(images))
+    wanted = model.predict(images, verbose=0)
+    np.testing.assert_allclose(answers["probabilities"], wanted, atol=1e-5)
+    error = np.mean(answers["classes"].numpy() != labels)
+    assert error == pytest.approx(document(run)["clean"]["error"])
+    named = [CLASSES[label] for label in answers["classes"].numpy()]
+    assert [name.decode() for name in answers["class_names"].numpy()] == named
+
+
+def test_the_export_takes_files(signatures):
+    """Of the model's size, where nothing is resized: JPEG, grey and CMYK ones, and no picture."""
+    picture = Image.fromarray(class_folders.picture(7, SIDE, SIDE))
+    kinds = [picture, picture.convert("L"), picture.convert("CMYK")]
+    files = [encoded(kind, "jpeg", quality=95) for kind in kinds] + [b"no picture"]
+    answers = signatures["serve_bytes"](image_bytes=tf.constant(files))
+    pixels = tf.stack([tf.io.decode_jpeg(file, channels=3) for file in files[:3]])
+    wanted = signatures["serving_default"](images=pixels)["logits"]
+    np.testing.assert_allclose(answers["logits"][:3], wanted, atol=1e-5)
+    assert answers["errors"].numpy().tolist() == [b"", b"", b"", b"unknown format"]
+
+
+def test_the_card_says_what_the_network_takes_and_how_it_was_made(run):
+    card = document(run, "model_card.json")
+    assert card["model"]["image_size"] == [SIDE, SIDE]
+    assert card["model"]["class_names"] == list(CLASSES)
+    wanted = {"fill": 128, "nesterov": True, "schedule": "cosine", "aug_severity": 1.0}
+    wanted |= {"width_multiplier": 0.0625, "warmup_epochs": 1, "weight_decay": 1e-4}
+    assert card["recipe"] | wanted == card["recipe"]
+    limits = " ".join(card["limits"])
+    assert f"Made for pictures of {SIDE} x {SIDE} pixels" in limits
+    assert "Trained or measured on a part of the data: train_limit, eval_limit." in limits
+    assert not [value for value in card["recipe"].values() if "/" in str(value)]
+
+
+# Measured on other pictures
+
+
+@pytest.fixture(scope="module")
+def corrupted(only_val, tmp_path_factory):
+    """A set like ImageNet-C of the first six test pictures."""
+    place = tmp_path_factory.mktemp("sets") / "pictures-c"
+    part = ("--layout=jpeg", "--names=contrast,brightness", "--eval_limit=6", "--workers=1")
+    arguments = ("--mode=corrupt", f"--data_dir={only_val}", f"--corrupted_dir={place}")
+    finish(*DATA, *arguments, *part)
+    return place
+
+
+@pytest.fixture(scope="module")
+def measured(run, data, corrupted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("measured") / "own"
+    shutil.copytree(run, folder)
+    others = f"--shift_dirs={data.parent / 'sketches'}"
+    place = (f"--workdir={folder}", f"--corrupted_dir={corrupted}")
+    finish("--mode=evaluate", "--eval_limit=5", *place, others)
+    return document(folder)
+
+
+def test_a_set_is_written_as_imagenet_c_is(corrupted):
+    found = sorted(str(path.relative_to(corrupted)) for path in corrupted.rglob("*.JPEG"))
+    wanted = [
+        f"{name}/{severity}/{CLASSES[number % 3]}/{number:08d}.JPEG"
+        for name in ("brightness", "contrast")
+        for severity in range(1, 6)
+        for number in range(6)
+    ]
+    assert found == sorted(wanted)
+
+
+def test_a_run_is_measured_on_such_a_set(measured, corrupted, signatures):
+    found = measured["corrupted"]
+    assert found["counted"] == ["brightness", "contrast"]
+    assert "alexnet" not in found  # three classes, and 13 corruptions are missing
+    for name, cells in found["corruptions"].items():
+        for severity, cell in enumerate(cells, 1):
+            files = [
+                corrupted / name / str(severity) / CLASSES[number % 3] / f"{number:08d}.JPEG"
+                for number in range(5)
+            ]
+            images = np.stack([np.asarray(Image.open(file)) for file in files])
+            classes = signatures["serving_default"](images=tf.constant(images))["classes"]
+            assert cell["images"] == 5
+            assert cell["error"] == pytest.approx(np.mean(classes.numpy() != [0, 1, 2, 0, 1]))
+
+
+def test_another_set_is_measured_over_its_own_classes(measured, data, signatures):
+    """Two of the model's three, whose folders are links: the third is left out before argmax."""
+    found = measured["shifted"]["sketches"]
+    assert (found["classes"], found["images"]) == (2, 5)
+    test = sources.load("folder", data, image_size=SIDE).test
+    rows = np.flatnonzero(test.labels)[:5]
+    logits = signatures["serving_default"](images=tf.constant(test.images[rows]))["logits"]
+    answers = 1 + logits.numpy()[:, 1:].argmax(axis=1)
+    assert found["error"] == pytest.approx(np.mean(answers != test.labels[rows]))
+    assert measured["clean"]["images"] == 5
+
+
+def test_views_are_drawn_of_the_centre_of_training_pictures(data, tmp_path):
+    outcome = finish("--mode=views", *DATA, f"--data_dir={data}", f"--workdir={tmp_path}")
+    assert "3 views" in outcome.out
+    sheet = np.asarray(Image.open(tmp_path / "views.png").convert("RGB"))
+    shown = sources.load("folder", data, image_size=SIDE).train.images[:6]
+    cell = SIDE * (96 // SIDE)
+    bottom, right = sheet.shape[0] - pictures.MARGIN, sheet.shape[1] - pictures.MARGIN
+    pitch = cell + pictures.GUTTER
+    x = right - 3 * cell - pictures.GUTTER - pictures.WIDER_GUTTER
+    for row, picture in enumerate(shown):
+        y = bottom - cell - (5 - row) * pitch
+        wanted = picture.repeat(96 // SIDE, 0).repeat(96 // SIDE, 1)
+        np.testing.assert_array_equal(sheet[y : y + cell, x : x + cell], wanted)
+
+
+# Going on
+
+
+def test_a_run_that_is_interrupted_ends_with_the_same_weights(
+    data, tmp_path, monkeypatch, unreported
+):
+    """Of a model for small pictures, which takes large ones at another size just as well."""
+    monkeypatch.setattr(delivery, "export", lambda *_: None)
+    arguments = (*SMALL, f"--data_dir={data}", "--epochs=2", "--deterministic", "--nocorrupted")
+    arguments += ("--batch_size=5", "--checkpoint_steps=1", "--method=standard")
+    finish(*arguments, f"--workdir={tmp_path / 'whole'}")
+
+    def interrupt(self, batch, logs=None):
+        if self._epoch == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressBar, "on_train_batch_end", interrupt)
+        assert command(*arguments, f"--workdir={tmp_path / 'own'}").code == 128 + signal.SIGTERM
+    # Elsewhere in the meantime: what counts is which pictures, not where they lie.
+    shutil.copytree(data, tmp_path / "moved")
+    moved = f"--data_dir={tmp_path / 'moved'}"
+    outcome = finish(*arguments, moved, f"--workdir={tmp_path / 'own'}")
+    assert "going on at epoch 2, step 2" in outcome.out
+    own, whole = (kept(tmp_path / name) for name in ("own", "whole"))
+    assert set(own) == set(whole)
+    for name, wanted in whole.items():
+        np.testing.assert_array_equal(own[name], wanted, err_msg=name)
+    assert document(tmp_path / "own")["clean"] == document(tmp_path / "whole")["clean"]
+
+
+# What cannot be used
+
+
+def test_a_damaged_picture_ends_training_with_its_name(own_data, tmp_path, monkeypatch, capsys):
+    """As the only line of the program; where it takes long to find it, that is said as well."""
+    root, path = own_data
+    place = (f"--data_dir={root}", f"--workdir={tmp_path / 'run'}")
+    outcome = command(*SMALL, *ONE_VIEW, *place)
+    assert outcome.code == 1
+    last = outcome.line()
+    assert last.startswith(f"main.py: cannot read 1 of 12 pictures: {path} (")
+    assert last.endswith("; --skip_bad_examples leaves them out")
+
+    images = sources.load("folder", root, image_size=SIDE).train.images
+    monkeypatch.setattr(encoded_pictures, "_MANY", 11)
+    assert list(images.damaged()) == [1]
+    assert "decoding all 12 pictures" in capsys.readouterr().err
+
+
+def test_without_the_damaged_picture_a_run_trains_and_says_so(own_data, tmp_path, unreported):
+    root, path = own_data
+    place = (f"--data_dir={root}", f"--workdir={tmp_path / 'run'}")
+    outcome = finish(*SMALL, *ONE_VIEW, *place, "--skip_bad_examples")
+    assert str(path) in outcome.err
+    assert "folder 11+12 images | wrn" in outcome.out
+    left_out = f"1 of 12 pictures in {root / 'train'} left out"
+    assert left_out in document(tmp_path / "run")["provenance"]["data"]
+    limits = document(tmp_path / "run", "model_card.json")["limits"]
+    assert [limit for limit in limits if "1 of 12 pictures" in limit]
+
+
+def test_the_advice_is_that_of_the_pictures_it_is_about(own_data):
+    """Held-out and stylised pictures are training pictures too."""
+    root, _ = own_data
+    arguments = (*DATA, f"--data_dir={root}", f"--stylized_dir={root / 'train'}")
+    config = flags.parse([*arguments, "--calibration_images=10"]).config
+    loaded = assembly.load(dataclasses.replace(config, calibration_images=11))
+    for images in (loaded.held_out.images, loaded.source.train.images):
+        with pytest.raises(RunError, match="--skip_bad_examples leaves them out"):
+            images[:]
+    skipping = assembly.load(dataclasses.replace(config, skip_bad_examples=True))
+    ids = np.concatenate([skipping.source.train.ids, skipping.held_out.ids])
+    assert len(skipping.source.train.ids) == 11 - 10 + 11
+    assert len(set(ids.tolist())) == len(ids)
+
+
+@pytest.mark.parametrize("mode", ["train", "views"])
+def test_without_training_pictures_there_is_nothing_to_train(only_val, tmp_path, mode):
+    place = (f"--data_dir={only_val}", f"--workdir={tmp_path / 'run'}")
+    outcome = command(*DATA, f"--mode={mode}", *place)
+    assert outcome.code == 2
+    assert "want images to train on, got none" in outcome.line()
+    assert f"{only_val}, which has no folder train" in outcome.line()
+    assert not (tmp_path / "run").exists()
+
+
+# The dashboard
+
+
+@pytest.mark.parametrize("method", [("autoaugment",), ("augmix", "--mix_ops=autoaugment")])
+def test_the_policies_that_are_counted_are_those_of_imagenet(method):
+    name, *more = method
+    arguments = [*DATA, f"--method={name}", *more, "--views=2", "--batch_size=9"]
+    arguments = [a for a in arguments if name == "augmix" or "views" not in a]
+    config = flags.parse(arguments).config
+    stream = 1 if name == "augmix" else seeds.METHOD
+    seed = seeds.fold(config.seed, 0, 0, stream)
+    seed = seed if name == "augmix" else seeds.split(seed, 1)[0]
+    plan = draw_autoaugment(seed, 9, (SIDE, SIDE), "imagenet")
+    applied = [
+        number
+        for row, depth in zip(plan.operation.numpy(), plan.depth.numpy(), strict=True)
+        for number in row[:depth].tolist()
+    ]
+    counted = draws.draws_of(config, (SIDE, SIDE)).operations(0)
+    assert counted == {name: applied.count(n) for n, name in enumerate(OPERATIONS)}
+    others = draw_autoaugment(seed, 9, (SIDE, SIDE), "cifar10")
+    assert not np.array_equal(others.operation, plan.operation)
