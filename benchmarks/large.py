@@ -98,14 +98,12 @@ def speed(
     pictures: EncodedPictures, batch: int, rounds: int, counts: dict[str, int], workers: list
 ) -> Figures:
     """Images per second and processor time of each way, in turn."""
-    from augmix_tf.data import pipeline
-
     decoded = pictures[:batch]
     ours = {
         OURS: batches(pictures, batch, VIEWS),
         STANDARD: batches(pictures, batch, 1),
         DECODED: our_dataset(decoded, large_rival.SEVERITY, batch, VIEWS),
-        TESTING: pipeline.evaluation_batches(pictures, batch).repeat(),
+        TESTING: pictures.batches(batch).repeat(),
     }
 
     def rival(name: str, used: list, views: int) -> Callable[[], dict[str, float]]:

@@ -25,6 +25,8 @@ _FEW_CORES = 4
 # in pieces, so that what is in the making on all cores stays small. A piece costs some milliseconds
 # beside its pictures: with a quarter of this they took a fifth longer.
 _PIECE = 2**27
+# Of larger batches, in bytes, one waits for the model: TensorFlow's own choice grows and grows.
+_LARGE = 2**25
 
 
 Method: TypeAlias = Callable[..., Any]
@@ -107,11 +109,11 @@ def training_batches(
         return views, targets, tf.cast(places < present, tf.float32)
 
     dataset = _rows_of_batches(len(images), run_seed, epochs, batch_size, start)
-    pieces = 1 if getattr(method, "mixes", False) else _pieces(images, batch_size, share)
-    if pieces > 1:
+    rows, size = _rows_of_replica(batch_size, share), _bytes_of_views(images)
+    pieces = min(rows, -(-rows * size // _PIECE))
+    if pieces > 1 and not getattr(method, "mixes", False):
         dataset = _in_pieces(dataset, load, pieces, batch_size, share)
-        return dataset.prefetch(1)
-    if share is None:
+    elif share is None:
         dataset = _parallel(dataset, load)
     else:
         places = _places(share, batch_size)
@@ -119,7 +121,7 @@ def training_batches(
             dataset, lambda e, s, rows: _by_replica(share, *load(e, s, rows, places))
         )
         dataset = dataset.unbatch()
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return dataset.prefetch(1 if rows * size > _LARGE else tf.data.AUTOTUNE)
 
 
 def _rows_of_batches(
@@ -144,11 +146,13 @@ def _parallel(dataset: tf.data.Dataset, function: Callable[..., tuple]) -> tf.da
     return dataset.map(function, num_parallel_calls=_parallel_calls(), deterministic=True)
 
 
-def _pieces(images: Images, batch_size: int, share: Share | None) -> int:
-    """In how many pieces the views of one replica are made."""
-    rows = -(-batch_size // (share.of if share else 1))
-    # Three views of float32, as a rule.
-    return min(rows, -(-rows * 3 * 4 * math.prod(images.shape[1:]) // _PIECE))
+def _rows_of_replica(batch_size: int, share: Share | None) -> int:
+    return -(-batch_size // (share.of if share else 1))
+
+
+def _bytes_of_views(images: Images) -> int:
+    """Of one example: three views of float32, as a rule."""
+    return 3 * 4 * math.prod(images.shape[1:])
 
 
 def _in_pieces(
