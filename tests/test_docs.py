@@ -34,7 +34,18 @@ def test_examples_in_docstrings_give_what_they_show(name):
 
 def test_the_readme_s_python_runs_and_gives_three_views():
     assert SNIPPETS
-    scope = {"images": np.random.default_rng(0).integers(0, 256, (256, 20, 24, 3), np.uint8)}
+    layers = importlib.import_module("keras").layers
+    stack = [
+        layers.Input((20, 24, 3)),
+        layers.Rescaling(1 / 255),
+        layers.Flatten(),
+        layers.Dense(3),
+    ]
+    scope = {
+        "images": np.random.default_rng(0).integers(0, 256, (256, 20, 24, 3), np.uint8),
+        "labels": np.arange(256) % 3,
+        "backbone": importlib.import_module("keras").Sequential(stack),
+    }
     for snippet in SNIPPETS:
         exec(compile(snippet, "README.md", "exec"), scope)
     made = list(scope["views"])
