@@ -1,0 +1,47 @@
+"""A short run on real pictures of ImageNet, where they are: trained, measured, exported, served."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import main
+from augmix_tf.serving.decoding import decode
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SAMPLE = REPOSITORY.parent / "shared" / "data" / "imagenet_sample" / "val"
+SAMPLE = Path(os.environ.get("AUGMIX_IMAGENET", SAMPLE))
+SIDE = 64
+
+
+def test_a_thin_resnet_trains_on_the_sample_and_its_export_answers(tmp_path):
+    if not SAMPLE.is_dir():
+        pytest.skip(f"no {SAMPLE}: set AUGMIX_IMAGENET to a folder of pictures by class")
+    for split in ("train", "val"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / split).symlink_to(SAMPLE)
+    run, size = tmp_path / "run", (f"--image_size={SIDE}", "--width_multiplier=0.0625")
+    data = ("--dataset=folder", f"--data_dir={tmp_path / 'data'}", "--nocorrupted")
+    assert main.main([*data, *size, "--epochs=1", "--batch_size=24", f"--workdir={run}"]) == 0
+
+    pictures = sorted(SAMPLE.glob("*/*.JPEG"))
+    measured = json.loads((run / "results.json").read_text())
+    assert measured["clean"]["images"] == len(pictures)
+    assert 0 <= measured["clean"]["error"] <= 1
+
+    served = tf.saved_model.load(str(run / "export" / "1")).signatures["serve_bytes"]
+    files = tf.constant([path.read_bytes() for path in pictures[:5]])
+    answers = served(image_bytes=files)
+    assert answers["errors"].numpy().tolist() == [b""] * 5
+    model = keras.saving.load_model(run / "model.keras")
+    wanted = model.predict(decode(files, SIDE, SIDE).images, verbose=0)
+    np.testing.assert_allclose(answers["probabilities"], wanted, atol=1e-6)
+    names = sorted(path.parent.name for path in pictures)
+    found = [name.decode() for name in answers["class_names"].numpy()]
+    assert found == [names[label] for label in answers["classes"].numpy()]
