@@ -224,7 +224,8 @@ def help_text() -> str:
             default = f" [{flag.default}]" if flag.default not in (None, False) else ""
             lines.append(f"  --{name:<15} {flag.help}{default}")
         lines.append("")
-    return "\n".join([*lines, "A flag that is not given keeps the value of the recipe."])
+    lines += ["A flag that is not given keeps the value of the recipe; config.json has all values."]
+    return "\n".join([*lines, "A switch is turned off with --no: --nojsd, --nodownload."])
 
 
 def unknown_flag(name: str, values: absl_flags.FlagValues) -> str:
