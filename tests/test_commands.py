@@ -45,7 +45,7 @@ NO_COMMANDS = {
 PACKAGES = {"tensorboard-plugin-profile", "tensorflow-cpu", "nvidia-pytriton", "tritonclient[all]"}
 # Flags of other programs that the text names.
 FOREIGN = {"decay", "droprate", "evaluate", "layers", "momentum", "pretrained", "resume", "save"}
-FOREIGN |= {"xla_cpu_prefer_vector_width"}
+FOREIGN |= {"xla_cpu_prefer_vector_width", "xla_disable_hlo_passes"}
 
 
 class UnknownProgramError(Exception):

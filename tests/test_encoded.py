@@ -63,10 +63,28 @@ def triangle(length: int, whole: int, first: int, count: int) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def assert_rounded(got: np.ndarray, exact: np.ndarray) -> None:
-    """That each level is the nearest one; float32 may see a tie the other way."""
-    assert got.shape == exact.shape
-    assert np.abs(got - exact).max() < 0.5 + 1e-3
+def resized(pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The definition in float64: columns, then rows, both rounded to the nearest level, half up."""
+    half = 0.5 + 1e-9
+    narrow = np.floor(np.einsum("jw,hwc->hjc", columns, pixels) + half)
+    return np.floor(np.einsum("ih,hjc->ijc", rows, narrow) + half)
+
+
+def resized_by_pillow(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """In two calls, because Pillow 13 chooses which of the two passes comes first."""
+    narrow = image.resize((size[1], image.height), Image.Resampling.BILINEAR)
+    return np.asarray(narrow.resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def assert_close(got: np.ndarray, want: np.ndarray) -> None:
+    """That they differ by one level at most, and seldom: float32 may see a tie the other way.
+
+    The other order of passes, or no rounding between them, changes more than a tenth.
+    """
+    assert got.shape == want.shape
+    apart = np.abs(got.astype(int) - want)
+    assert apart.max() <= 1
+    assert np.mean(apart > 0) <= 0.02
 
 
 # Decoding
@@ -116,11 +134,8 @@ def test_a_window_is_resized_as_the_definition_says(size):
     rows, columns = (triangle(*sides, 0, sides[1]) for sides in zip(part.shape, size, strict=False))
     got = encoded.decode_window(file, tf.constant(WINDOW), size)
     assert got.dtype == tf.uint8
-    assert_rounded(got.numpy(), np.einsum("ih,jw,hwc->ijc", rows, columns, part))
-    slow = tf.image.resize(part, size, antialias=True)
-    np.testing.assert_array_equal(got, tf.cast(tf.round(slow), tf.uint8))
-    box = Image.fromarray(part).resize(size[::-1], Image.Resampling.BILINEAR)
-    assert np.abs(got.numpy().astype(int) - np.asarray(box)).max() <= 1
+    assert_close(got.numpy(), resized(part, rows, columns))
+    assert_close(got.numpy(), resized_by_pillow(Image.fromarray(part), size))
 
 
 @pytest.mark.parametrize("level", [0, 255])
@@ -146,10 +161,10 @@ def test_the_centre_is_that_of_the_resized_picture(sides, size, short):
     corner = [round((a - b) / 2) for a, b in zip(whole, size, strict=True)]
     rows, columns = map(triangle, sides, whole, corner, size)
     got = encoded.decode_centre(picture_files.encoded(image), size, short).numpy()
-    assert_rounded(got, np.einsum("ih,jw,hwc->ijc", rows, columns, rgb(image)))
-    resized = image.resize(whole[::-1], Image.Resampling.BILINEAR)
-    box = resized.crop((corner[1], corner[0], corner[1] + size[1], corner[0] + size[0]))
-    assert np.abs(got.astype(int) - rgb(box)).max() <= 1
+    assert_close(got, resized(rgb(image), rows, columns))
+    whole_image = resized_by_pillow(image.convert("RGB"), tuple(whole))
+    box = whole_image[corner[0] :, corner[1] :][: size[0], : size[1]]
+    assert_close(got, box)
 
 
 def test_the_centre_of_a_row_between_two_pixels_begins_at_the_even_one():

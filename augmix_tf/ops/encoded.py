@@ -27,6 +27,8 @@ Size: TypeAlias = tuple[int, int]
 # Pillow's, and the exact one; TensorFlow's own default is off by a few levels and hardly faster.
 _TRANSFORM = "INTEGER_ACCURATE"
 _NEIGHBOURS = 2
+# Values between two levels become the upper one, as in Pillow, also where float32 is a little low.
+_HALF = 0.5 + 2.0**-12
 
 
 def sides(encoded: tf.Tensor) -> tf.Tensor:
@@ -61,9 +63,9 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 def decode_window(encoded: tf.Tensor, window: tf.Tensor, size: Size) -> tf.Tensor:
     """Returns one window of a picture, resized.
 
-    Bilinear with antialiasing, as in Pillow: shrinking averages. Values are rounded once, to the
-    nearest level; Pillow rounds behind each of its two passes, and so differs by one level in a
-    sixth of all values, never by more.
+    Bilinear with antialiasing, as in Pillow: columns first, then rows, both rounded to the nearest
+    level. Of all values 0.2 % differ from Pillow's, by one level: it has other weights at ties.
+    (Pillow 13 and later do rows first where that is less work; then a sixth differs.)
 
     Of a JPEG only the window's part is transformed. Damage below the window may go unnoticed.
 
@@ -126,26 +128,31 @@ def _decode_part(encoded: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
 
 def _resized(pixels: tf.Tensor, whole: tf.Tensor, corner: tf.Tensor, size: Size) -> tf.Tensor:
     """The window of `size` at `corner` of pixels that are resized to `whole`: uint8 [H, W, 3]."""
-    # The kernel works fast along channels and slowly along columns: so the picture is turned, and
-    # each pass sees rows. Half the time of `tf.image.resize`, and the same values.
-    rows = _resized_rows(tf.cast(pixels, tf.float32), whole[0], corner[0], size[0])
-    columns = _resized_rows(tf.transpose(rows, [1, 0, 2]), whole[1], corner[1], size[1])
-    turned = tf.cast(tf.round(columns), tf.uint8)
-    return tf.ensure_shape(tf.transpose(turned, [1, 0, 2]), [*size, CHANNELS])
+    # The kernel is fast where it adds whole rows: so the picture is turned for its columns.
+    columns = _resized_rows(_turned(pixels), whole[1], corner[1], size[1])
+    resized = _resized_rows(_turned(columns), whole[0], corner[0], size[0])
+    return tf.ensure_shape(resized, [*size, CHANNELS])
 
 
 def _resized_rows(pixels: tf.Tensor, whole: tf.Tensor, first: tf.Tensor, count: int) -> tf.Tensor:
-    """Rows from `first` on of pixels [h, w, 3] that are resized to `whole` rows: [count, w, 3]."""
+    """Rows from `first` on of pixels that are resized to `whole` rows: uint8 [count, w, 3]."""
     height, width, _ = tf.unstack(tf.shape(pixels))
+    # A row is one pixel with many channels here. As one pixel of a row of many the kernel would
+    # share the rows out among all cores, which are at work on other pictures: twice the time.
     resized = tf.raw_ops.ScaleAndTranslate(
-        images=tf.reshape(pixels, [1, height, 1, width * CHANNELS]),
-        size=[count, 1],
-        scale=tf.stack([tf.cast(whole / height, tf.float32), 1.0]),
-        translation=tf.stack([tf.cast(-first, tf.float32), 0.0]),
+        images=tf.reshape(pixels, [1, 1, height, width * CHANNELS]),
+        size=[1, count],
+        scale=tf.stack([1.0, tf.cast(whole / height, tf.float32)]),
+        translation=tf.stack([0.0, tf.cast(-first, tf.float32)]),
         kernel_type="triangle",
         antialias=True,
     )
-    return tf.reshape(resized, [count, width, CHANNELS])
+    rounded = tf.cast(resized + _HALF, tf.uint8)
+    return tf.reshape(rounded, [count, width, CHANNELS])
+
+
+def _turned(pixels: tf.Tensor) -> tf.Tensor:
+    return tf.transpose(pixels, [1, 0, 2])
 
 
 def _cut(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
