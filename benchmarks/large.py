@@ -23,7 +23,7 @@ import numpy as np
 from augmix_tf import quiet
 from augmix_tf.settings import AugMixSettings
 from benchmarks import large_rival, measure
-from benchmarks.pipeline import our_dataset, rounds_of
+from benchmarks.pipeline import normalised_batches, our_dataset, rounds_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -61,15 +61,9 @@ def normalization() -> large_rival.Normalization:
 
 
 def batches(pictures: EncodedPictures, batch: int, views: int) -> Dataset:
-    """The training pipeline, with the normalisation that otherwise is a layer of the model.
-
-    With one view: standard training.
-    """
-    import tensorflow as tf
-
+    """Batches of the training pipeline, normalised. With one view: standard training."""
     from augmix_tf.augment import methods
     from augmix_tf.augment.rows import ResizedCrop
-    from augmix_tf.data import pipeline
 
     crop = ResizedCrop(pictures.image_size, pictures.read)
     settings = AugMixSettings(severity=large_rival.SEVERITY)
@@ -78,20 +72,7 @@ def batches(pictures: EncodedPictures, batch: int, views: int) -> Dataset:
     else:
         make = methods.augmix(0, settings, views, crop=crop)
     mean, deviation = (255 * np.array(each, np.float32) for each in normalization())
-    normalise = tf.function(lambda made: (made - mean) * (1 / deviation), jit_compile=True)
-
-    def method(*batch_and_place):
-        made, labels = make(*batch_and_place)
-        return normalise(made), labels
-
-    return pipeline.training_batches(
-        pictures,
-        np.zeros(len(pictures), np.int64),
-        method,
-        run_seed=0,
-        epochs=10**9,
-        batch_size=batch,
-    )
+    return normalised_batches(pictures, make, batch, mean, deviation)
 
 
 def speed(

@@ -30,6 +30,8 @@ from benchmarks.rivals import pictures
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from augmix_tf.data.pipeline import Images, Method
+
 WARM_UP_BATCHES, WARM_UP_SECONDS = 8, 0.3
 LARGER = ((64, 64), (96, 32), (224, 16))
 Dataset: TypeAlias = "tf.data.Dataset"
@@ -38,18 +40,22 @@ Run: TypeAlias = Callable[[], dict[str, float]]
 CASES = {32: (3.0, 128, (25600, 800, 6400, 6000)), 224: (1.0, 16, (640, 64, 320, 160))}
 
 
-def our_dataset(
-    images: np.ndarray, severity: float, batch: int, views: int = 3, **settings: int
+def normalised_batches(
+    images: Images,
+    make: Method,
+    batch: int,
+    mean: np.ndarray | float,
+    deviation: np.ndarray | float,
 ) -> Dataset:
-    """The training pipeline, with the normalisation that otherwise is a layer of the model."""
-    quiet.import_tensorflow()  # as the program does
+    """The training pipeline without end, and the normalisation that else is a layer of the model.
+
+    Views come out as (views - mean) / deviation, float32; both in levels of 0 to 255.
+    """
     import tensorflow as tf
 
-    from augmix_tf.augment import methods
     from augmix_tf.data import pipeline
 
-    make = methods.augmix(0, AugMixSettings(severity=severity, **settings), views)
-    normalise = tf.function(lambda made: made * (1 / 127.5) - 1.0, jit_compile=True)
+    normalise = tf.function(lambda made: (made - mean) * (1 / deviation), jit_compile=True)
 
     def method(*batch_and_place):
         made, labels = make(*batch_and_place)
@@ -63,6 +69,17 @@ def our_dataset(
         epochs=10**9,
         batch_size=batch,
     )
+
+
+def our_dataset(
+    images: np.ndarray, severity: float, batch: int, views: int = 3, **settings: int
+) -> Dataset:
+    """AugMix of small pictures that are held in memory."""
+    quiet.import_tensorflow()  # as the program does
+    from augmix_tf.augment import methods
+
+    make = methods.augmix(0, AugMixSettings(severity=severity, **settings), views)
+    return normalised_batches(images, make, batch, 127.5, 127.5)
 
 
 def rounds_of(dataset: Dataset, batch: int, count: int) -> Callable[[], dict[str, float]]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import dataclasses
 import functools
-import io
 import json
 import os
 import shutil
@@ -21,7 +19,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-import main
 from augmix_tf.checks import Interrupted
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import shapes
@@ -29,6 +26,7 @@ from augmix_tf.experiment import delivery
 from augmix_tf.reports import pictures
 from augmix_tf.training.progress import ProgressBar
 from augmix_tf.training.records import COLUMNS
+from tests.program import Outcome, command, finish
 
 REPOSITORY = Path(__file__).parents[1]
 REAL = Path(os.environ.get("AUGMIX_DATA", REPOSITORY.parent / "shared" / "data" / "tfds"))
@@ -58,35 +56,6 @@ def wait(self, batch, logs=None):
 ProgressBar.on_train_batch_end = wait
 runpy.run_path("main.py", run_name="__main__")
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    def line(self):
-        """All of stderr, which is to be one line of the program."""
-        lines = self.err.splitlines()
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("main.py: ")
-        return lines[0]
-
-
-def command(*arguments, workdir=None):
-    """Carries out a command line in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    place = [] if workdir is None else [f"--workdir={workdir}"]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main.main([*arguments, *place])
-    return Outcome(code, out.getvalue(), err.getvalue())
-
-
-def finish(*arguments, workdir=None):
-    outcome = command(*arguments, workdir=workdir)
-    assert outcome.code == 0, outcome.err
-    return outcome
 
 
 @contextlib.contextmanager

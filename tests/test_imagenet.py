@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
-import io
 import json
 import shutil
 import signal
@@ -17,7 +15,6 @@ import tensorflow as tf
 from PIL import Image
 
 import flags
-import main
 from augmix_tf import seeds
 from augmix_tf.augment.policies import draw_autoaugment
 from augmix_tf.checks import RunError
@@ -30,6 +27,7 @@ from augmix_tf.training.progress import ProgressBar
 from tests import class_folders
 from tests.class_folders import CLASSES
 from tests.picture_files import encoded
+from tests.program import command, finish
 
 SIDE = 32
 DATA = ("--dataset=folder", f"--image_size={SIDE}")
@@ -39,31 +37,6 @@ ONE_VIEW = ("--method=standard", "--epochs=1", "--batch_size=6", "--nocorrupted"
 LIMITS = ("--train_limit=11", "--eval_limit=8", "--calibration_images=2", "--batch_size=6")
 RELEASED = ("--recipe=released", "--epochs=2", "--warmup_epochs=1", "--width_multiplier=0.0625")
 TRAINED, TESTED = 15, 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    def line(self):
-        lines = self.err.splitlines()
-        assert len(lines) == 1, self.err
-        return lines[0]
-
-
-def command(*arguments):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main.main(list(map(str, arguments)))
-    return Outcome(code, out.getvalue(), err.getvalue())
-
-
-def finish(*arguments):
-    outcome = command(*arguments)
-    assert outcome.code == 0, outcome.err
-    return outcome
 
 
 def document(folder, name="results.json"):
