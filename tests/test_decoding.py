@@ -5,6 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from augmix_tf.checks import CommandError
+from augmix_tf.ops import encoded as picture_decoding
 from augmix_tf.serving import decoding, headers
 from augmix_tf.serving.decoding import (
     BROKEN,
@@ -69,13 +71,12 @@ def test_lossless_formats_and_all_kinds_of_png(images):
     np.testing.assert_array_equal(decode(*batch), want)
 
 
-def test_jpeg_is_near_what_pillow_decodes(images):
-    # TensorFlow's data pipelines decode JPEG with the fast integer transform, and so does this.
+def test_a_jpeg_has_the_values_of_pillow(images):
     smooth = Image.fromarray(images[0, :4, :4]).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     for image in (smooth, smooth.convert("L")):
-        data = encoded(image, "jpeg", quality=75, subsampling=0)
+        data = encoded(image, "jpeg", quality=75)
         want = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float32)
-        np.testing.assert_allclose(decode(data)[0], want, atol=4)
+        np.testing.assert_array_equal(decode(data)[0], want)
 
 
 @pytest.mark.parametrize("size", [(90, 70), (11, 9), (32, 60), (1, 1)])  # width, height
@@ -90,10 +91,32 @@ def test_every_format_at_every_size_is_what_tensorflow_decodes(images):
         image = Image.fromarray(images[0]).resize(size)
         for kind in KINDS:
             data = encoded(image, kind)
-            want = tf.io.decode_image(data, channels=3, expand_animations=False)
+            if kind == "jpeg":
+                want = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+            else:
+                want = tf.io.decode_image(data, channels=3, expand_animations=False)
             if size != (WIDTH, HEIGHT):
                 want = tf.image.resize(tf.cast(want, tf.float32), [HEIGHT, WIDTH], antialias=True)
             np.testing.assert_array_equal(decode(data)[0], want, err_msg=kind)
+
+
+@pytest.mark.parametrize("size", [(90, 70), (70, 90), (11, 9), (37, 37), (32, 60), (1, 1)], ids=str)
+def test_the_centre_is_what_evaluation_sees(images, size):
+    """Less the rounding of evaluation, behind each of two passes."""
+    files = [encoded(Image.fromarray(image).resize(size), "jpeg") for image in images[:2]]
+    function = tf.function(lambda batch: decoding.decode(batch, HEIGHT, WIDTH, 37))
+    found = function(tf.constant([files[0], b"none", files[1]]))
+    assert [error.decode() for error in found.errors.numpy()] == ["", UNKNOWN_FORMAT, ""]
+    for got, file in zip(found.images.numpy()[::2], files, strict=True):
+        want = picture_decoding.decode_centre(tf.constant(file), (HEIGHT, WIDTH), 37)
+        np.testing.assert_allclose(got, tf.cast(want, tf.float32), atol=1.001)
+
+
+def test_a_centre_of_the_size_wanted_stays_as_it_is(images):
+    found = decoding.decode(tf.constant([encoded(images[0])]), HEIGHT, WIDTH, short_side=37)
+    np.testing.assert_array_equal(found.images[0], images[0])
+    with pytest.raises(CommandError, match="want a size of at most 31, got"):
+        decoding.decode(tf.constant([encoded(images[0])]), HEIGHT, WIDTH, short_side=31)
 
 
 def test_no_files_give_no_images():

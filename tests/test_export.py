@@ -179,7 +179,7 @@ def tiny_classifier() -> keras.Model:
 def quick_saved_model(monkeypatch):
     """Puts a small file where the SavedModel would be written."""
 
-    def write(classifier, class_names, temperature, path):
+    def write(classifier, class_names, temperature, short_side, path):
         path.mkdir()
         (path / "saved_model.pb").write_bytes(b"model")
 
@@ -250,7 +250,7 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch, failure, seen, me
     export(tiny_classifier(), ["a", "b"], tmp_path)
     before = content(tmp_path)
 
-    def fail_version(classifier, class_names, temperature, path):
+    def fail_version(classifier, class_names, temperature, short_side, path):
         path.mkdir()
         (path / "saved_model.pb").write_bytes(b"half")
         raise failure

@@ -15,6 +15,7 @@ from PIL import Image
 
 from augmix_tf import checks
 from augmix_tf.data import damage
+from augmix_tf.ops import encoded
 
 # The archives that the sets were published in; unpacked, each may be a folder of its own.
 GROUPS = ("blur", "digital", "noise", "weather", "extra", "validation")
@@ -108,7 +109,7 @@ def read_picture(path: Path, image_size: tuple[int, int], crop: str) -> np.ndarr
         problem = f"{path}: want a picture, got a damaged file ({error})"
         raise checks.RunError(f"{problem}; {damage.TEST_IS_WHOLE}") from error
     if crop == "reference":
-        picture = _enlarged(picture, min(image_size) * 256 // 224)
+        picture = _enlarged(picture, encoded.short_side(image_size))
     return centre(np.asarray(picture), image_size, path)
 
 

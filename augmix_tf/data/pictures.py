@@ -21,8 +21,6 @@ from augmix_tf.data.damage import Bad
 from augmix_tf.ops import encoded
 
 WHOLE_FILE = -1
-# ImageNet's rule for testing: 224 pixels from the middle of a picture whose short side is 256.
-_SHORT_SIDE = 256 / 224
 _AT_A_TIME = 64
 _MANY = 10_000  # pictures that are not decoded within seconds
 # What TensorFlow raises of a file that is damaged, cut off or gone, and words of such errors: much
@@ -119,7 +117,7 @@ class EncodedPictures:
         return self._decoding(self.places).batch(size).prefetch(2)
 
     def _decoding(self, places: np.ndarray | tf.Tensor) -> tf.data.Dataset:
-        short_side = round(max(self.image_size) * _SHORT_SIDE)
+        short_side = encoded.short_side(self.image_size)
 
         def decode(place: tf.Tensor) -> tf.Tensor:
             return encoded.decode_centre(self.read(place), self.image_size, short_side)

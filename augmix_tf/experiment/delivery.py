@@ -12,6 +12,7 @@ from augmix_tf.data.pipeline import Position
 from augmix_tf.evaluation import results
 from augmix_tf.experiment import assembly, watching
 from augmix_tf.experiment.assembly import Data
+from augmix_tf.ops import encoded
 from augmix_tf.reports import figures, run_files, summary, terminal
 from augmix_tf.serving import convert, model_card
 from augmix_tf.serving.export import export as export_model
@@ -85,7 +86,9 @@ def export(
     def check(version: Path, keras_file: Path) -> None:
         verify(version, images, logits, keras_file, temperature)
 
-    version = export_model(classifier, names, folder.root, temperature, card=card, check=check)
+    # Files are prepared as the test pictures were.
+    short_side = encoded.short_side(source.image_size) if config.large else None
+    version = export_model(classifier, names, folder.root, temperature, card, check, short_side)
     if config.export_format:
         convert.convert(classifier, names, folder.root, config.export_format, images, temperature)
     return version

@@ -93,7 +93,7 @@ def decode_centre(encoded: tf.Tensor, size: Size, short_side: int) -> tf.Tensor:
 
     The long side becomes floor(short_side * long / short). The corner of the centre is rounded, and
     to even where it lies between two pixels. Both are torchvision's Resize and CenterCrop. Resized
-    as in `decode_window`; what lies outside the centre is not resized.
+    as in `decode_window`.
 
     Args:
         encoded: string [], the content of a file.
@@ -106,12 +106,39 @@ def decode_centre(encoded: tf.Tensor, size: Size, short_side: int) -> tf.Tensor:
     Raises:
         CommandError: a size above `short_side`.
     """
-    checks.require(max(size) <= short_side, f"a size of at most {short_side}", size)
     pixels = decode(encoded)
-    from_sides = tf.shape(pixels)[:2]
-    whole = short_side * from_sides // tf.reduce_min(from_sides)
-    corner = tf.cast(tf.round((whole - tf.constant(size)) / 2), tf.int32)
+    whole, corner = centre(tf.shape(pixels)[:2], size, short_side)
     return _resized(pixels, whole, corner, size)
+
+
+def centre(from_sides: tf.Tensor, size: Size, short_side: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns height and width of a picture whose short side was resized, and its centre's corner.
+
+    The rule of `decode_centre`.
+
+    Args:
+        from_sides: int32 [2], height and width before.
+        size: (H, W) of the centre, neither above `short_side`.
+        short_side: in pixels.
+
+    Returns:
+        int32 [2] each.
+
+    Raises:
+        CommandError: a size above `short_side`.
+    """
+    checks.require(max(size) <= short_side, f"a size of at most {short_side}", size)
+    whole = short_side * from_sides // tf.reduce_min(from_sides)
+    return whole, tf.cast(tf.round((whole - tf.constant(size)) / 2), tf.int32)
+
+
+def short_side(size: Size) -> int:
+    """What the short side becomes where ImageNet's rule is taken for another size than 224.
+
+    >>> short_side((224, 224)), short_side((64, 64))
+    (256, 73)
+    """
+    return round(max(size) * 256 / 224)
 
 
 def _decode_part(encoded: tf.Tensor, window: tf.Tensor) -> tf.Tensor:

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from augmix_tf.checks import require
+from augmix_tf.ops import encoded
 from augmix_tf.serving import headers
 
 LARGEST_AREA = 2**25  # pixels: 100 MB decoded, more than a camera's 24 megapixels
@@ -27,16 +29,18 @@ class Decoded(NamedTuple):
     errors: tf.Tensor
 
 
-def decode(image_bytes: tf.Tensor, height: int, width: int) -> Decoded:
+def decode(
+    image_bytes: tf.Tensor, height: int, width: int, short_side: int | None = None
+) -> Decoded:
     """Decodes images and brings them to one size.
 
-    - PNG, JPEG, GIF (its first picture) and BMP; of 16 bits a value the upper eight.
-    - JPEG goes through TensorFlow's default transform, as in `tf.data` pipelines: a few levels from
-      the exact one.
-    - Grey becomes three equal channels; opacity is dropped and the colours under it count.
-    - Another size is resized to height x width, bilinear and with antialiasing (as Pillow does, so
-      that shrinking averages and does not pick), whatever the aspect ratio; nothing is rounded.
-    - An orientation tag is not applied, and neither is the colour table of a BMP.
+    - PNG, JPEG, GIF (its first picture) and BMP, as `ops.encoded` decodes them: with a JPEG's exact
+      values, grey as three equal channels, opacity dropped, no orientation tag applied.
+    - One of the size wanted stays as it is.
+    - Another one is resized to height x width, whatever its aspect ratio; or, with `short_side`,
+      so that its short side becomes that, and the centre is taken, as `ops.encoded.decode_centre`
+      does. Bilinear and with antialiasing (as Pillow does, so that shrinking averages and does not
+      pick); nothing is rounded.
 
     An image that is none gives an error of its own and leaves the others as they are:
 
@@ -60,12 +64,19 @@ def decode(image_bytes: tf.Tensor, height: int, width: int) -> Decoded:
     Args:
         image_bytes: string [N]; N may be 0.
         height, width: of the result.
+        short_side: of a picture whose centre is taken, in pixels.
+
+    Raises:
+        CommandError: a height or width above `short_side`.
     """
-    black = tf.zeros([height, width, 3])
+    size = height, width
+    if short_side is not None:
+        require(max(size) <= short_side, f"a size of at most {short_side}", size)
+    black = tf.zeros([*size, 3])
     count = tf.size(image_bytes, out_type=tf.int64)
 
     def one(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return position, *_decode_one(image_bytes[position], height, width)
+        return position, *_decode_one(image_bytes[position], size, short_side)
 
     # A graph cannot catch the error of an operation; a dataset can leave out the element that had
     # it. What is left out is found by its position. The last element is there in any case, because
@@ -81,37 +92,44 @@ def decode(image_bytes: tf.Tensor, height: int, width: int) -> Decoded:
     )
 
 
-def _decode_one(encoded: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
-    kind = headers.kind(encoded)
-    file, sides = headers.announced(encoded, kind)
+def _decode_one(
+    file_bytes: tf.Tensor, size: encoded.Size, short_side: int | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    kind = headers.kind(file_bytes)
+    file, sides = headers.announced(file_bytes, kind)
     # Sides first: the product of two that are wrong may not fit into int64.
     too_large = (tf.reduce_max(sides) > LARGEST_SIDE) | (tf.reduce_prod(sides) > LARGEST_AREA)
     error = tf.where(too_large, TOO_LARGE, "")
     error = tf.where(kind == headers.UNKNOWN, UNKNOWN_FORMAT, error)
-    black = tf.zeros([height, width, 3])
-    image = tf.cond(error == "", lambda: _pixels(file, kind, height, width), lambda: black)
+    black = tf.zeros([*size, 3])
+    image = tf.cond(error == "", lambda: _pixels(file, size, short_side), lambda: black)
     return image, error
 
 
-def _pixels(encoded: tf.Tensor, kind: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    is_bmp = kind == headers.BMP
-    pixels = tf.cond(is_bmp, lambda: _decode_bmp(encoded), lambda: _decode_other(encoded))
-    has_size = tf.reduce_all(tf.shape(pixels)[:2] == [height, width])
+def _pixels(file: tf.Tensor, size: encoded.Size, short_side: int | None) -> tf.Tensor:
+    pixels = encoded.decode(file)
+    has_size = tf.reduce_all(tf.shape(pixels)[:2] == size)
     pixels = tf.cond(
         has_size,
         lambda: tf.cast(pixels, tf.float32),
-        lambda: tf.image.resize(pixels, [height, width], "bilinear", antialias=True),
+        lambda: _resized(pixels, size, short_side),
     )
-    return tf.ensure_shape(pixels, [height, width, 3])
+    return tf.ensure_shape(pixels, [*size, 3])
 
 
-def _decode_other(encoded: tf.Tensor) -> tf.Tensor:
-    pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    return tf.ensure_shape(pixels, [None, None, 3])
-
-
-def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
-    # Asked for three channels, TensorFlow refuses BMP files that have one or four.
-    pixels = tf.io.decode_bmp(encoded, channels=0)
-    grey = tf.shape(pixels)[2] == 1
-    return tf.cond(grey, lambda: tf.repeat(pixels, 3, axis=2), lambda: pixels[:, :, :3])
+def _resized(pixels: tf.Tensor, size: encoded.Size, short_side: int | None) -> tf.Tensor:
+    sides = tf.shape(pixels)[:2]
+    if short_side is None:
+        whole, corner = tf.constant(size), tf.constant([0, 0])
+    else:
+        whole, corner = encoded.centre(sides, size, short_side)
+    # In one call, not as in `encoded`: that is faster where many pictures are resized at a time,
+    # and holds all of a picture as float32.
+    return tf.raw_ops.ScaleAndTranslate(
+        images=pixels[None],
+        size=size,
+        scale=tf.cast(whole, tf.float32) / tf.cast(sides, tf.float32),
+        translation=tf.cast(-corner, tf.float32),
+        kernel_type="triangle",
+        antialias=True,
+    )[0]

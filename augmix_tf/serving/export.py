@@ -38,6 +38,7 @@ def export(
     temperature: float = 1.0,
     card: Mapping[str, Any] | None = None,
     check: Callable[[Path, Path], object] | None = None,
+    short_side: int | None = None,
 ) -> Path:
     """Writes the next version of a SavedModel, `model.keras` and the model card.
 
@@ -68,12 +69,13 @@ def export(
         card: of `model_card.make`, to be written beside; None writes none.
         check: is called with the SavedModel's folder and the `.keras` file, both complete and under
             their hidden names; they are published if it returns. `verify.verify` is meant for it.
+        short_side: of files, before their centre is cut out, as in `decoding.decode`.
 
     Returns:
         `<folder>/export/<version>`.
 
     Raises:
-        CommandError: a classifier, names or temperature other than that.
+        CommandError: a classifier, names, temperature or short side other than that.
         RunError: the files cannot be written.
         Exception: what `check` raises.
     """
@@ -83,7 +85,7 @@ def export(
     copy = keras.models.clone_model(classifier)
     copy.set_weights(classifier.get_weights())
     with _unfinished_folder(folder / "export") as unfinished:
-        _write_saved_model(copy, class_names, temperature, unfinished / "version")
+        _write_saved_model(copy, class_names, temperature, short_side, unfinished / "version")
         warmup.write(unfinished / "version", warmup.requests(*copy.input_shape[1:3]))
         of_folder = {"model.keras", *_write_card(card, unfinished)}
         _with_probabilities(copy, temperature).save(unfinished / "model.keras")
@@ -121,7 +123,11 @@ def _layers_within(model: keras.Model) -> Iterator[L.Layer]:
 
 
 def _write_saved_model(
-    classifier: keras.Model, class_names: Sequence[str], temperature: float, path: Path
+    classifier: keras.Model,
+    class_names: Sequence[str],
+    temperature: float,
+    short_side: int | None,
+    path: Path,
 ) -> None:
     height, width = classifier.input_shape[1:3]
     names = tf.constant(list(class_names))
@@ -146,7 +152,7 @@ def _write_saved_model(
         return outputs(tf.cast(images, tf.float32))
 
     def serve_bytes(image_bytes: tf.Tensor) -> Outputs:
-        images, errors = decode(image_bytes, height, width)
+        images, errors = decode(image_bytes, height, width, short_side)
         return _without_broken(outputs(images), errors)
 
     archive = keras.export.ExportArchive()

@@ -192,12 +192,15 @@ def _limits(
 ) -> list[str]:
     corrupted, trained = results.get("corrupted"), (results.get("provenance") or {}).get("epochs")
     height, width = image_size
+    others = "Others are resized, unmeasured."
+    if config.get("image_size"):
+        others = "Files of other sizes are resized and cut as in testing: their centre counts."
     source = ((corrupted or {}).get("data") or {}).get("source")
     missing = (corrupted or {}).get("missing")
     cut = [name for name in ("train_limit", "eval_limit") if config.get(name)]
     rules = {
         f"Every picture gets one of the {len(class_names)} classes, whatever it shows.": True,
-        f"Made for pictures of {height} x {width} pixels; others are resized, unmeasured.": True,
+        f"Made for pictures of {height} x {width} pixels. {others}": True,
         "One run with one seed: how far another seed would be off is not known.": True,
         "Nothing was measured.": not results.get("clean"),
         "Not measured on corrupted pictures.": not corrupted,
