@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -42,6 +43,34 @@ def test_seeds_are_the_same_in_every_way_they_are_run(run):
     arguments = [tf.constant(value) for value in (5, 2, 7, 1)]
     assert run(seeds.fold, *arguments).numpy().tolist() == want
     assert want == seeds.fold(5, tf.constant(2, tf.int64), 7, 1).numpy().tolist()
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_draws_are_those_of_tensorflow_s_own_philox(run):
+    def ours(seed):
+        drawn = seeds.integers(seed, [5, 4], -3, 9)
+        return seeds.fold(-5, 2**31 - 1, 7, -2), *seeds.split(seed, 2), drawn
+
+    def theirs(seed):
+        folded = tf.constant([-5, 0])
+        for index in (2**31 - 1, 7, -2):
+            folded = tf.random.experimental.stateless_fold_in(folded, index, "philox")
+        halves = tf.random.experimental.stateless_split(seed, 2, "philox")
+        drawn = tf.random.stateless_uniform([5, 4], seed, -3, 9, tf.int32, alg="philox")
+        return folded, *tf.unstack(halves), drawn
+
+    for seed in ([1, 2], [0, 0], [-(2**31), 2**31 - 1]):
+        for got, want in zip(run(ours, tf.constant(seed)), theirs(seed), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_numbers_and_orders_are_those_of_tensorflow_s_own_philox():
+    """On the host: XLA draws other float64, and cannot shuffle."""
+    for seed in ([1, 2], [0, 0], [-(2**31), 2**31 - 1]):
+        want = tf.random.stateless_uniform([5, 4], seed, dtype=tf.float64, alg="philox")
+        np.testing.assert_array_equal(seeds.uniform(tf.constant(seed), [5, 4]), want)
+        want = tf.random.experimental.stateless_shuffle(tf.range(11), seed, "philox")
+        np.testing.assert_array_equal(seeds.permutation(tf.constant(seed), 11), want)
 
 
 def test_seeds_of_different_places_differ():
