@@ -88,7 +88,9 @@ def export(
 
     # Files are prepared as the test pictures were.
     short_side = encoded.short_side(source.image_size) if config.large else None
-    version = export_model(classifier, names, folder.root, temperature, card, check, short_side)
+    version = export_model(
+        classifier, names, folder.root, temperature, card=card, check=check, short_side=short_side
+    )
     if config.export_format:
         convert.convert(classifier, names, folder.root, config.export_format, images, temperature)
     return version
