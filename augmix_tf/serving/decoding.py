@@ -123,8 +123,8 @@ def _resized(pixels: tf.Tensor, size: encoded.Size, short_side: int | None) -> t
         whole, corner = tf.constant(size), tf.constant([0, 0])
     else:
         whole, corner = encoded.centre(sides, size, short_side)
-    # In one call, not as in `encoded`: that is faster where many pictures are resized at a time,
-    # and holds all of a picture as float32.
+    # In one call: the two of `encoded` hold the whole picture as float32, and a stranger's may be
+    # large.
     return tf.raw_ops.ScaleAndTranslate(
         images=pixels[None],
         size=size,
