@@ -22,8 +22,8 @@ Images: TypeAlias = np.ndarray | EncodedPictures
 
 _FEW_CORES = 4
 # Views that are made in one go, in bytes of their pixels: a large batch of large pictures is made
-# in pieces, so that what is in the making on all cores stays small. Smaller ones are as fast, and to
-# put them together takes the memory that they save.
+# in pieces, so that what is in the making on all cores stays small. Smaller ones are as fast, and
+# to put them together takes the memory that they save.
 _PIECE = 2**27
 # Of larger batches, in bytes, one waits for the model: TensorFlow's own choice grows and grows.
 _LARGE = 2**25
