@@ -6,25 +6,22 @@ import signal
 import sys
 
 import flags
-from augmix_tf.checks import CommandError, Interrupted, RunError
+from augmix_tf.errors import ArgumentError, FileError, Interrupted, RunError
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the command and returns the exit code: 0, 1 (run failed) or 2 (wrong command)."""
+    """Runs a command line and returns the exit code: 0, 1 (run failed) or 2 (wrong command)."""
     try:
-        command = flags.parse(arguments)
-        if command.help:
+        request = flags.parse(arguments)
+        if request is None:
             print(flags.help_text())
             return 0
-        from augmix_tf import experiment  # loads TensorFlow, which takes seconds
+        from augmix_tf import commands  # loads TensorFlow, which takes seconds
 
-        experiment.run(command)
-    except CommandError as error:
+        commands.run(request)
+    except (ArgumentError, FileError, RunError) as error:
         print(f"main.py: {error}", file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(f"main.py: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ArgumentError) else 1
     except (Interrupted, KeyboardInterrupt) as stop:
         stop = stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)
         print(f"main.py: {stop}", file=sys.stderr)

@@ -1,258 +1,321 @@
-"""What one experiment is: a frozen record that checks itself and goes to JSON and back."""
+"""What an experiment is: a frozen record that checks itself and goes to JSON and back.
+
+The model and the method are records of their own, whose settings are only those they use.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from typing import Any, get_args, get_type_hints
+import re
+from collections.abc import Mapping
+from typing import Any
 
-from augmix_tf.checks import CommandError, require, unknown_name
-from augmix_tf.settings import AugMixSettings, first_and_last
+from augmix_tf.augment.method import Method
+from augmix_tf.errors import ArgumentError, SettingError
+from augmix_tf.models.blocks import Architecture
+from augmix_tf.settings import RUN_MODES, check, setting, settings_of, values_of
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-
 SCHEDULES = ("cosine", "step", "constant")
 EXPORT_FORMATS = ("onnx", "litert")
-# Of ImageNet-C, whose pictures are 224 x 224: as they are, or enlarged and cut as the AugMix
-# authors' script does.
+# ImageNet-C's images are 224 x 224: used as they are, or enlarged and cropped as the authors'
+# script does.
 IMAGENET_CROPS = ("canonical", "reference")
-MIX_OPS = ("augmix", "autoaugment", "random_autoaugment")
 
-# May differ when a finished run is looked at again: they change what is measured of it.
-OF_EVALUATION = (
-    "corrupted",
-    "corrupted_dir",
-    "imagenet_crop",
-    "perturbed_dir",
-    "shift_dirs",
-    "frost_dir",
-    "alexnet_rates",
-)
-# May differ when a run is resumed: they change where it reads and what it measures, not what it
-# trains.
-_OF_THE_PROCESS = ("data_dir", "download", "checkpoint_steps", "export_format", "profile_steps")
-FREE_TO_CHANGE = (*_OF_THE_PROCESS, *OF_EVALUATION)
+_DATA_MODES = (*RUN_MODES, "evaluate_model", "corrupt", "views")
+_EVALUATION_MODES = ("train", "evaluate", "evaluate_model")
+_TRAIN_MODES = ("train",)
+# Kinds of datasets, `recipes.dataset_kind`.
+_ON_DISK = ("cifar", "tfds", "imagenet", "folder")
+_TFDS = ("cifar", "tfds", "imagenet")
+_ANY_SIZE = ("tfds", "imagenet", "folder")
 
-_LOWEST = {
-    "epochs": 1,
-    "batch_size": 1,
-    "views": 1,
-    "weight_decay": 0,
-    "jsd_weight": 0,
-    "train_limit": 0,
-    "eval_limit": 0,
-    "calibration_images": 0,
-    "checkpoint_steps": 0,
-    "warmup_epochs": 0,
-    "image_size": 0,
-    "cutout_size": 0,
-    "patch_size": 1,
-    "adversary_steps": 1,
-}
-_ABOVE_ZERO = ("learning_rate", "patch_scale", "adversary_step_size")
-_WITHIN = {
-    "mixup_alpha": (1e-6, 1_000_000),
-    "cutmix_alpha": (1e-6, 1_000_000),
-    "cutmix_probability": (0, 1),
-    "patch_scale": (0, 1),
-    "adversary_epsilon": (0, 255),
-    "fill": (0, 255),
-    "seed": (0, 2**31 - 1),
-}
+
+def _evaluation(default: Any, help: str, **facts: Any) -> Any:
+    """A setting that changes what is measured, not what is trained."""
+    facts = {"modes": _EVALUATION_MODES, "resume": "free"} | facts
+    return setting(default, help, "Evaluation", **facts)
 
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
-    """All settings of a run; the names are those of the flags, which explain them.
+    """All settings of a run.
+
+    Attributes:
+        model: the network, with its own settings.
+        method: what training does to the images, with its own settings.
+        Others: see the help text of each.
 
     Raises:
-        CommandError: a value out of range, or values that do not go together.
+        SettingError: a value out of range, or one that contradicts another.
     """
 
-    dataset: str = "shapes"
-    model: str = "wrn"
-    method: str = "augmix"
-    depth: int | None = None
-    widen_factor: int | None = None
-    max_blur_pool: bool = False
-    width_multiplier: float | None = None
-    image_size: int = 0
-    epochs: int = 100
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    schedule: str = "cosine"
-    warmup_epochs: int = 0
-    nesterov: bool = True
-    weight_decay: float = 5e-4
-    aug_severity: float = 3.0
-    mixture_width: int = 3
-    mixture_depth: int = -1
-    alpha: float = 1.0
-    all_ops: bool = False
-    fill: int | None = None
-    jsd: bool = True
-    jsd_weight: float = 12.0
-    views: int = 3
-    mix_ops: str = "augmix"
-    split_bn: bool = False
-    cutout_size: int = 0
-    mixup_alpha: float = 1.0
-    cutmix_alpha: float = 1.0
-    cutmix_probability: float = 0.5
-    patch_size: int = 25
-    patch_scale: float = 0.3
-    adversary_epsilon: float = 8.0
-    adversary_step_size: float = 2.0
-    adversary_steps: int = 10
-    precision: str = "float32"
-    seed: int = 1
-    deterministic: bool = False
-    checkpoint_steps: int = 0
-    profile_steps: str | None = None
-    train_limit: int = 0
-    eval_limit: int = 0
-    calibration_images: int = 0
-    data_dir: str | None = None
-    download: bool = True
-    stylized_dir: str | None = None
-    skip_bad_examples: bool = False
-    corrupted: bool = True
-    corrupted_dir: str | None = None
-    imagenet_crop: str = "canonical"
-    perturbed_dir: str | None = None
-    shift_dirs: str | None = None
-    frost_dir: str | None = None
-    alexnet_rates: str | None = None
-    export_format: str | None = None
+    model: Architecture
+    method: Method
+    dataset: str = setting(
+        "shapes",
+        "Dataset: shapes (embedded), cifar10, cifar100, imagenet2012, another name of TensorFlow "
+        "Datasets (TFDS), or folder",
+        "Data",
+        modes=_DATA_MODES,
+        names_run=False,
+    )
+    data_dir: str | None = setting(
+        None,
+        "Directory of TFDS data; for --dataset=folder the one with train/<class>/* and "
+        "val/<class>/*",
+        "Data",
+        modes=_DATA_MODES,
+        datasets=_ON_DISK,
+        resume="free",
+        path=True,
+        per_worker=True,
+    )
+    download: bool = setting(
+        True,
+        "Let TFDS download missing data",
+        "Data",
+        modes=_DATA_MODES,
+        datasets=_TFDS,
+        resume="free",
+        per_worker=True,
+    )
+    image_size: int = setting(
+        0,
+        "Side of the images in pixels, for datasets whose images vary in size",
+        "Data",
+        low=0,
+        modes=_DATA_MODES,
+        datasets=_ANY_SIZE,
+    )
+    train_limit: int = setting(
+        0,
+        "Use only the first n training images (0: all)",
+        "Data",
+        low=0,
+        modes=(*RUN_MODES, "views"),
+    )
+    eval_limit: int = setting(
+        0,
+        "Use only the first n test images (0: all)",
+        "Data",
+        low=0,
+        modes=(*RUN_MODES, "evaluate_model", "corrupt"),
+        resume="evaluation",
+        names_run=False,
+    )
+    calibration_images: int = setting(
+        0, "Training images held out for temperature scaling", "Data", low=0
+    )
+    stylized_dir: str | None = setting(
+        None,
+        "Directory of stylized images by class, to train on as well (SIN)",
+        "Data",
+        path=True,
+    )
+    skip_bad_examples: bool = setting(
+        False,
+        "Leave out training images that cannot be read",
+        "Data",
+        modes=(*RUN_MODES, "views"),
+        datasets=_ON_DISK,
+    )
+    epochs: int = setting(100, "Passes over the training images", "Training", low=1)
+    batch_size: int = setting(128, "Images per step, over all devices", "Training", low=1)
+    learning_rate: float = setting(0.1, "Peak learning rate", "Training", above=0)
+    schedule: str = setting("cosine", "Learning-rate schedule", "Training", choices=SCHEDULES)
+    warmup_epochs: int = setting(
+        0,
+        "Epochs of linear learning-rate warm-up",
+        "Training",
+        low=0,
+        needs={"schedule": ("cosine", "step")},
+    )
+    nesterov: bool = setting(True, "Nesterov momentum", "Training")
+    weight_decay: float = setting(5e-4, "L2 penalty on all parameters", "Training", low=0)
+    precision: str = setting(
+        "float32", "Floating-point policy of Keras", "Training", choices=PRECISIONS
+    )
+    seed: int = setting(
+        1,
+        "Seed of every random choice",
+        "Training",
+        low=0,
+        high=2**31 - 1,
+        modes=(*RUN_MODES, "corrupt", "views"),
+        names_run=False,
+    )
+    deterministic: bool = setting(
+        False,
+        "Produce the same bytes in each run, at some cost of speed",
+        "Training",
+        names_run=False,
+    )
+    checkpoint_steps: int = setting(
+        0,
+        "Steps between checkpoints within an epoch (0: only at its end)",
+        "Training",
+        low=0,
+        modes=_TRAIN_MODES,
+        resume="free",
+    )
+    profile_steps: str | None = setting(
+        None,
+        "FIRST,LAST: steps to profile for TensorBoard, counted from 1",
+        "Training",
+        modes=_TRAIN_MODES,
+        resume="free",
+        per_worker=True,
+    )
+    export_format: str | None = setting(
+        None,
+        "Also export for another runtime",
+        "Training",
+        choices=EXPORT_FORMATS,
+        modes=("train", "export"),
+        resume="free",
+        per_worker=True,
+    )
+    corrupted: bool = _evaluation(
+        True, "Evaluate on corrupted test images, generated unless --corrupted_dir is given"
+    )
+    corrupted_dir: str | None = _evaluation(
+        None,
+        "Directory of a -C benchmark, official or from --mode=corrupt; an explicit directory "
+        "implies --corrupted",
+        modes=(*_EVALUATION_MODES, "corrupt"),
+        path=True,
+    )
+    imagenet_crop: str = _evaluation(
+        "canonical",
+        "ImageNet-C images as they are (canonical) or enlarged and cropped as by the authors' "
+        "script (reference)",
+        choices=IMAGENET_CROPS,
+        needs={"corrupted_dir": (...,)},
+        datasets=_ANY_SIZE,
+    )
+    perturbed_dir: str | None = _evaluation(
+        None,
+        "Directory of a -P benchmark, official or from --mode=corrupt",
+        modes=(*_EVALUATION_MODES, "corrupt"),
+        path=True,
+    )
+    shift_dirs: str | None = _evaluation(
+        None,
+        "Directories of other test images by class, such as ImageNet-R, -A, -V2, -Sketch",
+        path=True,
+        datasets=_ANY_SIZE,
+    )
+    frost_dir: str | None = _evaluation(
+        None,
+        "Directory of the frost photographs of the original code, for generated corruptions",
+        modes=(*_EVALUATION_MODES, "corrupt"),
+        needs={"corrupted": (True,)},
+        path=True,
+    )
+    alexnet_rates: str | None = _evaluation(
+        None,
+        "JSON file of AlexNet's rates on ImageNet-P",
+        needs={"perturbed_dir": (...,)},
+        path=True,
+    )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, float):
-                require(math.isfinite(value), f"a finite --{field.name}", value)
-        for name, lowest in _LOWEST.items():
-            value = getattr(self, name)
-            require(value >= lowest, f"--{name} of at least {lowest}", value)
-        for name in _ABOVE_ZERO:
-            require(getattr(self, name) > 0, f"--{name} above 0", getattr(self, name))
-        for name, (low, high) in _WITHIN.items():
-            value = getattr(self, name)
-            require(value is None or low <= value <= high, f"--{name} in {low}..{high}", value)
-        for name, known in (
-            ("precision", PRECISIONS),
-            ("mix_ops", MIX_OPS),
-            ("schedule", SCHEDULES),
-            ("export_format", EXPORT_FORMATS),
-            ("imagenet_crop", IMAGENET_CROPS),
-        ):
-            if getattr(self, name) not in (None, *known):
-                raise CommandError(unknown_name(name, getattr(self, name), known))
-        square = self.cutout_size > 0 or self.method != "cutout"
-        require(square, "--cutout_size of at least 1 for --method=cutout", self.cutout_size)
-        alone = self.cutout_size == 0 or self.method not in ("augmix", "mixup", "cutmix")
-        require(alone, f"no --cutout_size with --method={self.method}", self.cutout_size)
-        shorter = self.warmup_epochs < self.epochs
-        require(shorter, f"--warmup_epochs below the {self.epochs} epochs", self.warmup_epochs)
-        without = self.warmup_epochs == 0 or self.schedule != "constant"
-        require(without, "no --warmup_epochs with --schedule=constant", self.warmup_epochs)
-        _ = self.augmix, first_and_last("profile_steps", self.profile_steps)  # check themselves
-        self._check_views()
-
-    def _check_views(self) -> None:
-        """Several views of a picture are for the consistency loss, and it for them."""
-        if self.method == "augmix":
-            several = self.views >= 2 or not self.jsd
-            require(several, "--views of at least 2 for the JSD (or --nojsd)", self.views)
-            require(self.jsd or not self.split_bn, "--jsd for --split_bn", "--nojsd")
-            return
-        for flag, wrong in (
-            ("--jsd", self.jsd),
-            (f"--views={self.views}", self.views > 1),
-            ("--split_bn", self.split_bn),
-            (f"--mix_ops={self.mix_ops}", self.mix_ops != "augmix"),
-        ):
-            if wrong:
-                raise CommandError(
-                    "want --method=augmix for several views (other operations: --mix_ops), "
-                    f"got {flag} with --method={self.method}, which makes one view of a picture"
-                )
-
-    @property
-    def model_options(self) -> dict[str, Any]:
-        """The options of `models.build` that were set."""
-        sizes: dict[str, Any] = {"depth": self.depth, "widen_factor": self.widen_factor}
-        sizes["width_multiplier"] = self.width_multiplier
-        sizes["max_blur_pool"] = self.max_blur_pool or None
-        return {name: value for name, value in sizes.items() if value is not None}
+        check(self)
+        if self.warmup_epochs >= self.epochs:
+            raise SettingError(
+                "warmup_epochs",
+                f"must be below the {self.epochs} epochs; received {self.warmup_epochs}.",
+            )
+        parse_steps(self.profile_steps)
+        if self.corrupted_dir is not None and not self.corrupted:
+            raise SettingError("corrupted_dir", "cannot be combined with corrupted=False.")
 
     @property
     def large(self) -> bool:
-        """Whether pictures come as ImageNet's do, of any size, and are treated like them."""
+        """Whether images vary in size like ImageNet's and are cropped and normalized like them."""
         return self.image_size > 0
 
-    @property
-    def policy(self) -> str:
-        """Which of AutoAugment's policies belongs to the data."""
-        return "imagenet" if self.large else "cifar10"
-
-    @property
-    def augmix(self) -> AugMixSettings:
-        """The knobs of AugMix."""
-        return AugMixSettings(
-            severity=self.aug_severity,
-            width=self.mixture_width,
-            depth=self.mixture_depth,
-            alpha=self.alpha,
-            all_ops=self.all_ops,
-        )
+    def settings(self) -> dict[str, Any]:
+        """Returns all settings by name, those of model and method included."""
+        values = values_of(self) | {"model": self.model.name} | values_of(self.model)
+        return values | {"method": self.method.name} | values_of(self.method)
 
     def to_json(self) -> str:
-        """Returns the record as JSON, one field a line."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """Returns the settings as JSON, one on each line."""
+        return json.dumps(self.settings(), indent=2) + "\n"
 
-    @classmethod
-    def from_json(cls, text: str) -> ExperimentConfig:
-        """Returns the record that `to_json` wrote.
+    def replaced(self, values: Mapping[str, Any]) -> ExperimentConfig:
+        """Returns the record with other values of settings of its own, its model or its method."""
 
-        Raises:
-            CommandError: not such a record; the message names the field.
-        """
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise CommandError(f"not a configuration in JSON: {error}") from error
-        require(isinstance(values, dict), "a configuration as a JSON object", type(values).__name__)
-        kinds = get_type_hints(cls)
-        for name, value in values.items():
-            if name not in kinds:
-                raise CommandError(unknown_name("setting", name, kinds))
-            wanted = get_args(kinds[name]) or (kinds[name],)
-            fits = type(value) in wanted or (type(value) is int and float in wanted)
-            require(fits, f"{name} of type {wanted[0].__name__}", repr(value))
-        return cls(**values)
+        def changed(record: Any, **parts: Any) -> Any:
+            own = {name: values[name] for name in settings_of(record) if name in values}
+            return dataclasses.replace(record, **own, **parts)
+
+        return changed(self, model=changed(self.model), method=changed(self.method))
+
+    def declared(self) -> dict[str, Any]:
+        """Returns name -> `Setting` of everything that `settings` returns except the two names."""
+        return settings_of(self) | settings_of(self.model) | settings_of(self.method)
 
     def identity(self) -> str:
-        """Returns what makes it this run and no other, as text: all but what is free to change."""
-        settings = dataclasses.asdict(self)
-        return json.dumps({n: settings[n] for n in settings if n not in FREE_TO_CHANGE})
+        """Returns what makes this run different from others, as text."""
+        declared, values = self.declared(), self.settings()
+        free = {name for name in declared if declared[name].resume == "free"}
+        return json.dumps({name: values[name] for name in values if name not in free})
 
-    def of_all_workers(self) -> str:
-        """Returns what workers that train together have to agree on, as text.
+    def shared_by_workers(self) -> str:
+        """Returns what workers that train together must agree on, as text.
 
-        All but what only the first one looks at, and where on its machine each of them reads.
+        Paths may differ between machines; whether they are given must not.
         """
-        settings = dataclasses.asdict(self)
-        for name in ("data_dir", "download", "export_format", "profile_steps"):
-            del settings[name]
-        places = (name for name in settings if name.endswith(("_dir", "_dirs", "_rates")))
-        return json.dumps(settings | {name: settings[name] is not None for name in places})
+        declared, values = self.declared(), self.settings()
+        shared = {
+            n: v for n, v in values.items() if n not in declared or not declared[n].per_worker
+        }
+        paths = (name for name in shared if name in declared and declared[name].path)
+        return json.dumps(shared | {name: shared[name] is not None for name in paths})
 
     def differences(self, other: ExperimentConfig) -> list[str]:
-        """Names the fields, with both values, in which a run under `other` would differ."""
+        """Names the settings, with both values, in which a run under `other` would differ."""
+        mine, theirs = json.loads(self.identity()), json.loads(other.identity())
+        names = dict.fromkeys([*mine, *theirs])
         return [
-            f"{field.name} {mine!r} -> {theirs!r}"
-            for field in dataclasses.fields(self)
-            if field.name not in FREE_TO_CHANGE
-            and (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))
+            f"{name} {mine.get(name)!r} -> {theirs.get(name)!r}"
+            for name in names
+            if mine.get(name) != theirs.get(name)
         ]
+
+
+def parse_steps(steps: str | None) -> tuple[int, int] | None:
+    """Returns the first and last step of a text such as "10,20"; None for None.
+
+    Raises:
+        SettingError: not two integers from 1 on, the first at most the last.
+    """
+    if steps is None:
+        return None
+    first, _, last = steps.partition(",")
+    numbers = all(re.fullmatch("[0-9]{1,9}", step) for step in (first, last))
+    if not (numbers and 1 <= int(first) <= int(last)):
+        problem = f"must be FIRST,LAST, two steps of the run counted from 1; received {steps!r}."
+        raise SettingError("profile_steps", problem)
+    return int(first), int(last)
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """Returns the settings in the text of a `config.json`.
+
+    Raises:
+        ArgumentError: not a JSON object.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ArgumentError(f"The configuration is not JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise ArgumentError(
+            f"The configuration must be a JSON object; received {type(values).__name__}."
+        )
+    return values

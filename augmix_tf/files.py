@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from augmix_tf.checks import RunError
+from augmix_tf.errors import FileError
 
 PathLike = str | os.PathLike[str]
 
@@ -24,7 +26,7 @@ def write_bytes_atomically(path: PathLike, data: bytes) -> None:
     Folders on the way are made. What was written outlasts a power cut.
 
     Raises:
-        RunError: it cannot be written, as on a full disk; an older file stays as it was.
+        FileError: it cannot be written, as on a full disk; an older file stays as it was.
     """
     path = Path(path)
     with explained(path):
@@ -65,9 +67,28 @@ def explained(path: PathLike) -> Iterator[None]:
     """Turns an `OSError` within the block into one line about `path`.
 
     Raises:
-        RunError: "cannot write <path>: <the system's reason>".
+        FileError: "cannot write <path>: <the system's reason>".
     """
     try:
         yield
+    except FileError:  # is an OSError that already says what is wrong
+        raise
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def without_patterns(path: PathLike) -> Iterator[Path]:
+    """Yields `path`, or a temporary link to it if TensorFlow takes its characters for a pattern.
+
+    TensorFlow finds checkpoints and SavedModels by matching file names, so it does not find
+    `runs/a[1]`. The link lasts as long as the block.
+    """
+    path = Path(path)
+    if not re.search(r"[][*?{}\\]", str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="augmix_") as folder:
+        link = Path(folder, "link")
+        link.symlink_to(path.absolute())
+        yield link

@@ -1,4 +1,4 @@
-"""TensorFlow as this program wants it: without greetings, and XLA fit for an input pipeline."""
+"""Imports TensorFlow without its log lines, and tunes XLA for an input pipeline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from augmix_tf.checks import CommandError, RunError
+from augmix_tf.errors import ArgumentError, FileError
 
 _WHOLE = "--xla_disable_hlo_passes=cpu-parallel-task-assigner"
 _WIDE = "--xla_cpu_prefer_vector_width=512"
@@ -31,16 +31,16 @@ def silenced() -> Iterator[None]:
     C++ parts print before logging is set up, so standard error goes to a temporary file meanwhile.
     """
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as captured:
         kept = os.dup(2)
-        os.dup2(said.fileno(), 2)
+        os.dup2(captured.fileno(), 2)
         try:
             yield
-        except (CommandError, RunError):
+        except (ArgumentError, FileError):
             raise
         except BaseException:
-            said.seek(0)
-            os.write(kept, said.read())
+            captured.seek(0)
+            os.write(kept, captured.read())
             raise
         finally:
             os.dup2(kept, 2)

@@ -1,74 +1,132 @@
-"""What the user asked for: an experiment, and what is to be done with it where."""
+"""What a command line asks for: an experiment, and what to do with it where."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-from augmix_tf.checks import CommandError, require, unknown_name
 from augmix_tf.config import ExperimentConfig
+from augmix_tf.settings import USES, check, setting
 
+MODES = {
+    "train": "train, evaluate, export and report",
+    "evaluate": "evaluate the newest checkpoint of --workdir again, or the model at --model_path",
+    "export": "write a new export version from the newest checkpoint of --workdir",
+    "corrupt": "write the test images' -C benchmark to --corrupted_dir, -P to --perturbed_dir",
+    "report": "compare the runs in --workdirs in tables and plots",
+    "views": "draw training images and their augmented views as a PNG grid",
+    "config": "print the full configuration of this command line as JSON",
+}
 STRATEGIES = ("auto", "none", "mirrored", "multiworker", "tpu")
+LAYOUTS = ("npy", "jpeg")
+TABLES = ("cifar", "imagenet")
+
+_WITH_DEVICES = ("train", "evaluate")
+
+
+def _devices(default: Any, help: str, **facts: Any) -> Any:
+    return setting(default, help, "Devices", modes=_WITH_DEVICES, **facts)
+
+
+def _benchmark(default: Any, help: str, **facts: Any) -> Any:
+    return setting(default, help, "Benchmarks", modes=("corrupt",), **facts)
 
 
 @dataclasses.dataclass(frozen=True)
-class DeviceRequest:
-    """Which devices train and evaluate; the names are those of the flags.
+class Devices:
+    """Which devices train and evaluate.
 
     Raises:
-        CommandError: an unknown strategy, or options of another one.
+        SettingError: an unknown strategy, or a value out of range.
     """
 
-    strategy: str = "auto"
-    tpu: str | None = None
-    cpu_replicas: int = 0
+    strategy: str = _devices("auto", "Strategy of tf.distribute", choices=STRATEGIES)
+    tpu: str | None = _devices(None, "Name or address of the TPU", needs={"strategy": ("tpu",)})
+    cpu_replicas: int = _devices(
+        0,
+        "Replicas on the processor, to try a strategy without GPUs",
+        low=0,
+        needs={"strategy": ("mirrored",)},
+    )
 
     def __post_init__(self) -> None:
-        name, got = self.strategy, f"--strategy={self.strategy}"
-        if name not in STRATEGIES:
-            raise CommandError(unknown_name("strategy", name, STRATEGIES))
-        require(self.tpu is None or name == "tpu", "--strategy=tpu for --tpu", got)
-        require(self.cpu_replicas >= 0, "--cpu_replicas of at least 0", self.cpu_replicas)
-        several = name == "mirrored" or not self.cpu_replicas
-        require(several, "--strategy=mirrored for --cpu_replicas", got)
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True)
-class SetRequest:
-    """Which part of a -C or -P set `--mode=corrupt` writes; the names are those of the flags."""
+class BenchmarkFiles:
+    """Which part of a -C or -P benchmark `--mode=corrupt` writes, and how.
 
-    names: tuple[str, ...] = ()
-    table: str | None = None
-    layout: str = "npy"
-    workers: int | None = None
-    shard_index: int = 0
-    shard_count: int = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Command:
-    """What the user asked for.
-
-    Attributes:
-        mode: such as `train`.
-        config: the recipe with the user's changes.
-        given: names of the settings that the user gave.
-        workdir: the run's folder; None: one of its own under `runs/`.
-        workdirs: the runs that a report compares.
-        model_path: a saved model to evaluate instead of a run's checkpoint.
-        part: of the set to write.
-        devices: that train and evaluate.
-        quick_start: AugMix and standard training, side by side.
-        help: only explain the flags.
+    Raises:
+        SettingError: a value out of range.
     """
 
-    mode: str
+    names: tuple[str, ...] = _benchmark((), "Write only these corruptions or perturbations")
+    table: str | None = _benchmark(
+        None, "Severities to write (default: by image size)", choices=TABLES
+    )
+    layout: str = _benchmark(
+        "npy",
+        "Files of a -C benchmark: npy as CIFAR-10-C, jpeg as ImageNet-C (a tenth of the bytes)",
+        choices=LAYOUTS,
+        needs={"corrupted_dir": (...,)},
+    )
+    workers: int | None = _benchmark(None, "Processes that write (default: one per core)", low=1)
+    shard_index: int = _benchmark(0, "Write each shard_count-th corruption, from this one", low=0)
+    shard_count: int = _benchmark(1, "Number of shards", low=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A command line.
+
+    Attributes:
+        config: the recipe with the changes of the command line. Of `evaluate` and `export`, that
+            of the run.
+        given: names of the settings that the command line has.
+        quick_start: train standard and AugMix on the embedded dataset and compare them.
+    """
+
     config: ExperimentConfig
+    mode: str = setting("train", "What to do", "Request", choices=tuple(MODES), modes=USES)
+    workdir: str | None = setting(
+        None,
+        "Run directory, or directory of what the mode writes; running again resumes it",
+        "Request",
+        modes=tuple(u for u in USES if u != "corrupt"),
+        path=True,
+    )
+    workdirs: tuple[str, ...] = setting(
+        (), "Run directories that a report compares", "Request", modes=("report",), path=True
+    )
+    model_path: str | None = setting(
+        None,
+        "Evaluate this .keras file or SavedModel directory",
+        "Request",
+        modes=("evaluate_model",),
+        path=True,
+    )
+    recipe: str = setting(
+        "script",
+        "ImageNet recipe: the authors' script, or as their released weights were trained",
+        "Request",
+        choices=("script", "released"),
+        modes=("train", "views"),
+        datasets=("imagenet", "folder"),
+    )
+    devices: Devices = Devices()
+    benchmark: BenchmarkFiles = BenchmarkFiles()
     given: frozenset[str] = frozenset()
-    workdir: Path | None = None
-    workdirs: tuple[Path, ...] = ()
-    model_path: Path | None = None
-    part: SetRequest = SetRequest()
-    devices: DeviceRequest = DeviceRequest()
     quick_start: bool = False
-    help: bool = False
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def directory(self) -> Path | None:
+        """`workdir` as a path."""
+        return Path(self.workdir) if self.workdir else None

@@ -1,13 +1,13 @@
 """The one place where seeds are derived.
 
-Every random choice of a run is a pure function of (run seed, epoch, step, stream): no state is
+Every random choice of a run is a pure function of (run seed, epoch, step, stream). No state is
 kept, so a resumed run, another process and another number of workers draw the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -21,8 +21,8 @@ _PHILOX = 1  # the same in raw operations
 # stateless_random_ops.cc, `GenerateKey`).
 _FIRST_KEY = 0x02461E293EC8F720
 
-# A view is numbered 1 to V - 1 (view 0, the clean picture, draws nothing). The other consumers of
-# chance count down from -1, so that no number of views can meet them.
+# Random streams of a batch. Views are numbered 1 to V - 1 (view 0, the clean image, draws nothing);
+# the other streams count down from -1, so that no number of views can collide with them.
 SHUFFLE = -1
 CROP_AND_FLIP = -2
 METHOD = -3
@@ -33,7 +33,7 @@ def fold(run_seed: Index, epoch: Index, step: Index, view: Index) -> tf.Tensor:
     """Returns the seed of one view of one batch, for `tf.random.stateless_*`.
 
     Args:
-        run_seed: the run's `--seed`.
+        run_seed: seed of the run.
         epoch: number of the epoch, from 0.
         step: number of the batch within the epoch, from 0.
         view: number of the view, from 1, or one of this module's streams (negative).
@@ -51,6 +51,18 @@ def fold(run_seed: Index, epoch: Index, step: Index, view: Index) -> tf.Tensor:
     for index in (epoch, step, view):
         seed = tf.stack([_words(seed, []), tf.cast(index, tf.int32)])
     return tf.ensure_shape(seed, [2])
+
+
+class BatchSeeds(NamedTuple):
+    """Where in which run a batch stands; every random choice for it follows from this."""
+
+    run_seed: Index
+    epoch: Index  # from 0
+    step: Index  # number of the batch within the epoch, from 0
+
+    def stream(self, number: Index) -> tf.Tensor:
+        """Returns the seed of a view (from 1) or of one of this module's streams, int32 [2]."""
+        return fold(self.run_seed, self.epoch, self.step, number)
 
 
 def split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
@@ -105,8 +117,8 @@ def _words(seed: tf.Tensor, shape: Shape) -> tf.Tensor:
 def _state(seed: tf.Tensor) -> dict[str, Any]:
     """Generator and state that `tf.random.stateless_*(seed, alg="philox")` draw with.
 
-    Those take three times as many operations to make it, and of a small batch of small pictures
-    drawing is a fifth of the time.
+    Those take three times as many operations to make it, and drawing is a fifth of the time for a
+    small batch of small images.
     """
     words = tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=[2],

@@ -1,4 +1,4 @@
-"""The folder of one run: what lies where, and who may use it."""
+"""The directory of one run: its files, and who may use it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import hashlib
 from pathlib import Path
 from typing import IO
 
-from augmix_tf import files
-from augmix_tf.checks import CommandError, RunError
+from augmix_tf import files, recipes
 from augmix_tf.config import ExperimentConfig
+from augmix_tf.errors import ArgumentError, FileError
 
 
 class Workdir:
-    """One run's folder.
+    """One run's directory.
 
     Attributes:
         config, metrics, results, report, model: files `config.json`, `metrics.csv`, `results.json`,
             `report.md` and `model.keras`.
-        checkpoints, logs: folders; `export/` and `plots/` lie beside them.
+        checkpoints, logs: directories; `export/` and `plots/` are beside them.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: files.PathLike) -> None:
+        self.root = root = Path(root)
         self.config = root / "config.json"
         self.metrics = root / "metrics.csv"
         self.results = root / "results.json"
@@ -34,66 +34,66 @@ class Workdir:
         self._lock: IO[str] | None = None
 
     def stored_config(self) -> ExperimentConfig:
-        """Reads the configuration of the run that lies here.
+        """Reads the configuration of the run.
 
         Raises:
-            CommandError: there is none, or it cannot be read.
+            ArgumentError: there is none, or it cannot be read.
         """
         try:
-            text = self.config.read_text()
+            return recipes.from_json(self.config.read_text())
         except FileNotFoundError as error:
-            raise CommandError(f"no run in {self.root}: want {self.config}") from error
+            raise ArgumentError(
+                f"There is no run in {self.root}: {self.config} is missing."
+            ) from error
         except OSError as error:
-            raise CommandError(f"cannot read {self.config}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise CommandError(f"cannot read {self.config}: {error}") from error
-        try:
-            return ExperimentConfig.from_json(text)
-        except CommandError as error:
-            raise CommandError(f"cannot read {self.config}: {error}") from error
+            raise ArgumentError(f"Cannot read {self.config}: {error.strerror}.") from error
+        except (UnicodeDecodeError, ArgumentError) as error:
+            raise ArgumentError(f"Cannot read {self.config}: {error}") from error
 
     def open(self, config: ExperimentConfig) -> int:
-        """Makes the folder and keeps it for this process, or goes on with the run that lies here.
+        """Creates and locks the directory for a new run, or for resuming the run in it.
 
         Returns:
-            The epochs of the run that lies here. Where `config` has more, it is for the caller to
-            find out whether the run can be extended, and then to call `extend`.
+            The epochs of the run in it. Where `config` has more, the caller decides whether the run
+            can be extended, and then calls `extend`.
 
         Raises:
-            CommandError: the folder holds another configuration; the differing fields are named.
-            RunError: it cannot be written, or another process uses it.
+            ArgumentError: the directory holds another configuration; the message names what
+                differs.
+            FileError: it cannot be written, or another process uses it.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = (self.root / ".lock").open("w")
         except OSError as error:
-            raise RunError(f"cannot write to --workdir={self.root}: {error.strerror}") from error
+            raise FileError(f"Cannot write to {self.root}: {error.strerror}.") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunError(f"another process uses --workdir={self.root}") from error
+            raise FileError(f"Another process uses {self.root}.") from error
         if not self.config.exists():
             files.write_text_atomically(self.config, config.to_json())
             return config.epochs
         stored = self.stored_config()
         as_long = dataclasses.replace(config, epochs=min(config.epochs, stored.epochs))
         if differences := stored.differences(as_long):
-            raise CommandError(
-                f"--workdir={self.root} holds another run, different in: {'; '.join(differences)}. "
-                "Give the same flags to resume it, or another --workdir"
+            raise ArgumentError(
+                f"{self.root} holds another run, which differs in: {'; '.join(differences)}. Use "
+                "the same settings to resume it, or another run directory."
             )
         return stored.epochs
 
     def extend(self, config: ExperimentConfig) -> None:
-        """Makes the run that lies here one of more epochs.
+        """Gives the run in the directory more epochs.
 
         Raises:
-            RunError: the folder cannot be written.
+            FileError: the directory cannot be written.
         """
         files.write_text_atomically(self.config, config.to_json())
 
 
 def default_root(config: ExperimentConfig) -> Path:
-    """`runs/<dataset>-<model>-<method>-<hash>`: one folder per configuration."""
+    """Returns `runs/<dataset>-<model>-<method>-<hash>`: one directory per configuration."""
     digest = hashlib.sha256(config.identity().encode()).hexdigest()[:6]
-    return Path("runs") / f"{config.dataset}-{config.model}-{config.method}-{digest}"
+    name = f"{config.dataset}-{config.model.name}-{config.method.name}-{digest}"
+    return Path("runs") / name

@@ -1,7 +1,7 @@
 /* AugMix in plain C: what one core can do without any framework.
 
    Same semantics as the TensorFlow pipeline it is measured against: pad-4 crop and flip, the
-   clean picture and two augmented views, operations equal to Pillow, normalised float output.
+   clean view and two augmented views, operations equal to Pillow, normalised float output.
    Images are uint8 HWC with three channels; operations are numbered as in
    augmix_tf.ops.OPERATIONS. pipeline.py builds this file and calls it. */
 

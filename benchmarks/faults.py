@@ -1,13 +1,12 @@
-"""What `kill -9` costs a run: nothing but the steps since its last checkpoint.
+"""What a run loses by `kill -9`: the steps since its last checkpoint and nothing else.
 
     python -m benchmarks.faults --workdir=DIR [--kills=10] [--seed=0] [--cpu_replicas=2]
                                 [--out=FILE.json]
 
-Trains a small network on the pictures that come with the package, once undisturbed. Then again,
-killed at moments drawn from the seed: while it starts, between two checkpoints, and while one is
-being written. The same command starts it anew each time. In the end all that both runs keep must be
-equal, byte for byte; with several replicas to 1e-6. Takes a quarter of a minute for each kill; DIR
-must be new.
+Trains a small network on the embedded dataset, once without kills. Then again, killed at random
+moments: while it starts, between two checkpoints, and while one is being written. The same command
+resumes it each time. In the end the checkpoints and models of both runs must be equal, byte for
+byte; with several replicas to 1e-6. Each kill takes 15 seconds; DIR must be new.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ RUN = (
     *("--train_limit=1024", f"--epochs={EPOCHS}", f"--batch_size={BATCH}"),
     *("--eval_limit=100", "--nocorrupted", "--deterministic"),
 )
-# At most this many steps between two checkpoints; one attempt each in turn.
+# Steps between two checkpoints.
 STEPS_BETWEEN = (1, 2, 3)
 AIMS = ("anywhere", "training", "writing")
 SAVES_TIMED = 20
@@ -41,12 +40,12 @@ class Attempt(NamedTuple):
     """One process of a run.
 
     Attributes:
-        aim: what was to be hit; "" where it was left alone.
-        hit: "start" (before its first checkpoint), "training", "writing" (a checkpoint), "end" (it
-            measured or exported), or "" where nothing was: it is done.
-        seconds: it lived.
+        aim: one of `AIMS`, when to kill it; "" for a process that is not killed.
+        hit: when it was killed: "start" (before its first checkpoint), "training", "writing" (a
+            checkpoint) or "end" (evaluation and export); "" if it finished.
+        seconds: how long it ran.
         first_write: seconds until it began to write its first checkpoint.
-        steps_between: checkpoints.
+        steps_between: steps between two checkpoints.
     """
 
     aim: str
@@ -75,7 +74,7 @@ def attempt(
     more: list[str],
     longest: float,
 ) -> Attempt:
-    """Starts the run or goes on with it, and kills it where `aim` says, unless it is done then."""
+    """Starts or resumes the run, and kills it when `aim` says unless it finishes before."""
     left_over, first_write, hit_at = being_written(folder), None, None
     anywhere, later = chance.uniform(0.0, longest), chance.uniform(0.0, 1.0)
     within = chance.uniform(0.0, 0.03)
@@ -110,7 +109,7 @@ def attempt(
 def broken_run(
     folder: Path, kills: int, chance: random.Random, more: list[str], longest: float
 ) -> list[Attempt]:
-    """Kills a run again and again, then lets it end. A write is among what was hit."""
+    """Kills a run repeatedly, at least once during a write, then lets it finish."""
     attempts: list[Attempt] = []
     while True:
         number = len(attempts)
@@ -128,8 +127,8 @@ def differences(ours: Path, theirs: Path) -> tuple[list[str], float]:
     """Compares all tensors of the newest checkpoint and of `model.keras`.
 
     Returns:
-        The names of those that are not the same bytes; the largest difference of one, relative to
-        its norm.
+        Names of the tensors whose bytes differ; the largest norm of a difference, relative to the
+        norm of the tensor.
     """
     import keras
     import numpy as np
@@ -156,7 +155,7 @@ def differences(ours: Path, theirs: Path) -> tuple[list[str], float]:
 
 
 def save_cost(folder: Path) -> dict[str, float]:
-    """Saves the same network in this process, with its momenta."""
+    """Times the saving of the same network and its momenta in this process."""
     from augmix_tf.data.pipeline import Position
     from augmix_tf.training.checkpoints import Checkpoints
     from augmix_tf.training.optimizer import CoupledSGD
@@ -179,7 +178,7 @@ def save_cost(folder: Path) -> dict[str, float]:
 
 
 def records(folder: Path) -> list[dict[str, str]]:
-    """The rows of `metrics.csv`, one for each epoch."""
+    """Returns the rows of `metrics.csv`, one for each epoch."""
     from augmix_tf.training import records
 
     return records.read(folder / "metrics.csv")
@@ -214,15 +213,15 @@ def figures(whole: Path, broken: Path, attempts: list[Attempt], timed: Path) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workdir", type=Path, required=True, help="a folder that is not there")
+    parser.add_argument("--workdir", type=Path, required=True, help="a new directory")
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--cpu_replicas", type=int, default=0, help="share each batch so")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    parser.add_argument("--cpu_replicas", type=int, default=0, help="replicas on the CPU")
     parser.add_argument("--out", help="also write the figures to this file")
     options = parser.parse_args()
     place = options.workdir.resolve()
     if place.exists():
-        parser.error(f"want a new folder for --workdir, got {options.workdir}")
+        parser.error(f"Expected a new folder for --workdir; received {options.workdir}")
     chance = random.Random(options.seed)
     document: dict[str, Any] = {"machine": measure.machine(), "run": RUN, "seed": options.seed}
     several = options.cpu_replicas > 1

@@ -1,12 +1,12 @@
-"""Pictures of ImageNet's size: how fast they are made, in how much memory, and how they are found.
+"""Images of ImageNet's size: throughput and memory of the pipeline, and time to index the files.
 
     python -m benchmarks.large --data_dir=FOLDER [--rounds=5] [--output=FILE]
     python -m benchmarks.large --data_dir=FOLDER --mode=memory [--images=5000] [--plot=FILE]
     python -m benchmarks.large --mode=index [--output=FILE]
 
-FOLDER has val/<class>/*, as ImageNet is unpacked; its pictures are taken as often as needed.
-Everybody reads and decodes the same files, takes a random window at 224 x 224, mirrors it, makes
-two augmented views (severity 1, width 3, depth 1 to 3) and normalises. Prints Markdown.
+FOLDER has val/<class>/*, as ImageNet is unpacked; its images are repeated as often as needed.
+All sides read and decode the same files, take a random window at 224 x 224, flip it at random, make
+two augmented views (severity 1, width 3, depth 1 to 3) and normalise. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -21,37 +21,36 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from augmix_tf import quiet
-from augmix_tf.settings import AugMixSettings
 from benchmarks import large_rival, measure
 from benchmarks.pipeline import normalised_batches, our_dataset, rounds_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from augmix_tf.data.pictures import EncodedPictures
+    from augmix_tf.data.encoded_store import EncodedStore
 
 Dataset: TypeAlias = "tf.data.Dataset"
 Figures: TypeAlias = dict[str, dict[str, float]]
 SIZE, BATCH, VIEWS = (224, 224), 64, 3
-EPOCH = 5120  # pictures, so that an epoch's order is drawn about as rarely as in training
+EPOCH = 5120  # images, so that an epoch's order is drawn about as rarely as in training
 WARM_UP, SAMPLE = 500, 50  # images
 PLAIN_RATES = (400, 1000, 2500)
 PLOT = Path(__file__).resolve().parents[1] / "docs" / "images" / "memory.png"
 OURS, STANDARD = "this pipeline", "reading, decoding and window only"
 RIVAL, RIVAL_ALONE = "Pillow + NumPy, 2 processes", "Pillow + NumPy, 1 process"
 RIVAL_WINDOW = "Pillow, reading, decoding and window only, 2 processes"
-DECODED, TESTING = "AugMix only, of decoded pictures", "testing: reading, decoding, centre"
-# Pictures of one round: of ours, of each Pillow process.
+DECODED, TESTING = "AugMix only, of decoded images", "testing: reading, decoding, centre"
+# Images per round: of this pipeline, of each Pillow process.
 COUNTS = {OURS: 768, STANDARD: 1536, DECODED: 1536, TESTING: 1536}
 RIVAL_COUNTS = {RIVAL: 128, RIVAL_ALONE: 128, RIVAL_WINDOW: 384}
 
 
-def pictures_in(folder: Path, size: tuple[int, int], count: int) -> EncodedPictures:
-    """`count` pictures of folder/val, the same ones again and again."""
+def images_in(folder: Path, size: tuple[int, int], count: int) -> EncodedStore:
+    """`count` images of folder/val, repeated as often as needed."""
     from augmix_tf.data import folders_by_class
 
-    found = folders_by_class.open_split(folder / "val", None, size)[0]
-    return found.part(np.resize(np.arange(len(found)), count))
+    found = folders_by_class.open_split(folder / "val", None, size)
+    return found.slice(np.resize(np.arange(len(found)), count))
 
 
 def normalization() -> large_rival.Normalization:
@@ -60,31 +59,39 @@ def normalization() -> large_rival.Normalization:
     return IMAGENET_NORMALIZATION
 
 
-def batches(pictures: EncodedPictures, batch: int, views: int) -> Dataset:
+def batches(store: EncodedStore, batch: int, views: int) -> Dataset:
     """Batches of the training pipeline, normalised. With one view: standard training."""
-    from augmix_tf.augment import methods
-    from augmix_tf.augment.rows import ResizedCrop
+    from augmix_tf.augment.augmix import AugMixMethod
+    from augmix_tf.augment.standard import StandardMethod
 
-    crop = ResizedCrop(pictures.image_size, pictures.read)
-    settings = AugMixSettings(severity=large_rival.SEVERITY)
-    if views == 1:
-        make = methods.one_view(0, methods.unchanged(), crop=crop)
-    else:
-        make = methods.augmix(0, settings, views, crop=crop)
+    augmix = AugMixMethod(aug_severity=large_rival.SEVERITY, views=max(views, 2))
     mean, deviation = (255 * np.array(each, np.float32) for each in normalization())
-    return normalised_batches(pictures, make, batch, mean, deviation)
+    return normalised_batches(
+        store, augmix if views > 1 else StandardMethod(), batch, mean, deviation
+    )
+
+
+class EvaluationBatches:
+    """Batches as evaluation reads them, repeated without end."""
+
+    def __init__(self, store: EncodedStore, batch: int) -> None:
+        self._store, self._batch = store, batch
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        while True:
+            yield from self._store.batches(self._batch)
 
 
 def speed(
-    pictures: EncodedPictures, batch: int, rounds: int, counts: dict[str, int], workers: list
+    store: EncodedStore, batch: int, rounds: int, counts: dict[str, int], workers: list
 ) -> Figures:
-    """Images per second and processor time of each way, in turn."""
-    decoded = pictures[:batch]
+    """Images per second and CPU time of each side, interleaved."""
+    decoded = store.read(slice(batch))
     ours = {
-        OURS: batches(pictures, batch, VIEWS),
-        STANDARD: batches(pictures, batch, 1),
+        OURS: batches(store, batch, VIEWS),
+        STANDARD: batches(store, batch, 1),
         DECODED: our_dataset(decoded, large_rival.SEVERITY, batch, VIEWS),
-        TESTING: pictures.batches(batch).repeat(),
+        TESTING: EvaluationBatches(store, batch),
     }
 
     def rival(name: str, used: list, views: int) -> Callable[[], dict[str, float]]:
@@ -103,9 +110,9 @@ def speed(
 
 
 def cores_table(figures: Figures) -> list[str]:
-    """Cores that feed accelerators, by the images/s at which each trains on one view.
+    """Cores that feed 1 or 8 accelerators, by the images/s at which each trains on one view.
 
-    With three views it trains on a third of the images.
+    With three views an accelerator trains on a third of the images.
     """
     lines = [
         "| images/s on one view | cores for 1 / 8, standard | images/s on three views "
@@ -121,7 +128,7 @@ def cores_table(figures: Figures) -> list[str]:
 
 
 def speed_table(figures: Figures) -> list[str]:
-    """Lines of Markdown: speed, cost, and how often the speed of Pillow in two processes."""
+    """Lines of Markdown: throughput, CPU time, and throughput relative to two Pillow processes."""
     lines = ["| | images/s | ms CPU/image | x Pillow |", "|---|---|---|---|"]
     base = figures[RIVAL]["images_per_second"]
     for name, row in figures.items():
@@ -132,13 +139,13 @@ def speed_table(figures: Figures) -> list[str]:
 
 
 def resident() -> float:
-    """Memory of this process that lies in RAM, in MB of 10^6 bytes."""
+    """Resident memory of this process, in MB of 10^6 bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
 
 
 def sampled(source: Iterator[Any], batch: int, images: int) -> list[tuple[int, float]]:
-    """(images so far, MB) about every `SAMPLE` images, after `WARM_UP` that are not counted."""
+    """(images so far, MB) about every `SAMPLE` images, after `WARM_UP` uncounted ones."""
     for _ in range(-(-WARM_UP // batch)):
         next(source)
     seen, made = [(0, resident())], 0
@@ -151,7 +158,7 @@ def sampled(source: Iterator[Any], batch: int, images: int) -> list[tuple[int, f
 
 
 def summary(seen: list[tuple[int, float]]) -> dict[str, float]:
-    """First, last and largest MB; slope of the straight line through all; growth, of the first."""
+    """First, last and largest MB, slope of a linear fit, growth from first to last in percent."""
     images, megabytes = np.array(seen, np.float64).T
     slope = float(np.polyfit(images, megabytes, 1)[0])
     first = float(megabytes[0])
@@ -165,22 +172,22 @@ def summary(seen: list[tuple[int, float]]) -> dict[str, float]:
 
 
 def draw(seen: list[tuple[int, float]], path: Path) -> None:
-    """Writes memory against images as a PNG."""
-    from augmix_tf.reports import drawing
+    """Plots memory against images as a PNG."""
+    from augmix_tf.report import plots
 
-    figure = drawing.figure(5.0, 2.4)
+    figure = plots.figure(5.0, 2.4)
     axes = figure.add_subplot()
-    axes.plot(*zip(*seen, strict=True), color=drawing.BLUE, linewidth=1.2)
+    axes.plot(*zip(*seen, strict=True), color=plots.BLUE, linewidth=1.2)
     axes.set_ylim(0, 1.2 * max(megabytes for _, megabytes in seen))
-    drawing.finish(axes, "images after the warm-up", "resident memory, MB")
-    path.write_bytes(drawing.png(figure))
+    plots.finish(axes, "images after the warm-up", "resident memory, MB")
+    path.write_bytes(plots.png(figure))
     print(f"wrote {path}")
 
 
-def memory(pictures: EncodedPictures, images: int, plot: Path) -> dict[str, Any]:
+def memory(store: EncodedStore, images: int, plot: Path) -> dict[str, Any]:
     """Resident memory while batches are made and thrown away."""
     before = resident()
-    seen = sampled(iter(batches(pictures, BATCH, VIEWS)), BATCH, images)
+    seen = sampled(iter(batches(store, BATCH, VIEWS)), BATCH, images)
     found = {"before_mb": before, **summary(seen)}
     draw(seen, plot)
     print("\n| | |\n|---|---|")
@@ -190,13 +197,13 @@ def memory(pictures: EncodedPictures, images: int, plot: Path) -> dict[str, Any]
 
 
 def index(rounds: int) -> dict[str, Any]:
-    """How long it takes to find pictures, and to read them in random order."""
+    """Time to index images, and to read them in random order."""
     from benchmarks import large_index
 
     with large_index.made(records=250, size=100_000, files=10_000) as files:
         finding = large_index.figures(files, rounds)
         reading = large_index.reading(files, rounds)
-    print("\n| finding pictures | s for 10,000 | s for 1,281,167 |\n|---|---|---|")
+    print("\n| finding images | s for 10,000 | s for 1,281,167 |\n|---|---|---|")
     for name, row in finding.items():
         each, all_of_them = row["seconds_per_10000"], row["seconds_for_imagenet"]
         print(f"| {name} | {each:.2f} | {all_of_them:.0f} |")
@@ -206,18 +213,18 @@ def index(rounds: int) -> dict[str, Any]:
     return {"finding": finding, "reading": reading}
 
 
-def compare(pictures: EncodedPictures, rounds: int) -> dict[str, Any]:
-    """The tables of speed and cost."""
-    paths = [os.fsdecode(path) for path in pictures.files.tolist()]
+def compare(store: EncodedStore, rounds: int) -> dict[str, Any]:
+    """Prints the tables of throughput and CPU time."""
+    paths = [os.fsdecode(path) for path in store.files.tolist()]
     with large_rival.processes(2, paths, SIZE, normalization()) as workers:
-        figures = speed(pictures, BATCH, rounds, COUNTS | RIVAL_COUNTS, workers)
+        figures = speed(store, BATCH, rounds, COUNTS | RIVAL_COUNTS, workers)
     print("", *speed_table(figures), "", *cores_table(figures), sep="\n")
     return {"figures": figures}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data_dir", type=Path, help="has val/<class>/*; not for index")
+    parser.add_argument("--data_dir", type=Path, help="directory with val/<class>/*; not for index")
     parser.add_argument("--mode", choices=("speed", "memory", "index"), default="speed")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=5000, help="of --mode=memory")
@@ -225,17 +232,17 @@ def main() -> None:
     parser.add_argument("--output", help="also write the figures to this file, as JSON")
     options = parser.parse_args()
     if options.mode != "index" and options.data_dir is None:
-        parser.error(f"want --data_dir for --mode={options.mode}, got none")
+        parser.error(f"Expected --data_dir for --mode={options.mode}; received none")
     quiet.import_tensorflow()  # as the program does
     document: dict[str, Any] = {"machine": measure.machine(), "mode": options.mode}
     if options.mode == "index":
         document |= index(options.rounds)
     else:
-        pictures = pictures_in(options.data_dir, SIZE, EPOCH)
+        store = images_in(options.data_dir, SIZE, EPOCH)
         if options.mode == "speed":
-            document |= {"rounds": options.rounds} | compare(pictures, options.rounds)
+            document |= {"rounds": options.rounds} | compare(store, options.rounds)
         else:
-            document |= memory(pictures, options.images, options.plot)
+            document |= memory(store, options.images, options.plot)
     measure.save(options.output, document)
 
 

@@ -1,7 +1,7 @@
-"""How long it takes to find ImageNet's pictures, and to read one from the middle of a file.
+"""Time to index ImageNet's images, and to read one from the middle of a file.
 
-Files are made for the measurement, in a temporary folder. "From disk" means that the system was
-told to forget what it held of them; what lies below it, as in a virtual machine, may remember.
+The files are written to a temporary directory first. "From disk" means that they were dropped from
+the page cache; in a virtual machine the host may still have them cached.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ import numpy as np
 import tensorflow as tf
 
 from augmix_tf.data import folders_by_class, tfds_index
-from augmix_tf.data.pictures import EncodedPictures
+from augmix_tf.data.encoded_store import EncodedStore
 from benchmarks import measure
 
 IMAGENET = 1_281_167
-"""Training pictures of ImageNet 2012."""
+"""Training images of ImageNet 2012."""
 CLASSES = 100
 SHARDS, THREADS = 8, 16
 SIZE = (224, 224)
 
 
 class Made(NamedTuple):
-    """Files for the measurement."""
+    """Files of the benchmark."""
 
     paths: list[Path]
     """TFRecord files."""
     records: int
-    """In each of them."""
+    """Records in each of them."""
     folder: Path
-    """With empty pictures in folders by class."""
+    """Directory of empty image files, one subdirectory per class."""
 
     def forget(self) -> None:
-        """Lets the system drop what it holds of the TFRecord files in memory."""
+        """Drops the TFRecord files from the page cache."""
         for path in self.paths:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -69,7 +69,7 @@ def write_records(path: Path, count: int, size: int) -> None:
 
 @contextlib.contextmanager
 def made(records: int, size: int, files: int) -> Iterator[Made]:
-    """`SHARDS` files of so many records of `size` bytes, and `files` pictures of `CLASSES`."""
+    """Writes `SHARDS` TFRecord files with `records` each, and `files` images of `CLASSES`."""
     with tempfile.TemporaryDirectory() as place:
         paths, folder = [Path(place) / f"{i}.tfrecord" for i in range(SHARDS)], Path(place) / "val"
         for path in paths:
@@ -82,10 +82,10 @@ def made(records: int, size: int, files: int) -> Iterator[Made]:
 
 
 def figures(files: Made, rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds to find the pictures: for 10,000 and, in proportion, for all of ImageNet."""
+    """Seconds to index 10,000 images and, in proportion, all of ImageNet."""
 
     def folder() -> int:
-        return len(folders_by_class.open_split(files.folder, None, SIZE)[0])
+        return len(folders_by_class.open_split(files.folder, None, SIZE))
 
     def records(threads: int) -> Callable[[], int]:
         return lambda: sum(len(one.offsets) for one in index(files, threads))
@@ -101,8 +101,8 @@ def figures(files: Made, rounds: int) -> dict[str, dict[str, float]]:
             if is_cold:
                 files.forget()
             start = time.perf_counter()
-            pictures = find()
-            seen[name].append((time.perf_counter() - start) / pictures)
+            count = find()
+            seen[name].append((time.perf_counter() - start) / count)
     medians = {name: statistics.median(each) for name, each in seen.items()}
     return {
         name: {"seconds_per_10000": 1e4 * one, "seconds_for_imagenet": IMAGENET * one}
@@ -111,27 +111,33 @@ def figures(files: Made, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def index(files: Made, threads: int) -> list:
-    """What each file holds, found as `tfds_index.open_split` does."""
+    """Indexes each file as `tfds_index.open_split` does."""
     with ThreadPoolExecutor(threads) as pool:
         paths = [os.fspath(path) for path in files.paths]
         return list(pool.map(tfds_index._index, paths, [files.records] * len(paths)))
 
 
-def shuffled(files: Made) -> EncodedPictures:
+def shuffled(files: Made) -> EncodedStore:
     """All records in random order."""
     offsets = [one.offsets for one in index(files, 1)]
     numbers = np.repeat(np.arange(len(offsets)), files.records)
     places = np.stack([numbers, np.concatenate(offsets)], axis=1).astype(np.int64)
-    paths = np.array([os.fsencode(path) for path in files.paths])
-    return EncodedPictures(paths, np.random.default_rng(0).permutation(places), SIZE)
+    return EncodedStore(
+        files=np.array([os.fsencode(path) for path in files.paths]),
+        places=np.random.default_rng(0).permutation(places),
+        labels=np.zeros(len(places), np.int64),
+        ids=np.arange(len(places)),
+        size=SIZE,
+    )
 
 
 def reading(files: Made, rounds: int) -> dict[str, dict[str, float]]:
-    """Records read in random order as training reads them, without decoding: speed and cost."""
-    pictures = shuffled(files)
-    dataset = tf.data.Dataset.from_tensor_slices(pictures.places)
+    """Throughput and CPU time of reading records in random order, without decoding."""
+    store = shuffled(files)
+    dataset = tf.data.Dataset.from_tensor_slices(store.places)
     dataset = dataset.map(
-        lambda place: tf.strings.length(pictures.read(place)), num_parallel_calls=tf.data.AUTOTUNE
+        lambda place: tf.strings.length(store.read_encoded(place)),
+        num_parallel_calls=tf.data.AUTOTUNE,
     )
 
     def read(is_cold: bool) -> Callable[[], dict[str, float]]:

@@ -1,6 +1,6 @@
-"""ImageNet's training pictures as the authors make them: Pillow and NumPy, one after the other.
+"""ImageNet's training views as the authors make them: Pillow and NumPy, image by image.
 
-Shares no code with the package. Each worker is a process of its own, as a PyTorch loader's.
+Shares no code with the package. Each worker is a process, as in a PyTorch data loader.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def views(
     """Clean and augmented views of one file, normalised: float32 [1 + augmented, H, W, 3]."""
     with Image.open(path) as file:
         whole = file.convert("RGB")
-    picture = whole.crop(window(rng, *whole.size)).resize(size[::-1], Image.Resampling.BILINEAR)
+    image = whole.crop(window(rng, *whole.size)).resize(size[::-1], Image.Resampling.BILINEAR)
     if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    made = [np.asarray(picture, np.float32)]
-    made += [pillow_augmix.augmented_view(rng, picture, SEVERITY) for _ in range(augmented)]
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    made = [np.asarray(image, np.float32)]
+    made += [pillow_augmix.augmented_view(rng, image, SEVERITY) for _ in range(augmented)]
     mean, deviation = np.array(normalization, np.float32)
     return (np.stack(made) / np.float32(255) - mean) / deviation
 
@@ -68,9 +68,9 @@ def work(
     normalization: Normalization,
     seed: int,
 ) -> None:
-    """Makes as many pictures as it is told to and answers with the processor time they took.
+    """Makes the views of as many images as it is sent, and returns the CPU time they took.
 
-    Each order is (pictures, augmented views); without pictures the work ends.
+    Each message is (images, augmented views); 0 images end the worker.
     """
     rng = np.random.default_rng(seed)
     endless = itertools.cycle(paths)
@@ -83,7 +83,7 @@ def work(
 
 
 def timed(workers: Sequence[Connection], count: int, augmented: int) -> dict[str, float]:
-    """Lets each worker make `count` pictures and gives the speed and cost of all together."""
+    """Lets each worker process `count` images; returns the throughput and CPU time of all."""
     start = time.perf_counter()
     for worker in workers:
         worker.send((count, augmented))

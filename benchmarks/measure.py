@@ -1,4 +1,4 @@
-"""What both benchmarks share: fair rounds, medians, the machine's description."""
+"""What the benchmarks share: interleaved rounds, medians, the description of the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
-    """Says on what the numbers were measured."""
+    """Describes the machine and the versions."""
     model = "unknown"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -33,9 +33,9 @@ def machine() -> dict[str, Any]:
 def interleaved(
     sides: Mapping[str, Callable[[], dict[str, float]]], rounds: int
 ) -> dict[str, dict[str, float]]:
-    """Runs all sides in turn, `rounds` times, and returns the median of each of their figures.
+    """Runs all sides in turn, `rounds` times, and returns the median of each figure.
 
-    In turn, so that a machine that gets slower or faster does so for all of them.
+    They take turns so that changes in the machine's speed affect all of them.
     """
     seen: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for side in sides.values():  # not counted: compiles, fills caches
@@ -51,7 +51,7 @@ def interleaved(
 
 
 def timed(work: Callable[[], int]) -> dict[str, float]:
-    """Runs `work`, which returns how many images it made, and gives speed and cost."""
+    """Runs `work`, which returns a number of images, and returns throughput and CPU time."""
     cpu, wall = time.process_time(), time.perf_counter()
     images = work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -59,7 +59,7 @@ def timed(work: Callable[[], int]) -> dict[str, float]:
 
 
 def save(path: str | None, document: dict[str, Any]) -> None:
-    """Writes the figures as JSON where a path was given."""
+    """Writes the figures as JSON if there is a path."""
     if path:
         Path(path).write_text(json.dumps(document, indent=2) + "\n")
         print(f"wrote {path}")

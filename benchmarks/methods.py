@@ -1,12 +1,12 @@
-"""Trains, measures, saves, reloads and exports every model with every method, and times it.
+"""Trains, evaluates, exports and reloads every model with every method, and times it.
 
     python -m benchmarks.methods [--models=wrn,allconv] [--methods=augmix,cutmix] [--data_dir=DIR]
                                  [--train_limit=512] [--out=FILE.json]
     python -m benchmarks.methods --table [--out=FILE.json]
 
-Each cell is one epoch of `main.py` on CIFAR-10 in a process of its own, and a fresh process that
-reads back what it left. A row is kept when all of it held; cells that have a row are skipped, so
-that a run that was stopped goes on. `--table` writes the rows into docs/methods.md.
+Each cell is one epoch of `main.py` on CIFAR-10 in a process of its own, and a second process that
+reads back what the first one wrote. A row is stored if all checks passed; cells with a row are
+skipped, so the same command resumes. `--table` writes the rows into docs/methods.md.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from augmix_tf import files, presets
-from augmix_tf.checks import CommandError, RunError, lookup
+from augmix_tf import files, recipes
+from augmix_tf.errors import ArgumentError, RunError, lookup
 from benchmarks import measure, methods_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +42,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 ADVERSARY_STEPS = 3
 FLAGS: dict[str, tuple[str, ...]] = {
-    **{name: (f"--method={name}",) for name in presets.METHODS},
+    **{name: (f"--method={name}",) for name in recipes.METHODS},
     "adversarial": ("--method=adversarial", f"--adversary_steps={ADVERSARY_STEPS}"),
     **VARIANTS,
 }
@@ -52,7 +52,7 @@ SETTINGS = ("--dataset=cifar10", "--epochs=1", "--eval_limit=200", "--nocorrupte
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A model and one of `FLAGS`."""
+    """A model, and a method or variant of `FLAGS`."""
 
     model: str
     method: str
@@ -65,10 +65,10 @@ class Cell:
 def cells(models: Sequence[str] = (), methods: Sequence[str] = ()) -> list[Cell]:
     """Returns the cells in the order in which they are run.
 
-    Without `methods`, the nine of the presets for each model, and the variants for `wrn` alone.
+    Without `methods`, all nine methods for each model, and the variants for `wrn` only.
 
     Raises:
-        CommandError: unknown names, with the nearest.
+        ArgumentError: unknown names, with the nearest.
     """
     for name in models:
         lookup("model", name, dict.fromkeys(MODELS))
@@ -83,16 +83,16 @@ def cells(models: Sequence[str] = (), methods: Sequence[str] = ()) -> list[Cell]
 
 
 def run_cell(cell: Cell, settings: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Trains one cell in `folder`, checks what it left there, and returns its row.
+    """Trains one cell in `folder`, checks its files, and returns its row.
 
     Args:
-        cell: what is run.
-        settings: flags of `main.py` that say on what and how long.
-        folder: of the run; new.
+        cell: the model and method.
+        settings: flags of `main.py` for dataset and duration.
+        folder: the run directory; new.
 
     Returns:
-        `model`, `method`; `peak_mb`, of the largest process of the training, in 10^6 bytes; `loss`
-        of the epoch and `error` (0..1) after it; what `methods_check.check` returns.
+        `model`, `method`; `peak_mb`, of the largest training process, in 10^6 bytes; `loss` of the
+        epoch and `error` (0..1) after it; what `methods_check.check` returns.
 
     Raises:
         RunError: a process failed, or the check found a difference.
@@ -114,19 +114,19 @@ def run_cell(cell: Cell, settings: Sequence[str], folder: Path) -> dict[str, Any
 def run_python(*arguments: str) -> int:
     """Runs Python on this checkout and returns its peak memory in bytes.
 
-    The memory is that of the largest process, the one itself or one that it started.
+    The memory is that of the largest process: this one or one that it started.
 
     Raises:
         RunError: it failed; the message is its last line.
     """
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=ROOT, stdout=said, stderr=subprocess.STDOUT
+            [sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        lines = said.read().strip().splitlines()
+        output.seek(0)
+        lines = output.read().strip().splitlines()
     if process.returncode:
         raise RunError(lines[-1] if lines else f"exit code {process.returncode}")
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -138,21 +138,21 @@ def run(
     setting: dict[str, Any],
     run_one: Callable[[Cell, Path], dict[str, Any]],
 ) -> int:
-    """Runs the cells that have no row in `out` yet, adds theirs, and returns how many failed.
+    """Runs the cells that have no row in `out` yet, adds their rows, returns how many failed.
 
     Args:
         wanted: the cells.
-        out: JSON with `setting` and `rows`; replaced whole after each cell.
-        setting: on what they are measured: all rows of a file share it.
-        run_one: makes the row of a cell, in a new folder, which is removed afterwards.
+        out: JSON with `setting` and `rows`; rewritten after each cell.
+        setting: machine and sizes, which all rows of a file share.
+        run_one: returns the row of a cell, run in a new directory that is removed afterwards.
 
     Raises:
-        CommandError: `out` holds rows of another setting.
+        ArgumentError: `out` holds rows of another setting.
     """
     new = {"setting": setting, "rows": []}
     document = json.loads(out.read_text()) if out.exists() else new
     if document["setting"] != setting:
-        raise CommandError(f"{out} holds rows of {document['setting']}, not of {setting}")
+        raise ArgumentError(f"{out} holds rows of {document['setting']}, not of {setting}")
     done = {Cell(row["model"], row["method"]) for row in document["rows"]}
     failed = 0
     for cell in wanted:
@@ -178,7 +178,7 @@ def main() -> int:
     )
     parser.add_argument("--models", default="", help="by default all five")
     parser.add_argument("--methods", default="", help=f"of: {'; '.join(FLAGS)}")
-    parser.add_argument("--data_dir", help="where TFDS keeps CIFAR-10")
+    parser.add_argument("--data_dir", help="TFDS directory with CIFAR-10")
     parser.add_argument("--train_limit", type=int, default=512)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="write docs/methods.md, run nothing")
@@ -208,5 +208,5 @@ def _names(text: str) -> list[str]:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (CommandError, RunError) as error:
+    except (ArgumentError, RunError) as error:
         sys.exit(f"benchmarks.methods: {error}")

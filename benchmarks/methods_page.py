@@ -1,11 +1,11 @@
-"""The table of docs/methods.md, made of the rows that `benchmarks.methods` measured."""
+"""The table of docs/methods.md, from the rows that `benchmarks.methods` wrote."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from augmix_tf.checks import RunError
+from augmix_tf.errors import RunError
 
 MARKS = ("<!-- table: begin -->", "<!-- table: end -->")
 
@@ -16,7 +16,7 @@ def table(document: dict[str, Any], models: Sequence[str], methods: Sequence[str
     Args:
         document: as `benchmarks.methods.run` writes it, with at least one row.
         models: columns, in order.
-        methods: lines, in order; those without a row are left out.
+        methods: rows of the table, in order; those without results are left out.
     """
     setting, rows = document["setting"], document["rows"]
     machine = setting["machine"]
@@ -25,12 +25,12 @@ def table(document: dict[str, Any], models: Sequence[str], methods: Sequence[str
     lines = [
         f"{len(rows)} cells, {' to '.join(sorted({dates[0], dates[-1]}))}, "
         f"{machine['processor']}, {machine['cores']} cores, TensorFlow {machine['tensorflow']}, "
-        f"Python {machine['python']}; {setting['train_limit']} training pictures, batch "
+        f"Python {machine['python']}; {setting['train_limit']} training images, batch "
         f"{setting['batch_size']}. Largest difference of a probability after reloading: "
         f"{worst:.1e}."
     ]
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
-        f"Milliseconds per step of {setting['batch_size']} pictures, passed / of the processor": (
+        f"Milliseconds per step of {setting['batch_size']} images, elapsed / CPU": (
             lambda row: f"{row['step_ms']:,.0f} / {row['step_cpu_ms']:,.0f}"
         ),
         "Peak memory of the training process, MB": lambda row: f"{row['peak_mb']:,.0f}",
@@ -47,11 +47,13 @@ def with_table(page: str, text: str) -> str:
     """Returns the page with `text` between its two marks.
 
     Raises:
-        RunError: a mark is missing, or stands there twice.
+        RunError: a mark is missing, or is there twice.
     """
     for mark in MARKS:
         if page.count(mark) != 1:
-            raise RunError(f"want {mark} once in the page, got it {page.count(mark)} times")
+            raise RunError(
+                f"Expected {mark} once in the page; received it {page.count(mark)} times"
+            )
     before, rest = page.split(MARKS[0])
     after = rest.split(MARKS[1])[1]
     return f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}"

@@ -2,13 +2,13 @@
 
     python -m benchmarks.miniature --data_dir=FOLDER [--work=runs/miniature] [--out=docs/results]
 
-WRN-16-1, 10 epochs of batch 128, everything else as in the recipes. Measured on the 10,000 clean
-test images and on CIFAR-10-C as made from the first 1,000 of them. May be stopped at any moment:
-the same command goes on. What a finished run measured is kept in OUT/<run>/.
+WRN-16-1, 10 epochs of batch 128, everything else as in the recipes. Evaluated on the 10,000 clean
+test images and on a CIFAR-10-C made from the first 1,000 of them. The same command resumes after an
+interruption. Configuration, metrics and results of a finished run are copied to OUT/<run>/.
 
     python main.py --mode=report --workdirs=OUT/<run>,... --workdir=OUT
 
-makes tables and plots of it.
+makes tables and plots of them.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ RUNS = [(name, 1) for name in METHODS] + [
     (name, seed) for seed in (2, 3) for name in ("standard", "augmix")
 ]
 CORRUPTED_IMAGES = 1000
-# The results last: where they are, a run is done.
+# The results last: their file marks a finished run.
 KEPT = ("config.json", "metrics.csv", "results.json")
 
 
 def program(*arguments: str) -> None:
-    """Runs `python main.py`; its standard output and errors are ours."""
+    """Runs `python main.py` with this process's stdout and stderr."""
     subprocess.run([sys.executable, "main.py", *arguments], check=True)
 
 
 def run(name: str, seed: int, data_dir: Path, work: Path, out: Path) -> None:
-    """Trains and measures one run, unless it is done, and keeps what it measured."""
+    """Trains and evaluates one run, unless it is finished, and copies its results."""
     kept = out / f"{name}-seed{seed}"
     if (kept / "results.json").exists():
         return
@@ -62,7 +62,7 @@ def run(name: str, seed: int, data_dir: Path, work: Path, out: Path) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     for file in KEPT:
         text = (folder / file).read_text()
-        # Folders of one machine say nothing to another one.
+        # Paths of one machine mean nothing on another.
         for place, word in ((data_dir, "DATA_DIR"), (work, "WORK")):
             text = text.replace(str(place), word)
         files.write_text_atomically(kept / file, text)
@@ -71,7 +71,7 @@ def run(name: str, seed: int, data_dir: Path, work: Path, out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data_dir", type=Path, required=True, help="CIFAR-10 as TFDS prepares it")
+    parser.add_argument("--data_dir", type=Path, required=True, help="TFDS directory with CIFAR-10")
     parser.add_argument("--work", type=Path, default=Path("runs/miniature"))
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     options = parser.parse_args()

@@ -1,10 +1,10 @@
-"""How fast AugMix makes views: ours, Pillow, Keras and plain C, in one run on the same cores.
+"""Throughput of AugMix: this pipeline, Pillow, Keras and plain C, in one run on the same cores.
 
     python -m benchmarks.pipeline [--rounds=5] [--json=FILE] [--scaling]
 
-Everybody makes the same thing from the same images: crop and flip, the clean picture and two
-augmented views (width 3, depth 1 to 3), normalised float32. `keras.layers.AugMix` stands beside
-them for its speed; it computes something else (docs/performance.md).
+All sides make the same from the same images: crop and flip, the clean view and two augmented views
+(width 3, depth 1 to 3), normalised float32. `keras.layers.AugMix` is timed as well, but it computes
+something else (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from augmix_tf import quiet
-from augmix_tf.settings import AugMixSettings
+from augmix_tf.compiled import compiled
 from benchmarks import measure, rivals
-from benchmarks.rivals import pictures
+from benchmarks.rivals import embedded_images
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from augmix_tf.data.pipeline import Images, Method
+    from augmix_tf.augment.method import Method
+    from augmix_tf.data.images import ImageStore
 
 WARM_UP_BATCHES, WARM_UP_SECONDS = 8, 0.3
 LARGER = ((64, 64), (96, 32), (224, 16))
@@ -41,52 +42,51 @@ CASES = {32: (3.0, 128, (25600, 800, 6400, 6000)), 224: (1.0, 16, (640, 64, 320,
 
 
 def normalised_batches(
-    images: Images,
-    make: Method,
+    store: ImageStore,
+    method: Method,
     batch: int,
     mean: np.ndarray | float,
     deviation: np.ndarray | float,
 ) -> Dataset:
-    """The training pipeline without end, and the normalisation that else is a layer of the model.
+    """Endless training batches with the normalisation that is a layer of the model in training.
 
-    Views come out as (views - mean) / deviation, float32; both in levels of 0 to 255.
+    Views are (views - mean) / deviation, float32; mean and deviation on the scale 0 to 255.
     """
     import tensorflow as tf
 
     from augmix_tf.data import pipeline
 
-    normalise = tf.function(lambda made: (made - mean) * (1 / deviation), jit_compile=True)
+    @compiled
+    def normalise(views: tf.Tensor) -> tf.Tensor:
+        return (views - mean) * (1 / deviation)
 
-    def method(*batch_and_place):
-        made, labels = make(*batch_and_place)
-        return normalise(made), labels
-
-    return pipeline.training_batches(
-        images,
-        np.zeros(len(images), np.int64),
-        method,
-        run_seed=0,
-        epochs=10**9,
-        batch_size=batch,
+    batches = pipeline.training_batches(
+        store, method, num_classes=10, run_seed=0, epochs=10**9, batch_size=batch
+    )
+    return batches.map(
+        lambda views, labels: (normalise(views), labels), num_parallel_calls=tf.data.AUTOTUNE
     )
 
 
 def our_dataset(
     images: np.ndarray, severity: float, batch: int, views: int = 3, **settings: int
 ) -> Dataset:
-    """AugMix of small pictures that are held in memory."""
+    """AugMix of images held in memory; `settings` are further fields of `AugMixMethod`."""
     quiet.import_tensorflow()  # as the program does
-    from augmix_tf.augment import methods
+    from augmix_tf.augment.augmix import AugMixMethod
+    from augmix_tf.data.images import InMemoryStore
 
-    make = methods.augmix(0, AugMixSettings(severity=severity, **settings), views)
-    return normalised_batches(images, make, batch, 127.5, 127.5)
+    method = AugMixMethod(aug_severity=severity, views=views, **settings)
+    rows = np.arange(len(images))
+    store = InMemoryStore(images=images, labels=np.zeros_like(rows), ids=rows)
+    return normalised_batches(store, method, batch, 127.5, 127.5)
 
 
-def rounds_of(dataset: Dataset, batch: int, count: int) -> Callable[[], dict[str, float]]:
+def rounds_of(dataset: Iterable, batch: int, count: int) -> Callable[[], dict[str, float]]:
     """Times `count` images of a dataset in its steady state.
 
-    Each round has an iterator of its own: one that lived on would fill its buffers while the
-    others are measured, on their processor time.
+    Each round has a new iterator: an old one would fill its buffers while the other sides are
+    timed, and use their cores.
     """
 
     def run() -> dict[str, float]:
@@ -107,9 +107,9 @@ def rounds_of(dataset: Dataset, batch: int, count: int) -> Callable[[], dict[str
 
 
 def compare(side: int, rounds: int, library: ctypes.CDLL) -> dict[str, dict[str, float]]:
-    """The table of one image size."""
+    """Times all sides for one image size."""
     severity, batch, (n_ours, n_pillow, n_keras, n_c) = CASES[side]
-    images = pictures(side, 256 if side == 32 else 64)
+    images = embedded_images(side, 256 if side == 32 else 64)
     context = multiprocessing.get_context("spawn")
     ends = [context.Pipe() for _ in range(2)]
     processes = [
@@ -143,7 +143,7 @@ def print_table(side: int, figures: dict[str, dict[str, float]]) -> None:
     print(f"\n{side} x {side}, severity {severity:g}, batch {batch}, clean + 2 views")
     print(f"{'':34}{'images/s':>10}{'us CPU/image':>14}{'x Pillow':>10}{'CPU / C':>9}")
     base = figures["Pillow + NumPy, 2 processes"]["images_per_second"]
-    # Both on both cores: two busy cores slow each other down.
+    # Both sides use both cores: two busy cores slow each other down.
     c = figures["plain C, 2 cores"]["cpu_us_per_image"]
     for name, row in figures.items():
         speed, cost = row["images_per_second"], row["cpu_us_per_image"]
@@ -151,20 +151,20 @@ def print_table(side: int, figures: dict[str, dict[str, float]]) -> None:
 
 
 def resources(side: int) -> dict[str, float]:
-    """Start-up, memory and traces of the pipeline alone, in a process of its own."""
+    """Start-up time, memory and traces of the pipeline alone, in a new process."""
     code = (
         "import resource, sys, time\n"
         "from augmix_tf import quiet; quiet.import_tensorflow()\n"
         "from benchmarks import pipeline as p\n"
-        f"severity, batch, _ = p.CASES[{side}]; images = p.pictures({side}, 64)\n"
-        "from augmix_tf.augment import methods\n"
-        "from augmix_tf.ops.compiled import xla_available; xla_available()\n"
+        f"severity, batch, _ = p.CASES[{side}]; images = p.embedded_images({side}, 64)\n"
+        "from augmix_tf.augment import augmix\n"
+        "from augmix_tf.compiled import xla_available; xla_available()\n"
         "rss = lambda: int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()\n"
         "before, start = rss(), time.perf_counter()\n"
         "batches = iter(p.our_dataset(images, severity, batch)); next(batches)\n"
         "first = time.perf_counter() - start\n"
         f"for _ in range({100 if side == 32 else 20}): next(batches)\n"
-        "traces = methods._crop_and_mix.trace_count()\n"
+        "traces = augmix._apply_views.trace_count()\n"
         "print('FIGURES', first, (rss() - before) / 2**20, traces)\n"
     )
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -177,19 +177,19 @@ def resources(side: int) -> dict[str, float]:
 
 
 def scaling(rounds: int) -> dict[str, dict[str, float]]:
-    """Cost against batch size, image size, width, depth and views."""
+    """Throughput and CPU time other sizes and settings instead."""
 
     def side(name: str, size: int, batch: int, **settings: int) -> dict[str, Run]:
         severity = CASES[size][0] if size in CASES else 3.0
-        dataset = our_dataset(pictures(size, 64), severity, batch, **settings)
+        dataset = our_dataset(embedded_images(size, 64), severity, batch, **settings)
         return {name: rounds_of(dataset, batch, max(8 * batch, 25600 if size == 32 else 640))}
 
-    # What is compared takes turns.
+    # Sides of one group are interleaved.
     groups = [
         [side(f"32 px, batch {batch}", 32, batch) for batch in (32, 128, 512)],
         [side(f"{size} px, batch {batch}", size, batch) for size, batch in LARGER],
-        [side(f"32 px, width {width}", 32, 128, width=width) for width in (1, 2, 4)],
-        [side(f"32 px, depth {depth}", 32, 128, depth=depth) for depth in (1, 2, 3)],
+        [side(f"32 px, width {width}", 32, 128, mixture_width=width) for width in (1, 2, 4)],
+        [side(f"32 px, depth {depth}", 32, 128, mixture_depth=depth) for depth in (1, 2, 3)],
         [side(f"32 px, {views} views", 32, 128, views=views) for views in (2, 5)],
     ]
     figures: dict[str, dict[str, float]] = {}
@@ -203,7 +203,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument("--scaling", action="store_true", help="cost against sizes instead")
+    parser.add_argument(
+        "--scaling",
+        action="store_true",
+        help="time other sizes and settings instead",
+    )
     options = parser.parse_args()
     document: dict[str, object] = {"machine": measure.machine(), "rounds": options.rounds}
     if options.scaling:

@@ -1,4 +1,4 @@
-"""Who else makes such views: Pillow, Keras and plain C, from the same pictures."""
+"""The other implementations: Pillow, Keras and plain C, on the same images."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Dataset: TypeAlias = "tf.data.Dataset"
 
 
-def pictures(side: int, count: int) -> np.ndarray:
-    """Embedded pictures, enlarged where needed: uint8 [count, side, side, 3]."""
+def embedded_images(side: int, count: int) -> np.ndarray:
+    """Images of the embedded dataset, resized to `side`: uint8 [count, side, side, 3]."""
     images = shapes.make("test")[0][:count]
     if side == 32:
         return images
@@ -35,7 +35,7 @@ def pictures(side: int, count: int) -> np.ndarray:
 
 
 def keras_dataset(images: np.ndarray, batch: int) -> Dataset:
-    """`keras.layers.AugMix` on whole batches, twice for two views; its own crop and flip."""
+    """`keras.layers.AugMix` on whole batches, twice for two views, after Keras's crop and flip."""
     import keras
     import tensorflow as tf
 
@@ -59,8 +59,8 @@ def keras_dataset(images: np.ndarray, batch: int) -> Dataset:
 
 
 def pillow_worker(connection: Connection, side: int, severity: float, seed: int) -> None:
-    """Makes as many images as it is told to and answers with the processor time they took."""
-    rng, images = np.random.default_rng(seed), pictures(side, 64)
+    """Makes the views of as many images as it is sent, and returns the CPU time they took."""
+    rng, images = np.random.default_rng(seed), embedded_images(side, 64)
     while count := connection.recv():
         cpu = time.process_time()
         for image in itertools.islice(itertools.cycle(images), count):
@@ -81,7 +81,7 @@ def pillow(side: int, severity: float, count: int, workers: list[Connection]) ->
 def plain_c(
     images: np.ndarray, severity: float, count: int, library: ctypes.CDLL, cores: int
 ) -> Callable[[], dict[str, float]]:
-    """The C program on one core, or on each of several at once (it runs outside Python's lock)."""
+    """The C program on one core, or on several at once (it runs without the GIL)."""
     images = np.ascontiguousarray(np.resize(images, (count, *images.shape[1:])))
     outs = [np.empty((count, 3, *images.shape[1:]), np.float32) for _ in range(cores)]
     seeds = itertools.count(1)

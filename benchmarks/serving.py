@@ -1,10 +1,10 @@
-"""What an exported model takes to answer: 1, 8 and 64 images, as pixels and as PNG files.
+"""Latency of an exported model: 1, 8 and 64 images, as pixels and as PNG files.
 
     python -m benchmarks.serving [--model=wrn-40-2] [--calls=200] [--json=FILE]
 
-Exports the network untrained (weights change no time), loads it as a server does, replays its
-warm-up requests and calls the signatures in this process, in turn, so that a machine that gets
-slower does so for both. Prints a table in Markdown. A client over the network waits longer.
+Exports an untrained network (weights do not change the time), loads it as a server does, sends its
+warm-up requests and calls the signatures in this process, in turn, so that changes in the machine's
+speed affect both. Prints a table in Markdown. A client over the network waits longer.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from augmix_tf.serving import warmup
-from augmix_tf.serving.export import export
+from augmix_tf.export import warmup
+from augmix_tf.export.saved_model import export
 from benchmarks import measure
 from benchmarks.step import build
 
@@ -35,7 +35,7 @@ def requests(images: np.ndarray) -> dict[str, dict[str, tf.Tensor]]:
 
 
 def seconds(signatures: dict, batch: dict[str, dict[str, tf.Tensor]], calls: int) -> dict:
-    """Time of each call, per signature; the first of each is not counted."""
+    """Time of each call, per signature, without the first one."""
     taken: dict[str, list[float]] = {name: [] for name in batch}
     for number in range(calls + 1):
         for name, inputs in batch.items():
@@ -63,7 +63,7 @@ def main() -> None:
     document: dict[str, object] = {"machine": measure.machine(), "model": options.model}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        version = export(build(options.model), [f"class {i}" for i in range(10)], folder)
+        version, _ = export(build(options.model), [f"class {i}" for i in range(10)], folder)
         signatures = tf.saved_model.load(str(version)).signatures
         for call in warmup.requests(SIDE, SIDE):
             signatures[call.signature](**{k: tf.constant(v) for k, v in call.inputs.items()})

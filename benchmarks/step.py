@@ -1,10 +1,10 @@
-"""What AugMix costs in training: a step with one view against a step with three.
+"""Cost of AugMix in training: a step with one view against a step with three.
 
     python -m benchmarks.step [--rounds=5] [--models=wrn-16-1,wrn-40-2] [--deterministic]
                               [--json=FILE]
 
-Times whole steps through the real pipeline and training step, with float32 and bfloat16, and how
-long a step waits for its data. Three views should cost at most three forward and backward passes.
+Times whole steps, with the real pipeline and training step, in float32 and bfloat16, and how long a
+step waits for its data. Three views should cost at most three forward and backward passes.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from augmix_tf import models
-from augmix_tf.augment import methods
-from augmix_tf.data import pipeline, shapes
+from augmix_tf.augment.augmix import AugMixMethod
+from augmix_tf.augment.standard import StandardMethod
+from augmix_tf.data import pipeline, sources
 from augmix_tf.models.classifier import CIFAR_NORMALIZATION, with_normalization
-from augmix_tf.settings import AugMixSettings
 from augmix_tf.training.optimizer import CoupledSGD
 from augmix_tf.training.step import Trainer
 from benchmarks import measure
@@ -30,7 +30,7 @@ STEPS = 6
 
 
 def build(name: str) -> keras.Model:
-    """`wrn-16-1`, `wrn-40-2`, ... or the name of another model."""
+    """Builds `wrn-16-1`, `wrn-40-2`, ... or another model by name."""
     kind, *sizes = name.split("-")
     options = dict(zip(("depth", "widen_factor"), map(int, sizes), strict=False))
     backbone = models.build(kind, 10, seed=0, **options)
@@ -38,20 +38,20 @@ def build(name: str) -> keras.Model:
 
 
 def side(name: str, views: int, precision: str, batch: int) -> Callable[[], dict[str, float]]:
-    """Times steps of one model; data come from an iterator of the round's own."""
+    """Times steps of one model; each round has an iterator of its own."""
     keras.mixed_precision.set_global_policy(precision)
     trainer = Trainer(build(name))
     trainer.compile(optimizer=CoupledSGD(0.01))
     keras.mixed_precision.set_global_policy("float32")
-    settings = AugMixSettings()
-    make = (
-        methods.one_view(0, methods.unchanged())
-        if views == 1
-        else methods.augmix(0, settings, views)
-    )
-    images, labels = shapes.make("train")
+    method = AugMixMethod(views=views) if views > 1 else StandardMethod()
+    source = sources.load("shapes")
     dataset = pipeline.training_batches(
-        images, labels, make, run_seed=0, epochs=10**9, batch_size=batch
+        source.train,
+        method,
+        num_classes=source.num_classes,
+        run_seed=0,
+        epochs=10**9,
+        batch_size=batch,
     )
     step = tf.function(trainer.train_step)
 
@@ -65,7 +65,7 @@ def side(name: str, views: int, precision: str, batch: int) -> Callable[[], dict
             waited += time.perf_counter() - asked
             float(step(data)["loss"])
         whole = time.perf_counter() - start
-        del batches  # ends the pipeline's work in the background
+        del batches  # stops the pipeline's background threads
         start = time.perf_counter()
         for _ in range(STEPS):
             float(step(data)["loss"])

@@ -1,8 +1,8 @@
-"""Trains a network of keras.applications with AugMix, then measures it under corruptions.
+"""Trains a network of keras.applications with AugMix, then evaluates it on corrupted images.
 
-python examples/keras_applications.py [DATA_DIR [EPOCHS [PICTURES]]]
+python examples/keras_applications.py [DATA_DIR [EPOCHS [IMAGES]]]
 
-DATA_DIR is where TFDS keeps CIFAR-10, or is to put it. PICTURES: takes the first so many only.
+DATA_DIR is the directory of TFDS for CIFAR-10. IMAGES limits the training and test images.
 """
 
 import sys
@@ -13,12 +13,12 @@ import tensorflow_datasets as tfds
 import augmix_tf
 
 
-def main(data_dir: str | None = None, epochs: str = "10", pictures: str = "") -> dict[str, float]:
-    """Returns the test error on clean pictures and under each corruption."""
-    part = f"[:{pictures}]" if pictures else ""
+def main(data_dir: str | None = None, epochs: str = "10", limit: str = "") -> dict[str, float]:
+    """Returns the test error on clean images and under each corruption."""
+    part = f"[:{limit}]" if limit else ""
     split = [f"train{part}", f"test{part}"]
     train, test = tfds.load("cifar10", split=split, data_dir=data_dir, as_supervised=True)
-    scale = keras.layers.Rescaling(1 / 127.5, offset=-1)  # AugMix gives 0 to 255
+    scale = keras.layers.Rescaling(1 / 127.5, offset=-1)  # views are 0 to 255
     network = keras.applications.MobileNet((32, 32, 3), weights=None, classes=10)
     backbone = keras.Sequential([keras.Input((32, 32, 3)), scale, network])
     model = augmix_tf.AugMixModel(backbone, from_logits=False, seed=1)

@@ -1,16 +1,16 @@
-"""Serves an exported version by NVIDIA's Triton server, over HTTP and gRPC, and asks it.
+"""Serves an exported model with NVIDIA's Triton server, over HTTP and gRPC, and queries it.
 
-Triton comes as a Python package with versions of NumPy and protobuf of its own, so it gets an
-environment of its own, with a Python 3.11, 3.12 or 3.13 that the package was built for:
+Triton's Python package needs other versions of NumPy and protobuf, so install it into a separate
+environment, with a Python 3.11, 3.12 or 3.13 that the package was built for:
 
     python3 -m venv triton && triton/bin/pip install tensorflow-cpu==2.21.0 \
         nvidia-pytriton==0.7.0 'tritonclient[all]'
     triton/bin/python examples/serve_triton.py runs/mine/export/1          # serves until Ctrl-C
-    triton/bin/python examples/serve_triton.py runs/mine/export/1 --check  # asks it once, and ends
+    triton/bin/python examples/serve_triton.py runs/mine/export/1 --check  # one query, then exit
 
 Each signature is a model of the server: `images` and `image_bytes`, with the inputs and outputs of
-`serving_default` and `serve_bytes`. It listens on this machine alone, unless --address says
-otherwise. What it runs is TensorFlow in a Python process beside the server.
+`serving_default` and `serve_bytes`. The server listens on this machine only, unless --address is
+given. The model runs in TensorFlow, in a Python process beside the server.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Call = Callable[..., dict[str, np.ndarray]]
 
 
 def function(saved: tf.Module, name: str) -> Call:
-    """Returns what Triton calls for the signature with this input."""
+    """Returns the function that Triton calls for the signature with this input."""
     signature = saved.signatures[MODELS[name]]
 
     @batch
@@ -64,7 +64,7 @@ def tensors(saved: tf.Module, name: str) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def check(saved: tf.Module, address: str, http_port: int, grpc_port: int) -> None:
-    """Asks both models over both protocols; prints the difference from the SavedModel itself."""
+    """Queries both models over both protocols; prints the difference from the SavedModel."""
     spec = saved.signatures["serving_default"].structured_input_signature[1]["images"]
     images = np.random.default_rng(0).integers(0, 256, (8, *spec.shape[1:]), np.uint8)
     want = saved.signatures["serving_default"](images=tf.constant(images))
@@ -81,8 +81,7 @@ def check(saved: tf.Module, address: str, http_port: int, grpc_port: int) -> Non
             start = time.perf_counter()
             answer = client.infer(name, [tensor])
             took = 1e3 * (time.perf_counter() - start)
-            sound = slice(len(images))
-            got = answer.as_numpy("probabilities")[sound]
+            got = answer.as_numpy("probabilities")[: len(images)]
             difference = np.abs(got - want["probabilities"].numpy()).max()
             print(f"{protocol} {name}: largest difference {difference:.1e}, {took:.0f} ms")
             if name == "image_bytes":
@@ -91,7 +90,7 @@ def check(saved: tf.Module, address: str, http_port: int, grpc_port: int) -> Non
 
 
 def files(images: np.ndarray) -> np.ndarray:
-    """The images as PNG files, [N + 2, 1], with a cut one and one of text behind them."""
+    """The images as PNG files [N + 2, 1], followed by a truncated file and a text file."""
     encoded = []
     for image in images:
         file = io.BytesIO()
@@ -101,13 +100,13 @@ def files(images: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Serves until it is interrupted, or asks itself once."""
+    """Serves until interrupted, or queries the server once."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("version", type=Path, help="folder of an exported version")
-    parser.add_argument("--address", default="127.0.0.1", help="where it listens")
+    parser.add_argument("version", type=Path, help="directory of an exported version")
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--http_port", type=int, default=8000)
     parser.add_argument("--grpc_port", type=int, default=8001)
-    parser.add_argument("--check", action="store_true", help="ask it once, and end")
+    parser.add_argument("--check", action="store_true", help="query the server once and exit")
     options = parser.parse_args()
     saved = tf.saved_model.load(str(options.version))
     config = TritonConfig(

@@ -123,3 +123,22 @@ def write_run(folder: Path, parts: Mapping[str, Any], **config: Any) -> Path:
     (folder / "results.json").write_text(json.dumps({"schema": 2, **parts}))
     (folder / "metrics.csv").write_text(METRICS)
     return folder
+
+
+def shifted(error: float, classes: int = 200, images: int = 30_000) -> dict[str, Any]:
+    """What is measured on another test set."""
+    data = {"source": "folder", "description": "the folder sets/r", "images": images}
+    measured = measures(error, rms=error / 4, aurra=0.625)
+    return measured | {"images": images, "classes": classes, "data": data}
+
+
+def imagenet_parts(**more: Any) -> dict[str, Any]:
+    """Results of a network for ImageNet, relative to AlexNet and on two other test sets."""
+    flips = dict.fromkeys(PERTURBATIONS, 0.125)
+    return {
+        "clean": measures(0.25),
+        "corrupted": corrupted(alike(0.5)) | {"alexnet": {"mce": 68.44, "relative_mce": 77.96}},
+        "perturbed": perturbed(flips) | {"mean_flip_rate": 37.44, "mean_top5_distance": 52.16},
+        "shifted": {"imagenet-r": shifted(0.5625), "imagenetv2-matched|1": shifted(0.375, 1000)},
+        "provenance": {},
+    } | more

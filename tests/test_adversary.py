@@ -1,4 +1,4 @@
-"""Adversarial pictures: in their ball, at the known worst corner, without traces in the model."""
+"""Adversarial images: in their ball, at the known worst corner, without traces in the model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf import losses, seeds
-from augmix_tf.checks import CommandError
+from augmix_tf.errors import ArgumentError
 from augmix_tf.training.adversary import Adversary
 from augmix_tf.training.optimizer import CoupledSGD
 from augmix_tf.training.step import Trainer
@@ -21,7 +21,7 @@ SEED = (3, 4)
 
 
 def pictures(count=7, classes=2) -> tuple[tf.Tensor, tf.Tensor]:
-    """Noise with both ends of the range in every picture."""
+    """Noise with both ends of the range in every image."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, *SHAPE)).astype(np.float32)
     images[:, 0, :2] = 0.0
@@ -108,7 +108,7 @@ def test_the_attack_raises_the_loss_more_than_noise_does():
 
 
 def test_the_slope_is_that_of_each_picture_alone():
-    """What a picture becomes depends on no other one of its batch."""
+    """What an image becomes depends on no other one of its batch."""
     classifier = deep()
     images, labels = pictures(classes=4)
     adversary, start = Adversary(), Adversary().draw_start(tf.constant(SEED), images.shape)
@@ -278,23 +278,23 @@ def test_evaluation_is_of_the_pictures_as_they_are():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epsilon": -0.1}, "epsilon of 0 to 1, got -0.1"),
-        ({"epsilon": 8}, "epsilon of 0 to 1, got 8"),
-        ({"epsilon": float("nan")}, "epsilon of 0 to 1, got nan"),
-        ({"step_size": 0.0}, "positive step_size, got 0.0"),
-        ({"steps": 0}, "steps an integer from 1 on, got 0"),
-        ({"steps": 2.0}, "steps an integer from 1 on, got 2.0"),
-        ({"steps": True}, "steps an integer from 1 on, got True"),
+        ({"epsilon": -0.1}, "epsilon of 0 to 1; received -0.1"),
+        ({"epsilon": 8}, "epsilon of 0 to 1; received 8"),
+        ({"epsilon": float("nan")}, "epsilon of 0 to 1; received nan"),
+        ({"step_size": 0.0}, "positive step_size; received 0.0"),
+        ({"steps": 0}, "steps an integer from 1 on; received 0"),
+        ({"steps": 2.0}, "steps an integer from 1 on; received 2.0"),
+        ({"steps": True}, "steps an integer from 1 on; received True"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         Adversary(**settings)
 
 
 @pytest.mark.parametrize("images", [tf.zeros([2, *SHAPE], tf.uint8), tf.zeros([2, 1, *SHAPE])])
 def test_other_than_float_pictures_are_refused(images):
-    with pytest.raises(CommandError, match=r"float32 images \[N, H, W, 3\], got "):
+    with pytest.raises(ArgumentError, match=r"float32 images \[N, H, W, 3\]; received "):
         Adversary().perturb(linear(), images, tf.constant([0, 1]), tf.constant(SEED))
 
 
@@ -302,7 +302,7 @@ def test_several_views_cannot_be_attacked():
     images, labels = pictures(classes=4)
     trainer = Trainer(deep(), adversary=Adversary())
     trainer.compile(optimizer=CoupledSGD(0.1))
-    with pytest.raises(CommandError, match=r"one view .* got \(7, 3, 5, 6, 3\)"):
+    with pytest.raises(ArgumentError, match=r"one view .* received \(7, 3, 5, 6, 3\)"):
         trainer.train_step((tf.stack([images] * 3, 1), labels))
-    with pytest.raises(CommandError, match="with an adversary, which has one view, got 3"):
+    with pytest.raises(ArgumentError, match="with an adversary, which has one view; received 3"):
         Trainer(deep(), adversary=Adversary(), batch_norms=3)

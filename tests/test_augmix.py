@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from augmix_tf import seeds
+from augmix_tf import compiled, seeds
 from augmix_tf.augment import AugMixPlan, AugMixSettings, apply_plan, augmix_views, draw_plan
-from augmix_tf.augment.levels import parameter_of
-from augmix_tf.checks import CommandError
-from augmix_tf.ops import OPERATIONS, compiled
+from augmix_tf.errors import ArgumentError
+from augmix_tf.ops import OPERATIONS
+from augmix_tf.ops.registry import parameter_of
 from tests import golden
 from tests.oracles import pillow_augmix
 from tests.runs import RUNS
-from tests.test_ops import pictures, pillow
+from tests.test_ops import pillow, sample_images
 
 # A mix of k chains rounds k + 4 times, here and in the oracle: 16 half units of float32 for k = 4.
 ROUNDING = 255 * 1e-6
@@ -63,7 +63,7 @@ def pillow_views(images: np.ndarray, plan: AugMixPlan, chains: np.ndarray) -> np
 
 @pytest.mark.parametrize(("settings", "size", "fill"), SETTINGS.values(), ids=SETTINGS)
 def test_a_drawn_view_equals_pillow(settings, size, fill):
-    images = np.concatenate([pictures(*size, seed) for seed in range(3)])
+    images = np.concatenate([sample_images(*size, seed) for seed in range(3)])
     plan = drawn(images, settings)
     chains = pillow_chains(images, plan, fill)
     for chain in range(settings.width):
@@ -77,7 +77,7 @@ def test_a_drawn_view_equals_pillow(settings, size, fill):
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_a_plan_written_by_hand_does_what_it_says_in_every_way_it_is_run(run):
-    images = pictures(12, 20)[:2].astype(np.int64)
+    images = sample_images(12, 20)[:2].astype(np.int64)
     index = OPERATIONS.index
     unused = index("sharpness")
     plan = AugMixPlan(
@@ -129,13 +129,13 @@ def test_equals_the_original_code():
 
 
 def test_a_share_of_nothing_leaves_the_picture():
-    images = pictures(12, 20)
+    images = sample_images(12, 20)
     plan = drawn(images, AugMixSettings())._replace(mixed_share=tf.zeros(len(images)))
     np.testing.assert_array_equal(apply_plan(images, plan), images)
 
 
 def test_stays_between_the_picture_and_its_chains_and_is_not_quantised():
-    images = np.concatenate([pictures(12, 20, seed) for seed in range(3)])
+    images = np.concatenate([sample_images(12, 20, seed) for seed in range(3)])
     plan = drawn(images, AugMixSettings(), seed=2)
     chains = [apply_plan(images, only_chain(plan, chain)).numpy() for chain in range(3)]
     corners, got = np.stack([images, *chains]), apply_plan(images, plan).numpy()
@@ -148,14 +148,14 @@ def test_stays_between_the_picture_and_its_chains_and_is_not_quantised():
 
 
 def test_each_picture_gets_its_own_row_of_the_plan():
-    images = pictures(12, 20)
+    images = sample_images(12, 20)
     plan = drawn(images, AugMixSettings())
     turned = AugMixPlan(*(part[::-1] for part in plan))
     np.testing.assert_array_equal(apply_plan(images[::-1], turned)[::-1], apply_plan(images, plan))
 
 
 def test_the_order_of_the_chains_does_not_matter():
-    images = pictures(12, 20)
+    images = sample_images(12, 20)
     plan = drawn(images, AugMixSettings())
     order = [2, 0, 1]
     chains = [tf.gather(part, order, axis=1) for part in plan[:4]]
@@ -165,7 +165,7 @@ def test_the_order_of_the_chains_does_not_matter():
 
 @pytest.mark.parametrize("views", [1, 2, 3])
 def test_views_are_the_clean_picture_and_one_plan_each(views):
-    images, settings = pictures(12, 20), AugMixSettings()
+    images, settings = sample_images(12, 20), AugMixSettings()
     got = augmix_views(images, 3, 1, 4, settings, views)
     assert got.shape == (8, views, 12, 20, 3)
     assert got.dtype == tf.float32
@@ -177,7 +177,7 @@ def test_views_are_the_clean_picture_and_one_plan_each(views):
 
 
 def test_a_last_smaller_batch_of_a_pipeline_gets_its_views():
-    images, settings = pictures(12, 20), AugMixSettings()
+    images, settings = sample_images(12, 20), AugMixSettings()
     batches = tf.data.Dataset.from_tensor_slices(images).batch(5).enumerate()
     got = list(batches.map(lambda step, batch: augmix_views(batch, 3, 0, step, settings, views=2)))
     assert [len(views) for views in got] == [5, 3]
@@ -205,7 +205,7 @@ def test_new_seeds_and_steps_are_no_new_program():
     def traces() -> int:
         return sum(function.trace_count() for function in compiled_functions().values())
 
-    images, settings = pictures(11, 7), AugMixSettings()
+    images, settings = sample_images(11, 7), AugMixSettings()
     before = traces()
     augmix_views(images, 0, 0, 0, settings)
     assert traces() == before + 1
@@ -217,8 +217,8 @@ def test_new_seeds_and_steps_are_no_new_program():
 
 
 def test_compiles_inside_an_outer_program_with_no_call_to_the_host():
-    images = tf.constant(pictures(12, 20))
-    plan = drawn(pictures(12, 20), AugMixSettings())
+    images = tf.constant(sample_images(12, 20))
+    plan = drawn(sample_images(12, 20), AugMixSettings())
     outer = tf.function(lambda images, plan: apply_plan(images, plan) / 255, jit_compile=True)
     np.testing.assert_allclose(outer(images, plan) * 255, apply_plan(images, plan), atol=ROUNDING)
     program = outer.experimental_get_compiler_ir(images, plan)(stage="hlo")
@@ -229,7 +229,7 @@ def test_compiles_inside_an_outer_program_with_no_call_to_the_host():
 
 
 def test_a_machine_without_xla_gets_the_same_views(monkeypatch):
-    images, settings = pictures(12, 20), AugMixSettings()
+    images, settings = sample_images(12, 20), AugMixSettings()
     want = augmix_views(images, 3, 0, 0, settings)
     plan = drawn(images, settings)
     chain = apply_plan(images, only_chain(plan, 1))
@@ -248,7 +248,7 @@ def test_a_machine_without_xla_is_told_once(monkeypatch):
 
     said = []
     compiled.xla_available.cache_clear()
-    monkeypatch.setattr(compiled.tf, "function", refuse)
+    monkeypatch.setattr(tf, "function", refuse)
     monkeypatch.setattr(compiled.logging, "warning", lambda text, *args: said.append(text % args))
     try:
         assert [compiled.xla_available() for _ in range(3)] == [False] * 3
@@ -261,48 +261,48 @@ def test_a_machine_without_xla_is_told_once(monkeypatch):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"severity": 11}, "severity in 0.1..10, got 11"),
-        ({"severity": 0}, "severity in 0.1..10, got 0"),
-        ({"severity": float("nan")}, "severity in 0.1..10, got nan"),
-        ({"width": 0}, "width of at least 1, got 0"),
-        ({"depth": 0}, "depth of -1 or a whole number from 1 on, got 0"),
-        ({"depth": -2}, "depth of -1 or a whole number from 1 on, got -2"),
-        ({"width": 2.5}, "whole mixture width of at least 1, got 2.5"),
-        ({"depth": 1.5}, "depth of -1 or a whole number from 1 on, got 1.5"),
-        ({"alpha": 1e-320}, "alpha in 1e-6..1e6, got 1e-320"),
-        ({"alpha": 0}, "alpha in 1e-6..1e6, got 0"),
-        ({"alpha": -1.0}, "alpha in 1e-6..1e6, got -1"),
-        ({"alpha": float("nan")}, "alpha in 1e-6..1e6, got nan"),
-        ({"alpha": float("inf")}, "alpha in 1e-6..1e6, got inf"),
+        ({"severity": 11}, "severity must be 0.1 to 10; received 11."),
+        ({"severity": 0}, "severity must be 0.1 to 10; received 0."),
+        ({"severity": float("nan")}, "severity must be finite; received nan."),
+        ({"width": 0}, "width must be 1 or more; received 0."),
+        ({"depth": 0}, "depth must be -1 (random) or 1 or more; received 0."),
+        ({"depth": -2}, "depth must be -1 or more; received -2."),
+        ({"width": 2.5}, "width must be of type int; received 2.5."),
+        ({"depth": 1.5}, "depth must be of type int; received 1.5."),
+        ({"alpha": 1e-320}, "alpha must be 1e-06 to 1e+06; received 1e-320."),
+        ({"alpha": 0}, "alpha must be 1e-06 to 1e+06; received 0."),
+        ({"alpha": -1.0}, "alpha must be 1e-06 to 1e+06; received -1.0."),
+        ({"alpha": float("nan")}, "alpha must be finite; received nan."),
+        ({"alpha": float("inf")}, "alpha must be finite; received inf."),
     ],
     ids=str,
 )
 def test_refuses_settings_out_of_range(setting, message):
-    with pytest.raises(CommandError, match=re.escape(message)):
+    with pytest.raises(ArgumentError, match=re.escape(message)):
         AugMixSettings(**setting)
 
 
 def test_refuses_other_pictures_and_no_view():
-    images, settings = pictures(12, 20), AugMixSettings()
+    images, settings = sample_images(12, 20), AugMixSettings()
     plan = drawn(images, settings)
-    with pytest.raises(CommandError, match="got float32"):
+    with pytest.raises(ArgumentError, match="received float32"):
         apply_plan(images.astype(np.float32), plan)
-    with pytest.raises(CommandError, match=r"got uint8 \(12, 20, 3\)"):
+    with pytest.raises(ArgumentError, match=r"received uint8 \(12, 20, 3\)"):
         apply_plan(images[0], plan)
-    with pytest.raises(CommandError, match=r"got uint8 \(8, 12, 20, 1\)"):
+    with pytest.raises(ArgumentError, match=r"received uint8 \(8, 12, 20, 1\)"):
         augmix_views(images[..., :1], 0, 0, 0, settings)
-    with pytest.raises(CommandError, match="at least 1 view, got 0"):
+    with pytest.raises(ArgumentError, match="at least 1 view; received 0"):
         augmix_views(images, 0, 0, 0, settings, views=0)
 
 
 def test_refuses_a_plan_for_another_number_of_images():
     plan = draw_plan(seeds.fold(1, 0, 0, 1), 1, (8, 9), AugMixSettings())
-    with pytest.raises(CommandError, match="want a plan for 3 images, got one for 1"):
+    with pytest.raises(ArgumentError, match=r"Expected a plan for 3 images; received 1\."):
         apply_plan(tf.zeros([3, 8, 9, 3], tf.uint8), plan)
 
 
 @pytest.mark.parametrize("fill", [-1, 256])
 def test_refuses_a_fill_that_is_no_value(fill):
     plan = draw_plan(seeds.fold(1, 0, 0, 1), 3, (8, 9), AugMixSettings())
-    with pytest.raises(CommandError, match=f"fill value in 0..255, got {fill}"):
+    with pytest.raises(ArgumentError, match=f"fill value in 0..255; received {fill}"):
         apply_plan(tf.zeros([3, 8, 9, 3], tf.uint8), plan, fill=fill)

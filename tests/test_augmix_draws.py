@@ -25,7 +25,7 @@ from augmix_tf import seeds
 from augmix_tf.augment import AugMixPlan, AugMixSettings, apply_plan, augmix_views, draw_plan
 from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS
 from tests.runs import RUNS
-from tests.test_ops import pictures
+from tests.test_ops import sample_images
 
 FALSE_ALARM = 5e-13
 PAPER = AugMixSettings()
@@ -57,7 +57,7 @@ def assert_counts(counts, trials: int, probability) -> None:
     low = stats.binom.cdf(counts, trials, probability)
     high = stats.binom.sf(counts - 1, trials, probability)
     good = np.minimum(low, high) > FALSE_ALARM / 2
-    assert good.all(), f"{counts[~good]} of {trials}, want {probability[~good] * trials}"
+    assert good.all(), f"{counts[~good]} of {trials}, expected {probability[~good] * trials}"
 
 
 def assert_uniform_table(kinds: int, *columns: np.ndarray) -> None:
@@ -281,14 +281,14 @@ def test_draws_the_same_bytes_in_every_way_it_is_run(name):
 
 
 def test_applies_the_same_bytes_in_every_way_it_is_run():
-    images = tf.constant(pictures(12, 20))
+    images = tf.constant(sample_images(12, 20))
     plan = draw_plan(seeds.fold(SEED, 1, 2, 1), len(images), (12, 20), PAPER)
     assert len({digest(run(apply_plan, images, plan)) for run in RUNS.values()}) == 1
 
 
 def pipeline(first: int = 0, parallel: int | None = None) -> list[str]:
     """Digests of the views of six batches, in order."""
-    images = pictures(12, 20)
+    images = sample_images(12, 20)
 
     def views(step):
         return augmix_views(images, SEED, 0, step, PAPER)
@@ -311,13 +311,13 @@ from augmix_tf import quiet
 quiet.import_tensorflow()
 from augmix_tf.augment import AugMixSettings, augmix_views
 from tests.test_augmix_draws import SEED, digest
-from tests.test_ops import pictures
+from tests.test_ops import sample_images
 
 def programs():
     return len(list(pathlib.Path(sys.argv[1]).glob("*before_optimizations.txt")))
 
 for step in range(6):
-    print(digest(augmix_views(pictures(12, 20), SEED, 0, step, AugMixSettings())))
+    print(digest(augmix_views(sample_images(12, 20), SEED, 0, step, AugMixSettings())))
     if step == 0:
         first = programs()
 print(first, programs())

@@ -14,11 +14,11 @@ from scipy import stats
 from augmix_tf import seeds
 from augmix_tf.augment import AugMixSettings, apply_plan, draw_plan
 from augmix_tf.augment.layer import AugMix
-from augmix_tf.checks import CommandError
-from tests.test_ops import pictures
+from augmix_tf.errors import ArgumentError
+from tests.test_ops import sample_images
 
 FALSE_ALARM = 1e-12  # of one comparison
-IMAGES = pictures(12, 20)
+IMAGES = sample_images(12, 20)
 
 
 def digests(batches) -> list[str]:
@@ -95,7 +95,7 @@ def test_the_share_of_one_solarized_picture_has_its_distribution(alpha):
             stats.binom.cdf(seen, len(share), probability),
             stats.binom.sf(seen - 1, len(share), probability),
         )
-        assert min(tails) > FALSE_ALARM / 2, f"{seen} of {len(share)}, want {probability}"
+        assert min(tails) > FALSE_ALARM / 2, f"{seen} of {len(share)}, expected {probability}"
 
 
 def test_takes_single_pictures_and_batches_of_unknown_size():
@@ -206,10 +206,10 @@ def test_a_checkpoint_holds_how_far_the_layer_has_come(tmp_path):
 
 
 def test_refuses_what_it_cannot_augment():
-    with pytest.raises(CommandError, match=r"severity in 0.1..10, got 11"):
+    with pytest.raises(ArgumentError, match=r"severity must be 0\.1 to 10; received 11\."):
         AugMix(severity=11)
     for shape in [(12, 20), (2, 12, 20, 1), (1, 2, 12, 20, 3)]:
-        with pytest.raises(CommandError, match="H and W known"):
+        with pytest.raises(ArgumentError, match="H and W known"):
             AugMix()(np.zeros(shape, np.uint8))
-    with pytest.raises(CommandError, match=r"got \(None, None, None, 3\)"):
+    with pytest.raises(ArgumentError, match=r"received \(None, None, None, 3\)"):
         AugMix()(keras.Input((None, None, 3)))

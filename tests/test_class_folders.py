@@ -1,4 +1,4 @@
-"""Folders of pictures by class as people have them: other disks, odd files, the archives."""
+"""Folders of images by class as people have them: other disks, odd files, the archives."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from augmix_tf.checks import CommandError, RunError
 from augmix_tf.data import folders_by_class, sources
+from augmix_tf.errors import ArgumentError, FileError
 from tests import class_folders
 from tests.class_folders import CLASSES
 
@@ -21,28 +21,30 @@ SIDE = 24
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return class_folders.write(tmp_path_factory.mktemp("pictures"))
+    return class_folders.write(tmp_path_factory.mktemp("images"))
 
 
 def test_the_order_of_a_disk_changes_nothing(data, monkeypatch):
     def opened():
-        return folders_by_class.open_split(data / "train", None, (SIDE, SIDE))[0]
+        return folders_by_class.open_split(data / "train", None, (SIDE, SIDE))
 
-    images, read = opened(), os.listdir
+    store, read = opened(), os.listdir
     monkeypatch.setattr(os, "listdir", lambda place: sorted(read(place), reverse=True))
     again = opened()
-    assert again.digest == images.digest
-    assert [again.name(row) for row in range(12)] == [images.name(row) for row in range(12)]
+    assert again.digest == store.digest
+    assert [again.file_name(row) for row in range(12)] == [
+        store.file_name(row) for row in range(12)
+    ]
 
 
-def test_files_that_are_no_pictures_are_passed_over_aloud(data, tmp_path, capsys):
+def test_files_that_are_no_images_are_passed_over_aloud(data, tmp_path, capsys):
     shutil.copytree(data, tmp_path / "own")
     for name in ("b.webp", "a.txt", ".hidden.txt"):
         (tmp_path / "own" / "val" / CLASSES[2] / name).write_text("")
     source = sources.load("folder", tmp_path / "own", image_size=SIDE)
     assert len(source.test.labels) == 12
     said = capsys.readouterr().err
-    assert f"passed over 2 in {tmp_path / 'own' / 'val'} that are no pictures (.png, " in said
+    assert f"passed over 2 in {tmp_path / 'own' / 'val'} that are no images (.png, " in said
     assert f"{CLASSES[2]}/a.txt, ...\n" in said
 
 
@@ -53,16 +55,18 @@ def test_names_may_have_any_letters_and_none(tmp_path):
     (folder / "ü 雪.JPG").write_bytes(sound)
     no_text = bytes(folder) + b"/\xff.jpeg"
     Path(no_text.decode(errors="surrogateescape")).write_bytes(sound)
-    images = sources.load("folder", tmp_path, image_size=SIDE).test.images
-    assert images[:].shape == (14, SIDE, SIDE, 3)
+    test = sources.load("folder", tmp_path, image_size=SIDE).test
+    assert test.read().shape == (14, SIDE, SIDE, 3)
     Path(no_text.decode(errors="surrogateescape")).unlink()
-    with pytest.raises(RunError, match=r"cannot read 1 of 14 pictures: .*jpeg \(cannot be opened"):
-        images[:]
+    with pytest.raises(FileError, match=r"cannot read 1 of 14 images: .*jpeg \(cannot be opened"):
+        test.read()
 
 
 @pytest.mark.parametrize("place", ["gs://bucket/imagenet", "gs:/bucket/imagenet"])
 def test_a_bucket_is_no_folder(place):
-    with pytest.raises(CommandError, match=r"want a local folder as --data_dir .* got gs:/bucket"):
+    with pytest.raises(
+        ArgumentError, match=r"data_dir must be a local directory .*; received gs:/bucket"
+    ):
         sources.load("folder", place, image_size=SIDE)
 
 
@@ -80,7 +84,7 @@ def tar(path, files):
 
 
 def test_the_archives_of_imagenet_are_unpacked_as_the_page_says(tmp_path, monkeypatch):
-    """The first two test pictures are a sea snake and an alp, by the public list of labels."""
+    """The first two test images are a sea snake and an alp, by the public list of labels."""
     inner = {
         f"{name}.tar": tar(tmp_path / name, {f"{name}_{i}.JPEG": b"12" for i in (1, 2)})
         for name in CLASSES[:2]

@@ -27,9 +27,9 @@ from PIL import Image
 
 import flags
 import main
-from augmix_tf import metrics, models
-from augmix_tf.checks import CommandError
+from augmix_tf import models, recipes, robustness
 from augmix_tf.data import shapes
+from augmix_tf.errors import ArgumentError
 from tests import tiny_models
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # How a block without a language begins that is no list of commands, by page.
 NO_COMMANDS = {
     "README.md": ["standard    augmix"],
-    "architecture.md": ["flags.py -> config"],
+    "architecture.md": ["flags.py -> request"],
     "migrating.md": ["state = torch.load"],
     "results-schema.md": ["{"],
     "serving.md": ["<workdir>/export/"],
@@ -46,6 +46,8 @@ PACKAGES = {"tensorboard-plugin-profile", "tensorflow-cpu", "nvidia-pytriton", "
 # Flags of other programs that the text names.
 FOREIGN = {"decay", "droprate", "evaluate", "layers", "momentum", "pretrained", "resume", "save"}
 FOREIGN |= {"xla_cpu_prefer_vector_width", "xla_disable_hlo_passes"}
+# Runs that the pages evaluate, and their datasets: some flags apply to images of varying size only.
+RUNS = {"runs/imagenet": "imagenet2012", "runs/augmix": "imagenet2012"}
 
 
 class UnknownProgramError(Exception):
@@ -207,7 +209,11 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_every_command_would_be_taken(path):
+def test_every_command_would_be_taken(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder, dataset in RUNS.items():
+        Path(folder).mkdir(parents=True)
+        Path(folder, "config.json").write_text(recipes.recipe(dataset).to_json())
     wrong = []
     for command in commands(path):
         try:
@@ -247,12 +253,12 @@ def test_the_commands_of_the_pages_are_found():
 @pytest.mark.parametrize(
     ("line", "error"),
     [
-        ("python main.py --modle=wrn", CommandError),
-        ("python main.py --method=augmix --views=1", CommandError),
-        ("TF_CONFIG='{}' python main.py --epochs=0", CommandError),
+        ("python main.py --modle=wrn", ArgumentError),
+        ("python main.py --method=augmix --views=1", ArgumentError),
+        ("TF_CONFIG='{}' python main.py --epochs=0", ArgumentError),
         ("python -m benchmarks.step --rouns=3", AssertionError),
         ("python -m benchmarks.nothing", FileNotFoundError),
-        ("python examples/own_pictures.py mine 1 2", AssertionError),
+        ("python examples/own_images.py mine 1 2", AssertionError),
         ("python -m pip install something", AssertionError),
         ("pip install -r requirement.txt", AssertionError),
         ("pytest tests/test_nothing.py", AssertionError),
@@ -286,7 +292,7 @@ def place(tmp_path_factory) -> Path:
     network = models.build("wrn", num_classes=10, depth=10, widen_factor=1, seed=3)
     np.savez(folder / "wrn.npz", **tiny_models.torch_state(network))
     rates = {"flip_probability": 0.25, "top5_distance": 4.5}
-    measured = {"perturbations": dict.fromkeys(metrics.PAPER_PERTURBATIONS, rates)}
+    measured = {"perturbations": dict.fromkeys(robustness.PERTURBATIONS, rates)}
     (folder / "runs" / "alexnet").mkdir(parents=True)
     (folder / "runs" / "alexnet" / "results.json").write_text(json.dumps({"perturbed": measured}))
     return folder
@@ -320,13 +326,13 @@ def test_python_on_the_pages_runs_and_prints_what_it_says(page, code, place, mon
 
 def test_rates_and_weights_come_out_as_the_pages_say(place, monkeypatch):
     """After the Python above: the program takes the files that it wrote."""
-    from augmix_tf.evaluation import perturbed
+    from augmix_tf.evaluation import baseline
 
     monkeypatch.chdir(place)
     for _, code in snippets():
         if "alexnet.json" in code or "wrn.keras" in code:
             exec(compile(code, "page", "exec"), names())
-    rates = perturbed.read_rates("alexnet.json")
+    rates = baseline.read_rates("alexnet.json")
     assert set(rates["top5_distance"].values()) == {4.5}
     loaded = keras.models.load_model("wrn.keras")
     network = models.build("wrn", num_classes=10, depth=10, widen_factor=1, seed=3)
@@ -366,7 +372,7 @@ def test_the_readme_s_way_from_a_set_to_a_comparison(here, capsys):
     model = keras.Sequential([keras.Input((32, 32, 3)), pooling, keras.layers.Dense(10)])
     model.save(request.model_path)
     assert main.main([*measure, *small]) == 0
-    results = json.loads((request.workdir / "results.json").read_text())
+    results = json.loads(Path(request.workdir, "results.json").read_text())
     assert results["corrupted"]["data"]["source"] == "generated"
     assert results["corrupted"]["missing"] in ([], ["frost"])
     ninths = 9 * np.array([cell["error"] for cell in results["corrupted"]["corruptions"]["fog"]])
@@ -375,15 +381,15 @@ def test_the_readme_s_way_from_a_set_to_a_comparison(here, capsys):
     request_to_compare = flags.parse(compare)
     for folder in request_to_compare.workdirs:  # as runs that were trained, with settings
         shutil.copytree(request.workdir, folder)
-        (folder / "config.json").write_text(request.config.to_json())
+        Path(folder, "config.json").write_text(request.config.to_json())
     capsys.readouterr()
     assert main.main(compare) == 0
-    table = (request_to_compare.workdir / "comparison.md").read_text()
+    table = Path(request_to_compare.workdir, "comparison.md").read_text()
     error = results["corrupted"]["mean_error"]
     assert f"{100 * error:.2f}" in table
 
 
-def test_a_set_of_own_pictures_as_the_questions_have_it(here):
+def test_a_set_of_own_images_as_the_questions_have_it(here):
     rng = np.random.default_rng(0)
     for name in ("one", "two"):
         for split_name in ("train", "val"):

@@ -1,55 +1,43 @@
-"""A configuration as a record: to JSON and back, held against another one, named after."""
+"""A configuration as a record: to JSON and back, compared with another one, named after."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
 
-from augmix_tf import presets, workdir
-from augmix_tf.checks import CommandError
-from augmix_tf.config import ExperimentConfig
-from tests.test_flags import FIELDS, other_value
+from augmix_tf import recipes, workdir
+from augmix_tf.errors import ArgumentError
+from tests.settings_values import accepting, other_value
 
-# Where a run reads and what it is measured on: no matter of what is trained.
+# They change where a run reads and what is measured, not what is trained.
 FREE = {"data_dir", "download", "corrupted", "corrupted_dir", "perturbed_dir", "frost_dir"}
 FREE |= {"alexnet_rates", "checkpoint_steps", "export_format", "profile_steps"}
 FREE |= {"imagenet_crop", "shift_dirs"}
+NAMES = list(recipes.declarations())
 
 
-def base_of(name):
-    """A configuration in which this setting alone can be changed."""
-    if name == "cutout_size":
-        return ExperimentConfig(method="standard", jsd=False, views=1)
-    return ExperimentConfig(jsd=False, views=1) if name == "method" else ExperimentConfig()
+@pytest.mark.parametrize("method", recipes.METHODS)
+@pytest.mark.parametrize("model", recipes.MODELS)
+def test_a_configuration_goes_to_json_and_back(model, method):
+    config = recipes.recipe("cifar10", model, method, given={"seed": 7, "data_dir": "/data"})
+    text = config.to_json()
+    assert recipes.from_json(text) == config
+    assert json.loads(text) == config.settings()
+    assert len(text.splitlines()) == len(config.settings()) + 2
 
 
-def changed_config():
-    """Other values of all settings that can have them together."""
-    names = [name for name in FIELDS if name not in ("method", "jsd", "cutout_size")]
-    return ExperimentConfig(**{name: other_value(name) for name in names})
-
-
-def test_a_configuration_goes_to_json_and_back():
-    for config in (
-        ExperimentConfig(),
-        changed_config(),
-        presets.preset("cifar10", "allconv", "mixup"),
-    ):
-        text = config.to_json()
-        assert ExperimentConfig.from_json(text) == config
-        assert list(json.loads(text)) == list(FIELDS)
-        assert len(text.splitlines()) == len(FIELDS) + 2
-
-
-def test_a_configuration_of_an_older_version_gets_the_defaults():
-    assert ExperimentConfig.from_json('{"seed": 7}') == ExperimentConfig(seed=7)
+def test_a_configuration_of_an_earlier_version_can_be_read():
+    """It held the settings of all methods and models, unset ones as null."""
+    values = {"seed": 7, "depth": None, "method": "mixup", "jsd": False, "views": 1, "fill": None}
+    config = recipes.from_json(json.dumps(values))
+    assert (config.seed, config.model.depth, config.method.mixup_alpha) == (7, 40, 1.0)
+    assert "views" not in config.settings()
 
 
 def test_an_unknown_setting_in_json_is_answered_with_the_nearest():
-    with pytest.raises(CommandError, match="unknown setting 'epoch', did you mean 'epochs'"):
-        ExperimentConfig.from_json('{"epoch": 7}')
+    with pytest.raises(ArgumentError, match=r"Unknown setting 'epoch'\. Did you mean 'epochs'"):
+        recipes.from_json('{"epoch": 7}')
 
 
 @pytest.mark.parametrize(
@@ -64,48 +52,54 @@ def test_an_unknown_setting_in_json_is_answered_with_the_nearest():
         "3",
         '"epochs"',
         '{"epochs": "ten"}',
-        '{"epochs": null}',
         '{"learning_rate": []}',
         '{"method": 3}',
         '{"epochs": 0}',
+        '{"epochs": true}',
         '{"precision": "float23"}',
+        '{"method": "mixup", "mixup_alpha": "one"}',
     ],
 )
 def test_a_damaged_configuration_is_refused_in_one_line(text):
-    with pytest.raises(CommandError) as error:
-        ExperimentConfig.from_json(text)
+    with pytest.raises(ArgumentError) as error:
+        recipes.from_json(text)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_differences_name_the_setting_and_both_values(name):
-    config, value = base_of(name), other_value(name)
-    found = config.differences(dataclasses.replace(config, **{name: value}))
+    config = accepting(name)
+    value = other_value(name, config)
+    found = config.differences(config.replaced({name: value}))
     if name in FREE:
         assert found == []
     else:
-        assert found == [f"{name} {FIELDS[name]!r} -> {value!r}"]
+        assert found == [f"{name} {config.settings()[name]!r} -> {value!r}"]
 
 
-def test_equal_configurations_differ_in_nothing():
-    assert changed_config().differences(changed_config()) == []
+def test_another_method_differs_in_its_name_and_settings():
+    mixup, cutmix = (recipes.recipe("cifar10", "wrn", name) for name in ("mixup", "cutmix"))
+    found = {line.split()[0] for line in mixup.differences(cutmix)}
+    expected = {"method", "weight_decay", "mixup_alpha", "cutmix_alpha", "cutmix_probability"}
+    assert found == expected
+    assert mixup.differences(mixup) == []
 
 
-@pytest.mark.parametrize("name", FIELDS)
-def test_workers_agree_on_all_but_places_and_what_the_first_one_does(name):
-    config = base_of(name)
-    other = dataclasses.replace(config, **{name: other_value(name)})
+@pytest.mark.parametrize("name", NAMES)
+def test_workers_agree_on_all_but_paths_and_what_the_first_one_does(name):
+    config = accepting(name)
+    other = config.replaced({name: other_value(name, config)})
     own = ("data_dir", "download", "export_format", "profile_steps")
-    assert (config.of_all_workers() == other.of_all_workers()) == (name in own)
+    assert (config.shared_by_workers() == other.shared_by_workers()) == (name in own)
     if name.endswith("_dir"):
-        third = dataclasses.replace(config, **{name: "/somewhere/else"})
-        assert other.of_all_workers() == third.of_all_workers()
+        third = config.replaced({name: "/somewhere/else"})
+        assert other.shared_by_workers() == third.shared_by_workers()
 
 
-@pytest.mark.parametrize("name", FIELDS)
-def test_each_run_has_a_default_folder_of_its_own(name):
-    """A request that would resume a run in a given folder finds it by itself as well."""
-    config = base_of(name)
-    other = dataclasses.replace(config, **{name: other_value(name)})
+@pytest.mark.parametrize("name", NAMES)
+def test_each_run_has_a_default_directory_of_its_own(name):
+    """A command that would resume a run in a given directory finds it by itself as well."""
+    config = accepting(name)
+    other = config.replaced({name: other_value(name, config)})
     same_run = not config.differences(other)
     assert (workdir.default_root(other) == workdir.default_root(config)) == same_run

@@ -1,14 +1,14 @@
 import importlib.util
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 from augmix_tf import models
-from augmix_tf.checks import CommandError, RunError
-from augmix_tf.serving import convert as converting
-from augmix_tf.serving.convert import FILES, PACKAGES, convert
+from augmix_tf.errors import ArgumentError, RunError
+from augmix_tf.export.convert import FORMATS, Format, convert
 from tests.tiny_models import shake
 
 HEIGHT, WIDTH = 8, 12
@@ -29,20 +29,19 @@ def images():
 
 
 def installed(export_format: str) -> None:
-    for module, name in PACKAGES[export_format].items():
+    for module, name in FORMATS[export_format].packages.items():
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"{name} is not installed")
 
 
-@pytest.mark.parametrize("export_format", PACKAGES)
+@pytest.mark.parametrize("export_format", FORMATS)
 def test_the_other_runtime_answers_as_the_model_does(classifier, images, tmp_path, export_format):
     installed(export_format)
     path, difference = convert(classifier, NAMES, tmp_path, export_format, images, 2.0)
-    assert path == tmp_path / FILES[export_format]
+    assert path == tmp_path / FORMATS[export_format].file
     assert 0 <= difference <= 1e-4
     assert json.loads((tmp_path / "class_names.json").read_text(encoding="utf-8")) == NAMES
-    _, ask = converting._FORMATS[export_format]
-    got = ask(path.read_bytes(), images[1:4])
+    got = FORMATS[export_format].run(path.read_bytes(), images[1:4])
     logits = classifier(images[1:4].astype(np.float32)).numpy()
     np.testing.assert_allclose(got["logits"], logits, atol=1e-4)
     want = keras.ops.softmax(logits / 2.0)
@@ -52,22 +51,22 @@ def test_the_other_runtime_answers_as_the_model_does(classifier, images, tmp_pat
 
 @pytest.fixture
 def a_runtime(monkeypatch):
-    """A format whose runtime gives the answers of `a_runtime["change"]` to those of the model."""
-    change = {"change": lambda answers: answers}
-    kept = []
+    """A format whose runtime returns `a_runtime["change"]` of the outputs of the model."""
+    change = {"change": lambda outputs: outputs}
+    exported = []
 
-    def write(_, function):
-        kept.append(function)
-        return b"converted"
+    def export(model, path, format, verbose):
+        assert format == "twin"
+        exported.append(model)
+        Path(path).write_bytes(b"converted")
 
-    def ask(content, images):
+    def run(content, images):
         assert content == b"converted"
-        answers = {name: value.numpy() for name, value in kept[-1](images).items()}
-        return change["change"](answers)
+        outputs = {name: np.asarray(value) for name, value in exported[-1](images).items()}
+        return change["change"](outputs)
 
-    monkeypatch.setitem(PACKAGES, "twin", {"json": "json"})
-    monkeypatch.setitem(FILES, "twin", "model.twin")
-    monkeypatch.setitem(converting._FORMATS, "twin", (write, ask))
+    monkeypatch.setitem(FORMATS, "twin", Format("model.twin", {"json": "json"}, {}, run))
+    monkeypatch.setattr(keras.Model, "export", export)
     return change
 
 
@@ -97,12 +96,12 @@ def test_a_network_of_mixed_precision_is_converted_in_float32(images, tmp_path, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda out: out | {"logits": out["logits"] + 0.1}, "want a difference of at most 0.0001"),
-        (lambda out: out | {"probabilities": out["probabilities"] + 2e-4}, "got 0.0002"),
-        (lambda out: out | {"logits": out["logits"] * np.nan}, "got nan"),
-        (lambda out: out | {"logits": out["logits"][:1]}, "got inf"),
-        (lambda out: {"logits": out["logits"]}, "got inf"),
-        (lambda out: 1 / 0, "cannot convert the model to twin: division by zero"),
+        (lambda out: out | {"logits": out["logits"] + 0.1}, "at most 0.0001 is expected"),
+        (lambda out: out | {"probabilities": out["probabilities"] + 2e-4}, "by 0.0002;"),
+        (lambda out: out | {"logits": out["logits"] * np.nan}, "by nan;"),
+        (lambda out: out | {"logits": out["logits"][:1]}, "by inf;"),
+        (lambda out: {"logits": out["logits"]}, "by inf;"),
+        (lambda out: 1 / 0, "Cannot convert the model to twin: division by zero"),
     ],
     ids=["logits", "probabilities", "nan", "one_row", "an_output_less", "failed"],
 )
@@ -114,13 +113,13 @@ def test_a_wrong_file_is_not_written(classifier, images, tmp_path, a_runtime, ch
 
 
 def test_refusals(classifier, images, tmp_path, monkeypatch):
-    with pytest.raises(CommandError, match="unknown export format 'onx', did you mean 'onnx'"):
+    with pytest.raises(ArgumentError, match=r"Unknown export format 'onx'\. Did you mean 'onnx'"):
         convert(classifier, NAMES, tmp_path, "onx", images)
-    monkeypatch.setitem(PACKAGES, "onnx", {"json": "json", "no_such_module": "tf2onnx"})
-    wanted = "want json and tf2onnx for --export_format=onnx, got none of tf2onnx; pip install tf2o"
-    with pytest.raises(CommandError, match=wanted):
+    packages = {"json": "json", "no_such_module": "tf2onnx"}
+    monkeypatch.setitem(FORMATS, "onnx", FORMATS["onnx"]._replace(packages=packages))
+    with pytest.raises(ArgumentError, match=r"'onnx' needs .* pip install tf2onnx"):
         convert(classifier, NAMES, tmp_path, "onnx", images)
-    monkeypatch.setitem(PACKAGES, "onnx", {})
-    with pytest.raises(CommandError, match="N >= 1, got float32"):
+    monkeypatch.setitem(FORMATS, "onnx", FORMATS["onnx"]._replace(packages={}))
+    with pytest.raises(ArgumentError, match="N >= 1; received float32"):
         convert(classifier, NAMES, tmp_path, "onnx", images.astype(np.float32))
     assert list(tmp_path.iterdir()) == []

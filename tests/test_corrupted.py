@@ -8,10 +8,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from augmix_tf import corruptions
-from augmix_tf.checks import CommandError, RunError
 from augmix_tf.data import benchmark, corrupted, corrupted_tfds
+from augmix_tf.errors import ArgumentError, FileError
 from augmix_tf.evaluation import generated
-from tests.on_disk import OnDisk
+from tests.image_stores import StoreOnDisk, in_memory
 
 SIZE = (6, 8)
 COUNT = 7
@@ -123,7 +123,9 @@ def test_a_damaged_file_is_named_with_what_was_wanted_and_what_is_left(files, da
     folder, _ = files
     make, got = DAMAGES[damage]
     make(folder / "fog.npy")
-    with pytest.raises(RunError, match=rf"fog\.npy: want uint8 \[5 N, 6, 8, 3\], got.*{got}") as e:
+    with pytest.raises(
+        FileError, match=rf"fog\.npy: expected uint8 \[5 N, 6, 8, 3\]; received.*{got}"
+    ) as e:
         open_set(folder)
     assert str(e.value).endswith("can still be evaluated: shot_noise, spatter, frost_synthetic")
 
@@ -132,14 +134,16 @@ def test_of_several_damaged_files_the_number_is_said(files):
     folder, _ = files
     truncate(folder / "fog.npy")
     truncate(folder / "spatter.npy")
-    with pytest.raises(RunError, match=r"fog.npy.*\(and 1 more like it\).*: shot_noise, frost_s"):
+    with pytest.raises(FileError, match=r"fog.npy.*\(and 1 more like it\).*: shot_noise, frost_s"):
         open_set(folder)
 
 
 def test_a_file_with_other_rows_than_most_is_the_wrong_one(files):
     folder, _ = files
     np.save(folder / "shot_noise.npy", pictures(10))
-    with pytest.raises(RunError, match=r"shot_noise.npy: want 35 rows.*got 10; .*: fog, spatter"):
+    with pytest.raises(
+        FileError, match=r"shot_noise.npy: Expected 35 rows.*received 10; .*: fog, spatter"
+    ):
         open_set(folder)
 
 
@@ -157,37 +161,41 @@ def test_without_sound_labels_nothing_can_be_evaluated(files, damage):
     folder, _ = files
     make, got = LABELS[damage]
     make(folder / "labels.npy")
-    with pytest.raises(RunError, match=rf"labels.npy: want whole numbers \[35\].*{got}.*: none"):
+    with pytest.raises(
+        FileError, match=rf"labels.npy: expected whole numbers \[35\].*{got}.*: none"
+    ):
         open_set(folder)
 
 
 def test_labels_of_more_classes_than_the_model_has_are_refused(files):
-    with pytest.raises(RunError, match=r"labels.npy: want labels of 0 to 1, the model's, got 2"):
+    with pytest.raises(
+        FileError, match=r"labels.npy: Expected labels of 0 to 1, the model's; received 2"
+    ):
         open_set(files[0], classes=2)
 
 
 def test_a_folder_without_a_set_is_refused_with_what_it_must_hold(tmp_path, files):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(CommandError, match=r"<corruption>.npy files and labels.npy.*ImageNet-C"):
+    with pytest.raises(ArgumentError, match=r"<corruption>.npy files and labels.npy.*ImageNet-C"):
         open_set(empty)
-    with pytest.raises(CommandError, match=r"want a folder with a set, got .*nowhere"):
+    with pytest.raises(ArgumentError, match=r"Expected a folder with a set; received .*nowhere"):
         open_set(tmp_path / "nowhere")
     (tmp_path / "outer").mkdir()
     files[0].joinpath("labels.npy").rename(tmp_path / "kept")
     for path in files[0].glob("*.npy"):
         path.unlink()
     (tmp_path / "empty" / "labels.npy").write_bytes((tmp_path / "kept").read_bytes())
-    with pytest.raises(CommandError, match=r"did you mean .*empty\?"):
+    with pytest.raises(ArgumentError, match=r"Did you mean .*empty\?"):
         open_set(tmp_path)
-    with pytest.raises(CommandError, match=r"labels.npy alone"):
+    with pytest.raises(ArgumentError, match=r"labels.npy alone"):
         open_set(empty)
 
 
 def test_bad_requests_are_refused(files):
-    with pytest.raises(CommandError, match=r"eval_limit of 0 \(all\) or more, got -1"):
+    with pytest.raises(ArgumentError, match=r"eval_limit of 0 \(all\) or more; received -1"):
         open_set(files[0], -1)
-    with pytest.raises(CommandError, match=r"unknown crop 'cannonical', did you mean 'canonical'"):
+    with pytest.raises(ArgumentError, match=r"Unknown crop 'cannonical'. Did you mean 'canonical'"):
         open_set(files[0], imagenet_crop="cannonical")
 
 
@@ -205,7 +213,7 @@ def test_a_written_set_reads_back_as_what_is_made_on_the_fly(tmp_path):
         tmp_path, CLEAN, LABELS_OF_CLEAN, names, seed=11, ids=IDS, workers=1
     )
     written = corrupted.open_set(tmp_path, (18, 20), 3)
-    made = generated.corrupted_set(CLEAN, LABELS_OF_CLEAN, seed=11, ids=IDS)
+    made = generated.corrupted_set(in_memory(CLEAN, LABELS_OF_CLEAN, IDS), seed=11)
     common = [name for name in written.names if name in made.names]
     assert set(common) >= {"gaussian_noise", "glass_blur", "contrast"}
     for name in common:
@@ -227,27 +235,29 @@ def test_a_file_that_the_manifest_does_not_know_is_left_out(tmp_path):
 
 def test_a_set_of_sequences_is_no_set_of_corruptions(tmp_path):
     corruptions.write_perturbed(tmp_path, CLEAN, ["brightness"], workers=1)
-    with pytest.raises(CommandError, match=r"a set of corruptions in .*, got one of perturbations"):
+    with pytest.raises(
+        ArgumentError, match=r"a set of corruptions in .*; received one of perturbations"
+    ):
         corrupted.open_set(tmp_path, (18, 20), 3)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"settings": {}}), '{"settings": 1}'])
 def test_a_damaged_manifest_is_named(files, text):
     (files[0] / "manifest.json").write_text(text)
-    with pytest.raises(RunError, match=r"manifest.json: want a manifest"):
+    with pytest.raises(FileError, match=r"manifest.json: [Ee]xpected a manifest"):
         open_set(files[0])
 
 
 def test_on_the_fly_there_is_no_frost_without_photographs(monkeypatch):
     monkeypatch.setattr(generated.frost, "find_photographs", lambda folder: None)
-    made = generated.corrupted_set(CLEAN, LABELS_OF_CLEAN)
+    made = generated.corrupted_set(in_memory(CLEAN, LABELS_OF_CLEAN))
     assert made.missing == ("frost",)
     assert len(made.names) == 14
     assert "without frost" in made.data["description"]
 
 
 def test_on_the_fly_batches_do_not_change_what_an_image_gets(monkeypatch):
-    made = generated.corrupted_set(CLEAN, LABELS_OF_CLEAN, seed=1)
+    made = generated.corrupted_set(in_memory(CLEAN, LABELS_OF_CLEAN), seed=1)
     whole, labels = joined(made.cell("impulse_noise", 4))
     monkeypatch.setattr(benchmark, "BATCH", 2)
     batches = list(made.cell("impulse_noise", 4))
@@ -257,14 +267,15 @@ def test_on_the_fly_batches_do_not_change_what_an_image_gets(monkeypatch):
     np.testing.assert_array_equal(labels, LABELS_OF_CLEAN)
 
 
-def test_on_the_fly_pictures_on_disk_are_read_batch_by_batch(monkeypatch):
+def test_on_the_fly_images_on_disk_are_read_batch_by_batch(monkeypatch):
     monkeypatch.setattr(benchmark, "BATCH", 2)
-    on_disk = OnDisk(CLEAN)
-    made = generated.corrupted_set(on_disk, LABELS_OF_CLEAN, seed=1, ids=[9, 0, 3, 4, 5])
-    assert on_disk.read == []
+    ids = [9, 0, 3, 4, 5]
+    on_disk = in_memory(CLEAN, LABELS_OF_CLEAN, ids, StoreOnDisk)
+    made = generated.corrupted_set(on_disk, seed=1)
+    assert on_disk.sizes == []
     images, labels = joined(made.cell("shot_noise", 2))
-    assert on_disk.read == [2, 2, 1]
-    wanted = corruptions.corrupt(CLEAN, "shot_noise", 2, 1, [9, 0, 3, 4, 5])
+    assert on_disk.sizes == [2, 2, 1]
+    wanted = corruptions.corrupt(CLEAN, "shot_noise", 2, 1, ids)
     np.testing.assert_array_equal(images, wanted)
     np.testing.assert_array_equal(labels, LABELS_OF_CLEAN)
 
@@ -273,14 +284,14 @@ def test_on_the_fly_pictures_on_disk_are_read_batch_by_batch(monkeypatch):
     ("images", "labels", "message"),
     [
         (CLEAN[:0], LABELS_OF_CLEAN[:0], "at least one image"),
-        (CLEAN, LABELS_OF_CLEAN[:4], r"labels \[5\] of integers, got int64 \(4,\)"),
-        (CLEAN, LABELS_OF_CLEAN / 1.0, "got float64"),
+        (CLEAN, LABELS_OF_CLEAN[:4], r"labels \[5\] of integers; received int64 \(4,\)"),
+        (CLEAN, LABELS_OF_CLEAN / 1.0, "received float64"),
         (CLEAN[:, :9], LABELS_OF_CLEAN, "H and W of at least 16"),
     ],
 )
 def test_on_the_fly_malformed_images_and_labels_are_refused(images, labels, message):
-    with pytest.raises(CommandError, match=message):
-        generated.corrupted_set(images, labels)
+    with pytest.raises(ArgumentError, match=message):
+        generated.corrupted_set(in_memory(images, labels))
 
 
 # TFDS
@@ -324,7 +335,7 @@ def test_tfds_cells_come_under_the_benchmark_s_names(prepared):
     for severity in range(1, 6):
         images, labels = joined(found.cell("glass_blur", severity))
         assert labels.shape == (4,)
-        # The order is TFDS's; the label tells which picture it is.
+        # The order is TFDS's; the label tells which image it is.
         np.testing.assert_array_equal(images, cells[severity][labels])
 
 
@@ -349,12 +360,12 @@ def test_tfds_has_every_configuration_that_is_asked_for(name):
 
 
 def test_tfds_sets_that_are_not_prepared_or_fit_no_model_are_refused(prepared, tmp_path):
-    with pytest.raises(CommandError, match=r"fog_1 to fog_5.*got none"):
+    with pytest.raises(ArgumentError, match=r"fog_1 to fog_5.*received none"):
         corrupted.open_set("cifar10_corrupted", (32, 32), 10, data_dir=str(tmp_path))
     root = str(prepared[0])
-    with pytest.raises(CommandError, match=r"pictures of 32x30"):
+    with pytest.raises(ArgumentError, match=r"images of 32x30"):
         corrupted.open_set("cifar10_corrupted", (32, 30), 10, data_dir=root)
-    with pytest.raises(CommandError, match="a set of the model's 7 classes, got 10"):
+    with pytest.raises(ArgumentError, match="a set of the model's 7 classes; received 10"):
         corrupted.open_set("cifar10_corrupted", (32, 32), 7, data_dir=root)
 
 
@@ -364,5 +375,5 @@ def test_damaged_tfds_data_are_named(prepared, tmp_path):
     (record,) = tmp_path.glob("cifar10_corrupted/fog_3/*/*tfrecord*")
     truncate(record)
     found = corrupted.open_set("cifar10_corrupted", (32, 32), 10, data_dir=str(tmp_path))
-    with pytest.raises(RunError, match=r"fog_3/1.0.0 cannot be read"):
+    with pytest.raises(FileError, match=r"fog_3/1.0.0 cannot be read"):
         joined(found.cell("fog", 3))

@@ -11,14 +11,14 @@ from PIL import Image
 from scipy import ndimage
 
 from augmix_tf import corruptions
-from augmix_tf.checks import CommandError
-from augmix_tf.corruptions import blur, catalogue, digital, frost, motion, severities, weather, zoom
-from augmix_tf.corruptions.severities import Elastic, Glass, Motion
-from augmix_tf.corruptions.streams import Streams
+from augmix_tf.corruptions import blur, catalogue, digital, frost, weather
+from augmix_tf.corruptions.catalogue import Streams
+from augmix_tf.corruptions.tables import Elastic, Glass, Motion
+from augmix_tf.errors import ArgumentError
 from tests.oracles import loop_corruptions as loops
 
 NAMES = (*corruptions.CORRUPTIONS, *corruptions.EXTRA_CORRUPTIONS, "frost_synthetic")
-HERE = [name for name in NAMES if name != "frost"]  # without photographs
+HERE = [name for name in NAMES if name != "frost"]  # need no photographs
 KEEPS_AXES = ["defocus_blur", "gaussian_blur", "zoom_blur", "contrast", "brightness"]
 KEEPS_FLAT = ["glass_blur", "motion_blur", "elastic_transform", "pixelate", "jpeg_compression"]
 KEEPS_FLAT += KEEPS_AXES[:-1]
@@ -105,7 +105,7 @@ def test_hsv_corruptions_follow_colorsys(name, change):
     images[0, 0, :4] = [[0, 0, 0], [255, 255, 255], [9, 9, 9], [255, 0, 255]]
     got = corruptions.corrupt(images, name, 5).astype(int)
     want = np.stack([loops.through_hsv(image, change) for image in images])
-    assert np.abs(got - want).max() <= 1  # cut off, and the formulas round differently
+    assert np.abs(got - want).max() <= 1  # truncated, and the formulas round differently
     assert (got != want).mean() < 0.02
 
 
@@ -138,15 +138,15 @@ def test_jpeg_is_what_pillow_writes():
 @pytest.mark.parametrize("angle", [-45.0, -10.0, 0.0, 33.3, 90.0, -150.0])
 def test_motion_blur_follows_the_taps(angle):
     images = some_images(2, 12, 17)
-    got = motion.motion_blur(images, Motion(6, 1.5), np.full(2, angle))
+    got = blur.directional_blur(images, Motion(6, 1.5), np.full(2, angle))
     want = [loops.motion_blur(image, 6, 1.5, angle) for image in images]
     np.testing.assert_array_equal(got, want)
 
 
-def test_motion_kernel_sums_to_one_and_looks_right_at_0_degrees():
-    assert motion.taps(Motion(8, 2)).sum() == pytest.approx(1, abs=1e-15)
-    assert len(motion.taps(Motion(8, 2))) == 17
-    (pattern,) = motion.offsets(Motion(2, 1), np.zeros(1))
+def test_motion_kernel_sums_to_one_and_points_right_at_0_degrees():
+    assert blur.taps(Motion(8, 2)).sum() == pytest.approx(1, abs=1e-15)
+    assert len(blur.taps(Motion(8, 2))) == 17
+    (pattern,) = blur.tap_offsets(Motion(2, 1), np.zeros(1))
     np.testing.assert_array_equal(pattern, [[0, i] for i in range(5)])
 
 
@@ -167,38 +167,35 @@ def test_glass_shuffle_equals_the_loop(setting):
 @pytest.mark.parametrize("factor", [1, 1.01, 1.13, 1.75, 2.25, 4.5])
 def test_zoom_equals_scipy(factor):
     planes = np.random.default_rng(1).normal(size=(2, 24, 33, 3))
-    got = zoom.zoom_centre(zoom.pixels_first(planes), 24, 33, factor)
-    got = zoom.images_first(got, planes.shape)
+    got = blur.zoom_centre(blur.pixels_first(planes), 24, 33, factor)
+    got = blur.images_first(got, planes.shape)
     for image, result in zip(planes, got, strict=True):
         for channel in range(3):
             want = loops.zoom(image[..., channel], factor)
             np.testing.assert_array_equal(result[..., channel], want)
 
 
-def test_elastic_displacement_equals_scipy():
-    rng = np.random.default_rng(2)
-    light = rng.random((2, 18, 25, 3)).astype(np.float32)
-    rows = np.arange(18)[:, None] + rng.normal(scale=30, size=(2, 18, 25))
-    columns = np.arange(25) + rng.normal(scale=60, size=(2, 18, 25))
-    got = digital._interpolate(light, rows, columns)
-    for image, y, x, result in zip(light, rows, columns, got, strict=True):
-        for channel in range(3):
-            want = ndimage.map_coordinates(image[..., channel], (y, x), order=1, mode="reflect")
-            np.testing.assert_allclose(result[..., channel], want, atol=1e-6)
+def test_a_constant_elastic_displacement_shifts_the_image_and_mirrors_its_edge():
+    images = some_images(2)
+    right, down = np.full((2, 20, 28), 1.0), np.full((2, 20, 28), -0.5)
+    draws = (np.zeros((2, 3, 2)), right, down)
+    got = digital.elastic_transform(images, Elastic(0.3, 0.04, 0.05), draws)  # 0.3 of 20 pixels
+    padded = np.pad(images, ((0, 0), (3, 0), (0, 6), (0, 0)), "symmetric")
+    np.testing.assert_array_equal(got, padded[:, :20, 6:])
 
 
 def test_elastic_without_draws_is_the_image():
     images = some_images(2)
     still = (np.zeros((2, 3, 2)), *np.zeros((2, 2, 20, 28)))
-    got = digital.elastic_transform(images, Elastic(0.1, 0.04, 0.05, (32, 32)), still)
+    got = digital.elastic_transform(images, Elastic(0.1, 0.04, 0.05), still)
     np.testing.assert_array_equal(got, images)
 
 
 @pytest.mark.parametrize("decay", [1.4, 3.0])
 def test_fog_fractal_equals_the_loop(decay):
-    chance = np.random.default_rng(3).random((2, 16 * 16 - 1))
-    got = weather.plasma_fractal(chance, 16, decay)
-    want = [loops.fractal(one, 16, decay) for one in chance]
+    draws = np.random.default_rng(3).random((2, 16 * 16 - 1))
+    got = weather.plasma_fractal(draws, 16, decay)
+    want = [loops.fractal(one, 16, decay) for one in draws]
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
     assert got.min() == 0
     assert got.max() == 1
@@ -217,9 +214,9 @@ def test_frost_is_a_weighted_sum():
 
 @pytest.mark.parametrize(("table", "index"), [("cifar", 4), ("imagenet", 0)])
 def test_noises_have_their_moments(table, index):
-    # In the middle of the range, where nothing is clipped; cutting off costs half a level.
+    # In the middle of the range, where nothing is clipped; truncation costs half a level.
     images, light = grey(128), 128 / 255
-    constants = severities.TABLES[table]
+    constants = {name: getattr(row, table) for name, row in catalogue.CATALOGUE.items()}
 
     def noise(name):
         return corruptions.corrupt(images, name, index + 1, table=table) / 255.0
@@ -234,7 +231,7 @@ def test_noises_have_their_moments(table, index):
         error = 5 * want / np.sqrt(got.size)
         assert got.mean() == pytest.approx(light - 0.5 / 255, abs=error + 0.5 / 255), name
         assert got.std() == pytest.approx(want, rel=0.03), name
-        # Neighbours, channels and pictures have nothing to do with one another.
+        # Neighbours, channels and images are independent.
         for axis in range(4):
             one, other = got - got.mean(), np.roll(got, 1, axis=axis) - got.mean()
             assert abs((one * other).mean()) < 6 * want**2 / np.sqrt(got.size), (name, axis)
@@ -258,10 +255,10 @@ def test_black_stays_black_and_white_stays_white(name, severity, level):
 
 
 @pytest.mark.parametrize("name", KEEPS_AXES)
-def test_turning_the_picture_turns_the_result(name):
+def test_transposing_the_image_transposes_the_result(name):
     images = some_images(2, 20, 28)
-    turned = np.ascontiguousarray(images.transpose(0, 2, 1, 3))
-    got = corruptions.corrupt(turned, name, 4, table="imagenet").transpose(0, 2, 1, 3)
+    transposed = np.ascontiguousarray(images.transpose(0, 2, 1, 3))
+    got = corruptions.corrupt(transposed, name, 4, table="imagenet").transpose(0, 2, 1, 3)
     want = corruptions.corrupt(images, name, 4, table="imagenet")
     assert np.abs(got.astype(int) - want).max() <= 1
 
@@ -281,7 +278,7 @@ def test_severity_5_is_farther_from_the_image_than_1(name):
         assert far[2] < far[3]
 
 
-def test_a_picture_without_drops_stays_as_it_is():
+def test_an_image_without_drops_stays_as_it_is():
     images = some_images(2)
     got = corruptions.apply(images, "spatter", 1, (np.zeros((2, 20, 28)),))
     np.testing.assert_array_equal(got, images)
@@ -306,12 +303,12 @@ def test_no_images_give_no_images(name):
 
 def test_frost_without_photographs_is_refused(monkeypatch):
     monkeypatch.setattr(frost.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(CommandError, match=r"original frost photographs .* 'frost_synthetic'"):
+    with pytest.raises(ArgumentError, match=r"original frost photographs .* 'frost_synthetic'"):
         corruptions.corrupt(some_images(1), "frost", 1)
 
 
 def test_frost_dir_must_hold_the_photographs(tmp_path):
-    with pytest.raises(CommandError, match=r"frost1.png missing or with other contents"):
+    with pytest.raises(ArgumentError, match=r"frost1.png missing or with other contents"):
         corruptions.corrupt(some_images(1), "frost", 1, frost_dir=tmp_path)
 
 
@@ -346,32 +343,35 @@ def test_synthetic_textures_look_like_ice():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "gausian_noise"}, "did you mean 'gaussian_noise'"),
-        ({"severity": 0}, "want severity 1 to 5, got 0"),
-        ({"severity": 6}, "want severity 1 to 5, got 6"),
-        ({"severity": 1.0}, "want severity 1 to 5, got 1.0"),
-        ({"severity": True}, "want severity 1 to 5, got True"),
-        ({"seed": -1}, "want seed from 0 on, got -1"),
-        ({"seed": "x"}, "want seed from 0 on, got 'x'"),
-        ({"table": "cifr"}, "did you mean 'cifar'"),
-        ({"ids": [1, 1, 2]}, r"want ids that differ, got \[1\] repeated"),
-        ({"ids": [1, 2]}, r"want 3 ids, one an image, got \[2\]"),
-        ({"ids": [0, 1, -2]}, r"want ids that are whole numbers from 0, got \[0, 1, -2\]"),
-        ({"ids": [0.0, 1.0, 2.0]}, "want ids that are whole numbers from 0"),
+        ({"name": "gausian_noise"}, "Did you mean 'gaussian_noise'"),
+        ({"severity": 0}, "Expected an integer severity from 1 to 5; received 0"),
+        ({"severity": 6}, "Expected an integer severity from 1 to 5; received 6"),
+        ({"severity": 1.0}, "Expected an integer severity from 1 to 5; received 1.0"),
+        ({"severity": True}, "Expected an integer severity from 1 to 5; received True"),
+        ({"seed": -1}, "Expected an integer seed of at least 0; received -1"),
+        ({"seed": "x"}, "Expected an integer seed of at least 0; received 'x'"),
+        ({"table": "cifr"}, "Did you mean 'cifar'"),
+        ({"ids": [1, 1, 2]}, r"Expected unique ids; received \[1\] repeated"),
+        ({"ids": [1, 2]}, r"Expected 3 ids, one per image; received \[2\]"),
+        (
+            {"ids": [0, 1, -2]},
+            r"Expected ids that are integers of at least 0; received \[0, 1, -2\]",
+        ),
+        ({"ids": [0.0, 1.0, 2.0]}, "Expected ids that are integers of at least 0"),
         (
             {"images": np.zeros((3, 20, 20, 3))},
-            r"want images uint8 .* got float64 \[3, 20, 20, 3\]",
+            r"Expected images uint8 .* received float64 \[3, 20, 20, 3\]",
         ),
-        ({"images": np.zeros((20, 20, 3), np.uint8)}, r"got uint8 \[20, 20, 3\]"),
-        ({"images": np.zeros((3, 20, 20, 1), np.uint8)}, r"got uint8 \[3, 20, 20, 1\]"),
+        ({"images": np.zeros((20, 20, 3), np.uint8)}, r"received uint8 \[20, 20, 3\]"),
+        ({"images": np.zeros((3, 20, 20, 1), np.uint8)}, r"received uint8 \[3, 20, 20, 1\]"),
         (
             {"images": np.zeros((3, 20, 15, 3), np.uint8)},
-            r"at least 16, got uint8 \[3, 20, 15, 3\]",
+            r"at least 16; received uint8 \[3, 20, 15, 3\]",
         ),
-        ({"images": [[1]]}, "got list"),
+        ({"images": [[1]]}, "received list"),
     ],
 )
 def test_malformed_requests_are_refused(arguments, message):
     sound = {"images": some_images(3), "name": "gaussian_noise", "severity": 1}
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         corruptions.corrupt(**sound | arguments)

@@ -12,10 +12,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from augmix_tf.checks import CommandError, RunError
-from augmix_tf.config import FREE_TO_CHANGE, ExperimentConfig
+from augmix_tf import recipes
+from augmix_tf.commands import build
+from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import damage, sources, tfrecord
-from augmix_tf.experiment import assembly
+from augmix_tf.errors import ArgumentError, FileError
+from augmix_tf.settings import settings_of
 
 COUNTS = {"train": 23, "test": 9}
 HEIGHT, WIDTH = 5, 7
@@ -173,7 +175,7 @@ REST = {
 
 
 def assert_refused(path, name, root, pattern, **options):
-    with pytest.raises(RunError, match=pattern) as error:
+    with pytest.raises(FileError, match=pattern) as error:
         sources.load(name, root, False, **options)
     text = str(error.value)
     assert "\n" not in text
@@ -205,7 +207,7 @@ def test_a_broken_record_is_named_or_left_out(own, sound, capfd, kind):
     change(path, offset(path, 2))
     where = rf"cannot read 1 of 23 train records: .*record 3 of {len(ids)} \({reason}"
     text = assert_refused(path, "numbered", own, where)
-    assert text.endswith("--skip_bad_examples leaves them out")
+    assert text.endswith("set skip_bad_examples to leave them out")
     source = sources.load("numbered", own, False, skip_bad_examples=True)
     assert_without(source, sound["numbered"], [ids[2]])
     assert source.description.endswith("; 1 of 23 train records left out")
@@ -285,7 +287,7 @@ def test_more_than_half_are_not_left_out(own):
     path = file_of(own, "plain", 0)
     for skip in (False, True):
         text = assert_refused(path, "plain", own, "more than half", skip_bad_examples=skip)
-        assert "--skip_bad_examples" not in text
+        assert "skip_bad_examples" not in text
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -313,7 +315,7 @@ def test_hidden_labels_stay_what_they_are(own):
         path = file_of(own, "plain", shard, "test")
         for record in range(len(payloads(path))):
             rewrite(path, record, with_field("label", int64_list=[-1]))
-    with pytest.raises(CommandError, match="test labels are hidden"):
+    with pytest.raises(ArgumentError, match="test labels are hidden"):
         sources.load("plain", own, False, skip_bad_examples=True)
 
 
@@ -333,18 +335,14 @@ def test_a_run_knows_what_was_left_out(own, tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / "art" / "dog" / f"{name}.png").write_bytes(png(5, 7))
     (tmp_path / "art" / "dog" / "b.png").write_bytes(b"no picture")
-    config = ExperimentConfig(
-        dataset="numbered",
-        data_dir=str(own),
-        download=False,
-        stylized_dir=str(tmp_path / "art"),
-        skip_bad_examples=True,
-    )
-    source = assembly.load(config).source
+    given = {"data_dir": str(own), "download": False, "skip_bad_examples": True}
+    given["stylized_dir"] = str(tmp_path / "art")
+    config = recipes.recipe("numbered", "wrn", "standard", given=given)
+    source = build.load(config).source
     assert len(source.train.labels) == 22 + 2
-    left_out = "1 of 23 train records left out; 1 of 3 pictures in art left out"
+    left_out = "1 of 23 train records left out; 1 of 3 images in art left out"
     assert source.description.endswith(f"; {left_out}")
-    assert "skip_bad_examples" not in FREE_TO_CHANGE
+    assert settings_of(ExperimentConfig)["skip_bad_examples"].resume == "fixed"
 
 
 # The format

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import time
 import types
 import urllib.parse
 import urllib.request
@@ -17,46 +18,56 @@ from PIL import Image
 
 import flags
 import main
-from augmix_tf.augment import methods
-from augmix_tf.checks import CommandError
+from augmix_tf.commands import build, dashboard, export
+from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
-from augmix_tf.experiment import assembly, delivery, draws, watching
+from augmix_tf.errors import ArgumentError
 from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS
-from augmix_tf.reports import run_files
+from augmix_tf.report.directories import read_files
 from augmix_tf.training.profiling import Profile
+from augmix_tf.training.progress import ProgressBar
 from augmix_tf.training.records import Records
 from augmix_tf.workdir import Workdir
+from tests import run_folders
+from tests.image_stores import in_memory
 from tests.test_monitoring import serving
 
-# Ten steps in calls of eight and two; the last batch has two images.
+# Ten steps in calls of eight and two; the last batch is completed.
 TINY = ("--train_limit=38", "--batch_size=4", "--eval_limit=10", "--depth=10", "--widen_factor=1")
 TINY += ("--calibration_images=0", "--epochs=1", "--model=wrn")
 STANDARD = ("--method=standard", "--seed=5", *TINY)
 AUGMIX = ("--method=augmix", "--aug_severity=2", *TINY)
 RESULTS = {
-    "clean": {"error": 0.5},
-    "corrupted": {"mean_error": 0.0625, "mean": {"rms_calibration_error": 0.125}},
+    "schema": 2,
+    "clean": run_folders.measures(0.5),
+    "corrupted": run_folders.corrupted({"fog": [0.0625] * 5}),
 }
 STEP = {"step/loss", "step/cross_entropy", "step/jsd", "step/error"}
 TRAIN = {name.replace("step", "train") for name in STEP}
 TRAIN |= {"train/learning_rate", "train/images_per_second"}
-MEASURED = {"test/error", "corrupted/mean_error", "corrupted/rms_calibration_error"}
+MEASURED = {"test/error", "corrupted/mean_error"}
+MEASURED |= {
+    f"{part}/{name}"
+    for part in ("test", "corrupted")
+    for name in ("brier", "rms_calibration_error")
+}
 
 
 def log_begin_of_augmix_run(root) -> None:
-    """What a run logs before and between its steps, and what it is measured at; untrained."""
-    config, folder = flags.parse(AUGMIX).config, Workdir(root)
-    source = assembly.load(config).source
-    trainer = assembly.build(config, source)
+    """What a run logs before and between its steps, and its results; untrained."""
+    config, directory = flags.parse(AUGMIX).config, Workdir(root)
+    directory.open(config)
+    run = build.run(config, directory, build.load(config), tf.distribute.get_strategy())
     with contextlib.ExitStack() as stack:
         stack.enter_context(pytest.MonkeyPatch.context()).setattr(
-            assembly, "example_views", lambda config, images: images[:, None]
+            dashboard, "example_views", lambda config, store, classes: store.read(slice(6))[:, None]
         )
-        callbacks = watching.training(config, folder, source, trainer, Position(), stack)
+        callbacks = dashboard.callbacks(run, Position(), stack)
         callbacks[0].on_epoch_begin(0)
         callbacks[0].on_epoch_begin(1)
-    watching.measured(config, folder, {"clean": {"error": 0.75}}, {})
-    watching.measured(config, folder, RESULTS, {})
+    for results in ({"schema": 2, "clean": {"error": 0.75}}, RESULTS):
+        directory.results.write_text(json.dumps(results))
+        dashboard.log_results(run)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +75,7 @@ def folder(tmp_path_factory):
     """A run that was trained, profiled and measured, and one that only began."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(delivery, "export", lambda *_: None)
+        patch.setattr(export, "export", lambda *_: None)
         code = main.main([*STANDARD, f"--workdir={folder / 'standard'}", "--profile_steps=9,10"])
     assert code == 0
     log_begin_of_augmix_run(folder / "augmix")
@@ -110,11 +121,11 @@ def test_scalars_are_there_of_each_look_at_the_steps_and_of_the_measurements(ser
     tags = server.json("plugin/scalars/tags")
     assert set(tags["standard/logs"]) == TRAIN | STEP | {"test/error"}
     assert set(tags["standard/logs/measured"]) == MEASURED
-    results = run_files.read(folder / "standard").results
+    results = read_files(folder / "standard").results
     wanted = (
-        results["clean"]["error"],
-        results["corrupted"]["mean_error"],
-        results["corrupted"]["mean"]["rms_calibration_error"],
+        results.clean.metrics["error"],
+        results.corrupted.metrics["mean_error"],
+        results.corrupted.mean["rms_calibration_error"],
     )
     tags_in_order = ("test/error", "corrupted/mean_error", "corrupted/rms_calibration_error")
     for tag, value in zip(tags_in_order, wanted, strict=True):
@@ -127,9 +138,9 @@ def test_means_of_the_steps_add_up_to_the_mean_of_the_epoch(server, folder, name
     step, train = (points(server, "standard/logs", f"{kind}/{name}") for kind in ("step", "train"))
     assert set(step) == set(train) == {8, 10}
     assert step[8] == pytest.approx(train[8], rel=1e-6)
-    assert (32 * step[8] + 6 * step[10]) / 38 == pytest.approx(train[10], rel=1e-5)
+    assert (8 * step[8] + 2 * step[10]) / 10 == pytest.approx(train[10], rel=1e-5)
     column = {"error": "train_error"}.get(name, name)
-    assert train[10] == pytest.approx(run_files.read(folder / "standard").metrics[column][0])
+    assert train[10] == pytest.approx(read_files(folder / "standard").metrics[column][0])
 
 
 def test_the_figures_of_the_report_are_shown_as_they_are(server, folder):
@@ -216,7 +227,7 @@ class Scalars:
 def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_no_first_mean(tmp_path):
     kept = Scalars()
     start = Position(epoch=2, step=3)
-    callback = Records(tmp_path / "metrics.csv", kept, 38, 4, start, lambda: 1.0)
+    callback = Records(tmp_path / "metrics.csv", kept, 10, start, lambda: 1.0)
     trainer = types.SimpleNamespace(optimizer=keras.optimizers.SGD(0.5))
     callback.set_model(trainer)
     # The looks of two epochs, as (step within the epoch, mean of the epoch so far).
@@ -227,11 +238,26 @@ def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_no_first_mean(tmp_path
     got = {step: values.get("step/loss") for step, values in kept.of_step.items()}
     assert got == {
         28: None,
-        30: pytest.approx((38 * 2.5 - 32 * 3.0) / 6),
+        30: pytest.approx((10 * 2.5 - 8 * 3.0) / 2),
         38: 2.0,
-        40: pytest.approx((38 * 1.0 - 32 * 2.0) / 6),
+        40: pytest.approx((10 * 1.0 - 8 * 2.0) / 2),
     }
     assert [kept.of_step[step]["train/loss"] for step in got] == [3.0, 2.5, 2.0, 1.0]
+
+
+def test_the_speed_counts_the_images_of_full_batches(tmp_path, monkeypatch):
+    config, directory = flags.parse(STANDARD).config, Workdir(tmp_path)
+    directory.open(config)
+    run = build.run(config, directory, build.load(config), tf.distribute.get_strategy())
+    with contextlib.ExitStack() as stack:
+        callbacks = dashboard.callbacks(run, Position(), stack)
+    [progress] = [each for each in callbacks if isinstance(each, ProgressBar)]
+    seconds = iter([5.0, 7.0])
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "perf_counter", lambda: next(seconds))
+        progress.on_train_batch_end(7)
+        progress.on_train_batch_end(9)
+    assert progress.images_per_second == 2 * 4 / 2  # two steps of four images in two seconds
 
 
 # What is counted
@@ -240,19 +266,22 @@ def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_no_first_mean(tmp_path
 def recorded_plans(monkeypatch, config, epoch: int) -> list:
     """The plans of a run's first batch of an epoch, caught where its method applies them."""
     plans = []
-    monkeypatch.setattr(methods, "apply_crop", lambda images, plan: images)
-    monkeypatch.setattr(
-        methods, "apply_policy", lambda images, plan, fill: plans.append(plan) or images
-    )
-    monkeypatch.setattr(
-        methods,
-        "_crop_and_mix",
-        lambda images, crop, plan, fill: plans.append(plan) or images[:, None],
-    )
-    images = tf.zeros([config.batch_size, 9, 6, 3], tf.uint8)
-    labels = tf.zeros([config.batch_size], tf.int64)
-    assembly.method_of(config, 10)(images, labels, tf.constant(epoch), tf.constant(0))
-    return plans
+    kind = type(config.method)
+    original = kind.apply
+
+    def apply(self, images, labels, plan):
+        plans.append(plan)
+        return original(self, images, labels, plan)
+
+    monkeypatch.setattr(kind, "apply", apply)
+    monkeypatch.setattr(kind, "compiled", property(lambda self: False))  # a plan of values
+    store = in_memory(np.zeros((config.batch_size, 9, 6, 3), np.uint8))
+    make = pipeline.view_maker(store, config.method, 10, config.seed, config.batch_size)
+    make(tf.constant(epoch), tf.constant(0), tf.range(config.batch_size), None)
+    [plan] = plans
+    if hasattr(plan, "policy"):
+        return [plan.policy]
+    return [plan] if hasattr(plan, "chain_depth") else list(plan)
 
 
 def applied_by_hand(plan) -> list[int]:
@@ -262,6 +291,13 @@ def applied_by_hand(plan) -> list[int]:
     chains = operation.reshape(-1, operation.shape[-1]).tolist()
     lengths = depth.numpy().reshape(-1).tolist()
     return [one for chain, n in zip(chains, lengths, strict=True) for one in chain[:n]]
+
+
+def counted(config, epoch):
+    """What the dashboard shows of an epoch."""
+    source = types.SimpleNamespace(image_size=(9, 6))
+    data = types.SimpleNamespace(source=source)
+    return dashboard.draws(types.SimpleNamespace(config=config, data=data), epoch)
 
 
 @pytest.mark.parametrize(
@@ -279,34 +315,33 @@ def applied_by_hand(plan) -> list[int]:
 )
 def test_the_operations_counted_are_those_that_training_applies(monkeypatch, arguments):
     config = flags.parse([*arguments, "--batch_size=7", "--seed=3"]).config
-    drawn = draws.draws_of(config, (9, 6))
+    operations = counted(config, 2)["draws/operation"]
     plans = recorded_plans(monkeypatch, config, epoch=2)
     applied = [number for plan in plans for number in applied_by_hand(plan)]
-    assert drawn.operations(2) == {
-        name: applied.count(number) for number, name in enumerate(drawn.names)
-    }
-    augmix = config.method == "augmix" and config.mix_ops == "augmix" and not config.all_ops
-    assert drawn.names == (PAPER_OPERATIONS if augmix else OPERATIONS)
+    assert operations.counts.tolist() == [applied.count(n) for n in range(len(operations.names))]
+    method = config.method
+    paper = method.name == "augmix" and method.mix_ops == "augmix" and not method.all_ops
+    assert operations.names == (PAPER_OPERATIONS if paper else OPERATIONS)
     assert len(applied) > 3
 
 
 def test_weights_and_depths_are_counted_in_their_bins(monkeypatch):
     config = flags.parse(["--method=augmix", "--batch_size=7", "--seed=3"]).config
-    counted = draws.draws_of(config, (9, 6)).of_epoch(1)
+    histograms = counted(config, 1)
     (plan,) = recorded_plans(monkeypatch, config, epoch=1)
     depths = plan.chain_depth.numpy().reshape(-1).tolist()
-    assert counted["draws/chain_depth"].counts.tolist() == [depths.count(n) for n in (1, 2, 3)]
+    assert histograms["draws/chain_depth"].counts.tolist() == [depths.count(n) for n in (1, 2, 3)]
     for tag, values in (
         ("draws/chain_weight", plan.chain_weights),
         ("draws/mixed_share", plan.mixed_share),
     ):
         bins = [int(value * 20) for value in values.numpy().reshape(-1).astype(float)]
-        assert counted[tag].counts.tolist() == [bins.count(n) for n in range(20)]
+        assert histograms[tag].counts.tolist() == [bins.count(n) for n in range(20)]
 
 
 @pytest.mark.parametrize("method", ["standard", "mixup", "cutout", "patch_uniform"])
 def test_nothing_is_counted_where_no_operation_is_drawn(method):
-    assert draws.draws_of(flags.parse([f"--method={method}"]).config, (9, 6)) is None
+    assert counted(flags.parse([f"--method={method}"]).config, 0) == {}
 
 
 # What is profiled
@@ -368,13 +403,17 @@ def test_steps_of_an_earlier_process_are_not_profiled(profiler):
 
 
 def test_steps_behind_the_end_are_refused():
-    with pytest.raises(CommandError, match=r"profile_steps up to 38, .* got --profile_steps=1,39"):
+    with pytest.raises(
+        ArgumentError, match=r"profile_steps must be within the 38 steps .* received 1,39"
+    ):
         Profile("nowhere", (1, 39), steps_per_epoch=19, epochs=2)
 
 
 @pytest.mark.parametrize("given", ["", "5", "5,", "0,3", "4,3", "1,2,3", "-1,2", "a,b", "1, 2"])
 def test_what_is_no_first_and_last_step_is_refused(given):
-    with pytest.raises(CommandError, match=r"want --profile_steps=FIRST,LAST, .*, got '"):
+    with pytest.raises(
+        ArgumentError, match=r"--profile_steps must (be FIRST,LAST, .*; received '|not be empty)"
+    ):
         flags.parse([f"--profile_steps={given}"])
 
 

@@ -1,4 +1,4 @@
-"""The programs in `examples/` that a Keras user starts from, run on a few pictures."""
+"""The programs in `examples/` that a Keras user starts from, run on a few images."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_the_first_program_is_short():
 
 @pytest.fixture
 def cifar10(tmp_path):
-    """A data directory of TFDS with ever so little CIFAR-10."""
+    """A data directory of TFDS with a few random CIFAR-10 images."""
     rng = np.random.default_rng(0)
 
     def example(number):
-        picture = rng.integers(0, 256, (32, 32, 3), np.uint8)
-        return {"id": str(number), "image": picture, "label": number % 10}
+        image = rng.integers(0, 256, (32, 32, 3), np.uint8)
+        return {"id": str(number), "image": image, "label": number % 10}
 
     splits = {s: [(number, example(number)) for number in range(n)] for s, n in COUNTS.items()}
     features = {
@@ -54,7 +54,7 @@ def test_a_network_of_keras_on_a_dataset_of_tfds(cifar10, monkeypatch):
     whole = keras.applications.MobileNet
 
     def first_block(*arguments, **options):
-        """Of the network that the program asks for: all of it takes a while to be traced."""
+        """The first block of the program's network, because tracing all of it takes long."""
         network = whole(*arguments, **options)
         block = network.get_layer("conv_pw_1_relu").output
         pooled = keras.layers.GlobalAveragePooling2D()(block)
@@ -68,18 +68,18 @@ def test_a_network_of_keras_on_a_dataset_of_tfds(cifar10, monkeypatch):
     np.testing.assert_allclose(twelfths, twelfths.round(), atol=1e-4)
 
 
-def test_own_pictures_are_learnt_and_the_network_is_saved(tmp_path):
+def test_own_images_are_learnt_and_the_network_is_saved(tmp_path):
     """Two classes of two colours, of any size and format."""
     rng = np.random.default_rng(0)
     for name, channel in (("red", 0), ("blue", 2)):
         (tmp_path / "mine" / name).mkdir(parents=True)
         for number in range(40):
             sides = rng.integers(30, 80, 2)
-            picture = rng.integers(0, 120, (*sides, 3), np.uint8)
-            picture[..., channel] += 130
+            image = rng.integers(0, 120, (*sides, 3), np.uint8)
+            image[..., channel] += 130
             kind = "png" if number % 2 else "jpg"
-            Image.fromarray(picture).save(tmp_path / "mine" / name / f"{number}.{kind}")
-    errors = program("own_pictures")["main"](str(tmp_path / "mine"), "4")
+            Image.fromarray(image).save(tmp_path / "mine" / name / f"{number}.{kind}")
+    errors = program("own_images")["main"](str(tmp_path / "mine"), "4")
     assert errors.keys() == {"clean", "gaussian_noise", "defocus_blur", "fog", "pixelate"}
     assert errors["clean"] == 0.0
     saved = keras.saving.load_model(tmp_path / "mine.keras")

@@ -11,11 +11,10 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf import models
-from augmix_tf.checks import CommandError, RunError
-from augmix_tf.serving import export as exporting
-from augmix_tf.serving import model_card, verify
-from augmix_tf.serving.export import export, versions
-from tests.picture_files import encoded, png_header
+from augmix_tf.errors import ArgumentError, FileError, RunError
+from augmix_tf.export import model_card, saved_model, verify
+from augmix_tf.export.saved_model import Exported, export, versions
+from tests.image_files import encoded, png_header
 from tests.tiny_models import shake
 
 HEIGHT, WIDTH, CLASSES = 24, 32, 10
@@ -39,7 +38,7 @@ def images():
 @pytest.fixture(scope="module")
 def folder(classifier, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    assert export(classifier, NAMES, folder, TEMPERATURE) == folder / "export" / "1"
+    assert export(classifier, NAMES, folder, TEMPERATURE) == (folder / "export" / "1", True)
     return folder
 
 
@@ -66,9 +65,30 @@ def run_python(*arguments: object, cwd: Path) -> str:
     return result.stdout
 
 
-def test_a_fresh_process_gives_the_same_answers(folder, images, logits):
-    files = (folder / "export" / "1", folder / "model.keras")
-    assert 0 <= verify.verify(files[0], images, logits, files[1], TEMPERATURE) <= 1e-5
+def test_a_fresh_process_without_this_package_gives_the_same_outputs(
+    folder, images, logits, tmp_path
+):
+    script = (
+        "import sys, keras, numpy as np, tensorflow as tf\n"
+        "version, keras_file = sys.argv[1:]\n"
+        "images = np.load('images.npy')\n"
+        "files = [tf.io.encode_png(image).numpy() for image in images]\n"
+        "signatures = tf.saved_model.load(version).signatures\n"
+        "model = keras.saving.load_model(keras_file, safe_mode=True)\n"
+        "np.savez('outputs.npz',\n"
+        "    pixels=signatures['serving_default'](images=tf.constant(images))['logits'],\n"
+        "    files=signatures['serve_bytes'](image_bytes=tf.constant(files))['logits'],\n"
+        "    integers=model.predict(images, verbose=0),\n"
+        "    floats=model.predict(images.astype('float32'), verbose=0))\n"
+        "assert 'augmix_tf' not in sys.modules\n"
+    )
+    np.save(tmp_path / "images.npy", images)
+    run_python("-c", script, folder / "export" / "1", folder / "model.keras", cwd=tmp_path)
+    outputs = np.load(tmp_path / "outputs.npz")
+    for name in ("pixels", "files"):
+        np.testing.assert_allclose(outputs[name], logits, rtol=1e-5, atol=1e-5)
+    for name in ("integers", "floats"):
+        np.testing.assert_allclose(outputs[name], softmax(logits / TEMPERATURE), atol=1e-5)
 
 
 def test_outputs(signatures, images, logits):
@@ -85,22 +105,6 @@ def test_outputs(signatures, images, logits):
     assert [name.decode() for name in out["class_names"].numpy()] == [
         NAMES[i] for i in logits.argmax(axis=1)
     ]
-
-
-def test_the_keras_file_loads_without_this_package(folder, images, logits, tmp_path):
-    script = (
-        "import sys, keras, numpy as np\n"
-        "model = keras.saving.load_model(sys.argv[1], safe_mode=True)\n"
-        "images = np.load('images.npy')\n"
-        "np.save('integers.npy', model.predict(images, verbose=0))\n"
-        "np.save('floats.npy', model.predict(images.astype('float32'), verbose=0))\n"
-        "assert 'augmix_tf' not in sys.modules\n"
-    )
-    np.save(tmp_path / "images.npy", images)
-    run_python("-c", script, folder / "model.keras", cwd=tmp_path)
-    for name in ("integers.npy", "floats.npy"):
-        want = softmax(logits / TEMPERATURE)
-        np.testing.assert_allclose(np.load(tmp_path / name), want, atol=1e-5)
 
 
 def test_saved_model_cli_shows_and_runs_it(folder, images, logits, tmp_path):
@@ -136,7 +140,9 @@ def test_empty_batches_give_empty_outputs(signatures):
         assert out["classes"].shape == out["class_names"].shape == [0]
 
 
-def test_broken_images_have_their_errors_and_the_others_their_answers(signatures, images, logits):
+def test_unreadable_images_have_their_errors_and_the_others_their_outputs(
+    signatures, images, logits
+):
     batch = [encoded(images[0]), encoded(images[1])[:-20], png_header(10**6, 10**6), b"text"]
     batch.append(encoded(images[2]))
     out = signatures["serve_bytes"](image_bytes=tf.constant(batch))
@@ -170,35 +176,97 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def tiny_classifier() -> keras.Model:
-    layers = [keras.Input((2, 3, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+def tiny_classifier(bias: float = 0.0) -> keras.Model:
+    initial = {"kernel_initializer": "ones", "bias_initializer": keras.initializers.Constant(bias)}
+    layers = [keras.Input((2, 3, 3)), keras.layers.Flatten(), keras.layers.Dense(2, **initial)]
     return keras.Sequential(layers)
 
 
 @pytest.fixture
 def quick_saved_model(monkeypatch):
-    """Puts a small file where the SavedModel would be written."""
+    """Writes a small file in place of the SavedModel."""
 
     def write(classifier, class_names, temperature, short_side, path):
         path.mkdir()
         (path / "saved_model.pb").write_bytes(b"model")
 
-    monkeypatch.setattr(exporting, "_write_saved_model", write)
+    monkeypatch.setattr(saved_model, "_write_saved_model", write)
+
+
+def card_of(seed: int) -> dict:
+    return model_card.make({"dataset": "shapes", "seed": seed}, {}, ["a", "b"], (2, 3))
+
+
+def check_cards(folder: Path, version: Path, card: dict) -> None:
+    for where in (folder, version / "assets.extra"):
+        assert json.loads((where / "model_card.json").read_text()) == card
+        assert (where / "model_card.md").read_text() == model_card.markdown(card)
 
 
 @pytest.mark.usefixtures("quick_saved_model")
 def test_the_card_lies_in_the_version_and_in_the_folder(tmp_path):
-    cards = [
-        model_card.make({"dataset": "shapes", "seed": seed}, {}, ["a", "b"], (2, 3))
-        for seed in (1, 2)
-    ]
-    first, second = (export(tiny_classifier(), ["a", "b"], tmp_path, card=card) for card in cards)
-    for version, card in ((first, cards[0]), (second, cards[1])):
-        assert json.loads((version / "assets.extra" / "model_card.json").read_text()) == card
-    assert json.loads((tmp_path / "model_card.json").read_text()) == cards[1]
-    text = (tmp_path / "model_card.md").read_text()
-    assert text == (second / "assets.extra" / "model_card.md").read_text()
-    assert text == model_card.markdown(cards[1])
+    first, _ = export(tiny_classifier(), ["a", "b"], tmp_path, card=card_of(1))
+    second, _ = export(tiny_classifier(bias=1), ["a", "b"], tmp_path, card=card_of(2))
+    check_cards(tmp_path, second, card_of(2))
+    assert json.loads((first / "assets.extra" / "model_card.json").read_text()) == card_of(1)
+
+
+@pytest.mark.usefixtures("quick_saved_model")
+def test_an_unchanged_export_makes_no_version_and_replaces_the_card(tmp_path):
+    version, is_new = export(tiny_classifier(), ["a", "b"], tmp_path, 2.0, card_of(1))
+    assert is_new
+    files = content(tmp_path)
+    assert export(tiny_classifier(), ["a", "b"], tmp_path, 2.0) == Exported(version, False)
+    assert content(tmp_path) == files
+    again = export(tiny_classifier(), ["a", "b"], tmp_path, 2.0, card_of(2))
+    assert again == Exported(version, False)
+    check_cards(tmp_path, version, card_of(2))
+    assert versions(tmp_path) == [1]
+
+
+def other_network() -> keras.Model:
+    """With the weights of `tiny_classifier`."""
+    network = tiny_classifier()
+    return keras.Sequential([keras.Input((2, 3, 3)), keras.layers.Rescaling(2.0), *network.layers])
+
+
+CHANGES = {
+    "weights": {"classifier": lambda: tiny_classifier(bias=1)},
+    "network": {"classifier": other_network},
+    "class names": {"class_names": ["a", "c"]},
+    "temperature": {"temperature": 2.1},
+    "short side": {"short_side": 3},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.usefixtures("quick_saved_model")
+def test_any_change_makes_a_version(tmp_path, change):
+    given = {"classifier": tiny_classifier, "class_names": ["a", "b"], "temperature": 2.0}
+
+    def exported(classifier, **others):
+        return export(classifier(), folder=tmp_path, **others)
+
+    exported(**given)
+    changed = exported(**(given | change))
+    assert changed == Exported(tmp_path / "export" / "2", True)
+    assert exported(**(given | change)) == Exported(tmp_path / "export" / "2", False)
+    # The newest version counts, and not every version.
+    assert exported(**given) == Exported(tmp_path / "export" / "3", True)
+
+
+@pytest.mark.usefixtures("quick_saved_model")
+def test_other_code_or_another_keras_file_makes_a_version(tmp_path, monkeypatch):
+    export(tiny_classifier(), ["a", "b"], tmp_path)
+    monkeypatch.setattr(saved_model, "GRAPH_VERSION", saved_model.GRAPH_VERSION + 1)
+    assert export(tiny_classifier(), ["a", "b"], tmp_path).is_new
+    (tmp_path / "model.keras").write_bytes(b"other")
+    assert export(tiny_classifier(), ["a", "b"], tmp_path).is_new
+    (tmp_path / "model.keras").unlink()
+    assert export(tiny_classifier(), ["a", "b"], tmp_path).is_new
+    (tmp_path / "export" / "4" / saved_model.RECORD).write_text("no JSON")
+    assert export(tiny_classifier(), ["a", "b"], tmp_path).is_new
+    assert versions(tmp_path) == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.usefixtures("quick_saved_model")
@@ -206,10 +274,13 @@ def test_a_version_is_never_overwritten(tmp_path):
     (tmp_path / "export" / "9").mkdir(parents=True)
     (tmp_path / "export" / "9" / "saved_model.pb").write_bytes(b"old")
     (tmp_path / "export" / "notes").mkdir()
-    assert export(tiny_classifier(), ["a", "b"], tmp_path) == tmp_path / "export" / "10"
-    assert export(tiny_classifier(), ["a", "b"], tmp_path) == tmp_path / "export" / "11"
+    first, _ = export(tiny_classifier(), ["a", "b"], tmp_path)
+    assert first == tmp_path / "export" / "10"
+    files = content(first)
+    export(tiny_classifier(bias=1), ["a", "b"], tmp_path)
     assert versions(tmp_path) == [9, 10, 11]
     assert content(tmp_path / "export" / "9") == {"saved_model.pb": b"old"}
+    assert content(first) == files
 
 
 @pytest.mark.usefixtures("quick_saved_model")
@@ -224,20 +295,28 @@ def test_two_exports_at_once_take_two_versions(tmp_path, monkeypatch):
         real(source, target)
 
     monkeypatch.setattr(os, "rename", rename)
-    assert export(tiny_classifier(), ["a", "b"], tmp_path) == tmp_path / "export" / "2"
+    assert export(tiny_classifier(), ["a", "b"], tmp_path).version == tmp_path / "export" / "2"
     assert content(tmp_path / "export" / "1") == {"saved_model.pb": b"other"}
+
+
+def test_paths_are_names_and_no_patterns(tmp_path):
+    images = np.arange(18, dtype=np.uint8).reshape(1, 2, 3, 3)
+    folder = tmp_path / "a[1] b* c? d{1} e\\f"
+    version, _ = export(tiny_classifier(), ["a", "b"], folder, card=card_of(1), images=images)
+    assert version == folder / "export" / "1"
+    assert export(tiny_classifier(), ["a", "b"], folder, images=images) == Exported(version, False)
 
 
 FAILURES = {
     "interrupted": (KeyboardInterrupt(), KeyboardInterrupt, None),
     "full_disk": (
         OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
-        RunError,
+        FileError,
         "cannot write .*export: No space left on device",
     ),
     "full_disk_in_tensorflow": (
         tf.errors.ResourceExhaustedError(None, None, "{{node a}} disk full [Op:SaveV2]"),
-        RunError,
+        FileError,
         "cannot write .*export: disk full$",
     ),
 }
@@ -260,52 +339,40 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch, failure, seen, me
         raise failure
 
     if part == "version":
-        monkeypatch.setattr(exporting, "_write_saved_model", fail_version)
+        monkeypatch.setattr(saved_model, "_write_saved_model", fail_version)
     else:
         monkeypatch.setattr(keras.Model, "save", fail_keras)
     with pytest.raises(seen, match=message):
-        export(tiny_classifier(), ["a", "b"], tmp_path)
+        export(tiny_classifier(bias=1), ["a", "b"], tmp_path)
     assert content(tmp_path) == before
     assert [p.name for p in (tmp_path / "export").iterdir()] == ["1"]
 
 
 @pytest.mark.parametrize("error", [RunError("it differs"), KeyboardInterrupt()])
 @pytest.mark.usefixtures("quick_saved_model")
-def test_what_fails_its_check_is_not_published(tmp_path, error):
-    card = model_card.make({"dataset": "shapes", "seed": 1}, {}, ["a", "b"], (2, 3))
+def test_an_export_that_is_not_verified_is_not_published(tmp_path, images, monkeypatch, error):
     export(tiny_classifier(), ["a", "b"], tmp_path)
     before = content(tmp_path)
 
-    def check(version, keras_file):
+    def fail(version, keras_file, classifier, images, temperature):
+        assert version.parent.name.startswith(".")
+        assert keras_file.exists()
         raise error
 
+    monkeypatch.setattr(saved_model, "verify", fail)
     with pytest.raises(type(error)):
-        export(tiny_classifier(), ["a", "b"], tmp_path, card=card, check=check)
+        export(tiny_classifier(1), ["a", "b"], tmp_path, card=card_of(1), images=images)
     assert content(tmp_path) == before
     assert [p.name for p in (tmp_path / "export").iterdir()] == ["1"]
 
 
-@pytest.mark.usefixtures("quick_saved_model")
-def test_the_check_sees_what_is_published_and_before_it_is(tmp_path):
-    seen = []
-
-    def check(version, keras_file):
-        assert versions(tmp_path) == []
-        assert not (tmp_path / "model.keras").exists()
-        assert version.parent.name.startswith(".")
-        seen.extend([content(version), keras_file.read_bytes()])
-
-    version = export(tiny_classifier(), ["a", "b"], tmp_path, check=check)
-    assert seen == [content(version), (tmp_path / "model.keras").read_bytes()]
-
-
 def test_export_refusals(classifier, tmp_path):
-    with pytest.raises(CommandError, match="want 10 class names, got 9"):
+    with pytest.raises(ArgumentError, match="Expected 10 class names; received 9"):
         export(classifier, NAMES[1:], tmp_path)
-    with pytest.raises(CommandError, match=r"want a temperature above 0, got 0\.0"):
+    with pytest.raises(ArgumentError, match=r"Expected a temperature above 0; received 0\.0"):
         export(classifier, NAMES, tmp_path, 0.0)
     open_sides = models.build("wrn", CLASSES, (None, None, 3), depth=10, widen_factor=1)
-    with pytest.raises(CommandError, match=r"H and W known, got \(None, None, None, 3\)"):
+    with pytest.raises(ArgumentError, match=r"H and W known; received \(None, None, None, 3\)"):
         export(open_sides, NAMES, tmp_path)
 
     class Doubling(keras.layers.Layer):
@@ -314,57 +381,77 @@ def test_export_refusals(classifier, tmp_path):
 
     images = keras.Input((HEIGHT, WIDTH, 3))
     foreign = keras.Model(images, classifier(Doubling(name="mine")(images)))
-    with pytest.raises(CommandError, match=r"layers of Keras alone.*got \['mine'\]"):
+    with pytest.raises(ArgumentError, match=r"layers of Keras alone.*received \['mine'\]"):
         export(foreign, NAMES, tmp_path)
 
     class Trainer(keras.Model):
         pass
 
     trainer = Trainer(classifier.inputs, classifier.outputs, name="trainer")
-    with pytest.raises(CommandError, match=r"layers of Keras alone.*got \['trainer'\]"):
+    with pytest.raises(ArgumentError, match=r"layers of Keras alone.*received \['trainer'\]"):
         export(trainer, NAMES, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unwritable_folder_is_one_line(classifier, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"cannot write .*file/export: Not a directory"):
+    with pytest.raises(FileError, match=r"cannot write .*file/export: Not a directory"):
         export(classifier, NAMES, tmp_path / "file")
 
 
-@pytest.mark.parametrize("wrong", ["logits", "shape", "nan"])
-def test_verify_refuses_another_model(monkeypatch, images, logits, wrong):
-    changed = {"logits": logits + 1e-3, "shape": logits[:, 1:], "nan": logits * np.nan}[wrong]
-    got = {"serving_default": logits, "serve_bytes": changed}
-    monkeypatch.setattr(verify, "_reload", lambda *_: got)
-    with pytest.raises(RunError, match=r"export/3 gives other logits .* through serve_bytes"):
-        verify.verify("export/3", images, logits)
+# Verification
 
 
-@pytest.mark.parametrize("add", [1e-3, np.nan])
-def test_verify_refuses_another_keras_file(monkeypatch, images, logits, add):
-    got = {"serving_default": logits, "serve_bytes": logits}
-    got["model.keras"] = softmax(logits / TEMPERATURE) + add
-    monkeypatch.setattr(verify, "_reload", lambda *_: got)
-    with pytest.raises(RunError, match=r"export/3 gives other prob.* through model\.keras"):
-        verify.verify("export/3", images, logits, "model.keras", TEMPERATURE)
-    assert verify.verify("export/3", images, logits) == 0
+def test_verification_gives_the_largest_difference(folder, classifier, images):
+    paths = (folder / "export" / "1", folder / "model.keras")
+    assert 0 <= verify.verify(*paths, classifier, images, TEMPERATURE) <= 1e-5
 
 
-def test_verify_names_a_keras_file_that_does_not_load(folder, images, logits, tmp_path):
+def with_weights(classifier, change) -> keras.Model:
+    copy = keras.models.clone_model(classifier)
+    copy.set_weights([change(weight) for weight in classifier.get_weights()])
+    return copy
+
+
+@pytest.mark.parametrize("change", [lambda w: 1.01 * w, lambda w: w * np.nan], ids=["other", "nan"])
+def test_a_version_of_another_model_is_refused(folder, classifier, images, change):
+    paths, other = (
+        (folder / "export" / "1", folder / "model.keras"),
+        with_weights(classifier, change),
+    )
+    with pytest.raises(RunError, match=r"export/1 \(signature serving_default\) differ .* by"):
+        verify.verify(*paths, other, images, TEMPERATURE)
+
+
+@pytest.mark.parametrize("name", ["serving_default", "serve_bytes"])
+def test_a_difference_names_its_signature(folder, classifier, images, monkeypatch, name):
+    real = verify._logits_of_version
+
+    def changed(version, images):
+        found = real(version, images)
+        return found | {name: found[name] + np.float32(1e-2)}
+
+    monkeypatch.setattr(verify, "_logits_of_version", changed)
+    with pytest.raises(RunError, match=rf"export/1 \(signature {name}\) differ"):
+        verify.verify(
+            folder / "export" / "1", folder / "model.keras", classifier, images, TEMPERATURE
+        )
+
+
+def test_a_keras_file_of_another_temperature_is_refused(folder, classifier, images):
+    with pytest.raises(RunError, match=r"model\.keras differ from those of the model"):
+        verify.verify(folder / "export" / "1", folder / "model.keras", classifier, images, 1.5)
+
+
+def test_files_that_do_not_load_are_named(folder, classifier, images, tmp_path):
     (tmp_path / "model.keras").write_bytes(b"half")
-    with pytest.raises(RunError, match=r"export/1 cannot be loaded .*: model\.keras: .*keras"):
-        verify.verify(folder / "export" / "1", images, logits, tmp_path / "model.keras")
+    with pytest.raises(RunError, match=r"Cannot load and run .*model\.keras: .*keras"):
+        verify.verify(folder / "export" / "1", tmp_path / "model.keras", classifier, images)
+    with pytest.raises(RunError, match=r"Cannot load and run .*7: .* does not exist"):
+        verify.verify(tmp_path / "7", folder / "model.keras", classifier, images)
 
 
-def test_verify_names_a_version_that_does_not_load(tmp_path, images, logits):
-    with pytest.raises(RunError, match=r"export/7 cannot be loaded .* does not exist"):
-        verify.verify(tmp_path / "export" / "7", images, logits)
-
-
-def test_verify_refuses_a_version_that_takes_broken_files_for_images(tmp_path, images, logits):
-    module = tf.Module()
-
+def test_a_version_that_accepts_unreadable_files_is_refused(tmp_path, classifier, images):
     def answer(rows):
         return {"logits": tf.zeros([rows, CLASSES]), "errors": tf.fill([rows], "")}
 
@@ -374,15 +461,14 @@ def test_verify_refuses_a_version_that_takes_broken_files_for_images(tmp_path, i
         "serving_default": tf.function(lambda images: answer(tf.shape(images)[0]), [pixels]),
         "serve_bytes": tf.function(lambda image_bytes: answer(tf.shape(image_bytes)[0]), [files]),
     }
-    tf.saved_model.save(module, str(tmp_path / "3"), signatures=signatures)
-    with pytest.raises(RunError, match="two broken images behind sound ones give the errors"):
-        verify.verify(tmp_path / "3", images, logits)
+    tf.saved_model.save(tf.Module(), str(tmp_path / "3"), signatures=signatures)
+    with pytest.raises(RunError, match="5 images and two unreadable files errors"):
+        verify.verify(tmp_path / "3", tmp_path / "model.keras", classifier, images)
 
 
-def test_verify_refusals(folder, images, logits):
-    with pytest.raises(CommandError, match="N >= 1, got float32"):
-        verify.verify(folder, images.astype(np.float32), logits)
-    with pytest.raises(CommandError, match=r"N >= 1, got uint8 \(0, 24, 32, 3\)"):
-        verify.verify(folder, images[:0], logits[:0])
-    with pytest.raises(CommandError, match="want 5 rows of expected logits"):
-        verify.verify(folder, images, logits[:4])
+def test_verification_refuses_other_images(folder, classifier, images):
+    paths = folder / "export" / "1", folder / "model.keras"
+    with pytest.raises(ArgumentError, match="N >= 1; received float32"):
+        verify.verify(*paths, classifier, images.astype(np.float32))
+    with pytest.raises(ArgumentError, match=r"N >= 1; received uint8 \(0, 24, 32, 3\)"):
+        verify.verify(*paths, classifier, images[:0])

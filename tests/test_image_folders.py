@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from augmix_tf.checks import CommandError, RunError
 from augmix_tf.data import corrupted, image_folders
+from augmix_tf.errors import ArgumentError, FileError
 
 SIZE = (16, 20)
 WNIDS = ("n01440764", "n01443537", "n02102040")
-# Official numbers mix the classes; class 1 has one picture fewer than the others.
+# Official numbers mix the classes; class 1 has one image fewer than the others.
 FILES = {4: 0, 1: 2, 9: 1, 6: 2, 3: 0}
 ORDER = sorted(FILES)
 
 
-def picture(seed, size=SIZE):
+def pixels(seed, size=SIZE):
     return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
 
 
@@ -31,7 +31,7 @@ def write_tree(folder, names, size=SIZE):
                 path = path_of(folder / name / str(severity), number)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 seed = 1000 * at + 10 * severity + number
-                Image.fromarray(picture(seed, size)).save(path, quality=85)
+                Image.fromarray(pixels(seed, size)).save(path, quality=85)
     return folder
 
 
@@ -92,9 +92,9 @@ def test_the_public_groups_are_found_as_well_as_flat_folders(flat, tmp_path):
         )
 
 
-def test_other_files_are_no_pictures(own):
+def test_other_files_are_no_images(own):
     cell = own / "fog" / "2"
-    (cell / WNIDS[0] / "notes.txt").write_text("no picture")
+    (cell / WNIDS[0] / "notes.txt").write_text("no image")
     (cell / WNIDS[0] / "._ILSVRC2012_val_00000004.JPEG").write_bytes(b"of another system")
     (cell / "list.txt").write_text("no class")
     assert len(joined(open_set(own).cell("fog", 2))[1]) == 5
@@ -124,9 +124,9 @@ def test_without_ids_the_sorted_classes_are_numbered(flat):
 
 
 def test_classes_that_cannot_be_matched_are_refused(flat):
-    with pytest.raises(CommandError, match="a set of the model's 10 classes, got 3 classes"):
+    with pytest.raises(ArgumentError, match="a set of the model's 10 classes; received 3 classes"):
         open_set(flat, 10)
-    with pytest.raises(CommandError, match=r"classes that the model knows \(n00000001, ...\)"):
+    with pytest.raises(ArgumentError, match=r"classes that the model knows \(n00000001, ...\)"):
         open_set(flat, 2, class_names=["n00000001", "n00000002"])
 
 
@@ -134,7 +134,7 @@ def test_classes_that_cannot_be_matched_are_refused(flat):
 
 
 @pytest.mark.parametrize("stored", [(16, 20), (21, 27), (18, 40)])
-def test_the_canonical_crop_is_the_centre_of_the_stored_picture(tmp_path, stored):
+def test_the_canonical_crop_is_the_centre_of_the_stored_image(tmp_path, stored):
     write_tree(tmp_path, ["snow"], stored)
     images, _ = joined(open_set(tmp_path).cell("snow", 4))
     top, left = (round((a - b) / 2) for a, b in zip(stored, SIZE, strict=True))
@@ -149,17 +149,17 @@ def test_the_canonical_crop_is_the_centre_of_the_stored_picture(tmp_path, stored
 )
 def test_the_reference_crop_enlarges_before_it_cuts(tmp_path, stored, resized):
     path = tmp_path / "x.JPEG"
-    Image.fromarray(picture(5, stored)).save(path)
-    got = image_folders.read_picture(path, (224, 224), "reference")
+    Image.fromarray(pixels(5, stored)).save(path)
+    got = image_folders.read_image(path, (224, 224), "reference")
     left = (resized[1] - 224) // 2
     whole = Image.open(path).resize(resized[::-1], Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(got, np.asarray(whole.crop((left, 16, left + 224, 240))))
 
 
-def test_grey_pictures_get_three_channels(tmp_path):
+def test_grey_images_get_three_channels(tmp_path):
     path = tmp_path / "grey.JPEG"
-    Image.fromarray(picture(5)[..., 0]).save(path)
-    got = image_folders.read_picture(path, SIZE, "canonical")
+    Image.fromarray(pixels(5)[..., 0]).save(path)
+    got = image_folders.read_image(path, SIZE, "canonical")
     assert got.shape == (*SIZE, 3)
     np.testing.assert_array_equal(got[..., 0], np.asarray(Image.open(path)))
     assert (got == got[..., :1]).all()
@@ -168,51 +168,57 @@ def test_grey_pictures_get_three_channels(tmp_path):
 # Damage
 
 
-def test_a_missing_picture_is_named_with_what_is_left(own):
+def test_a_missing_image_is_named_with_what_is_left(own):
     path_of(own / "fog" / "3", 6).unlink()
-    wanted = r"fog.3: want the same 5 files.*got 4 \(n02102040/ILSVRC2012_val_00000006.JPEG is"
-    with pytest.raises(RunError, match=wanted + r" missing\).*: jpeg_compression, saturate"):
+    wanted = (
+        r"fog.3: expected the same 5 files.*received 4 \(n02102040/ILSVRC2012_val_00000006.JPEG is"
+    )
+    with pytest.raises(FileError, match=wanted + r" missing\).*: jpeg_compression, saturate"):
         open_set(own)
 
 
-def test_a_picture_too_many_is_named(own):
+def test_an_image_too_many_is_named(own):
     shutil.copy(path_of(own / "fog" / "3", 6), own / "fog" / "3" / WNIDS[0] / "copy.JPEG")
-    with pytest.raises(RunError, match=r"fog.3: .*got 6 \(n01440764/copy.JPEG is left over\)"):
+    with pytest.raises(
+        FileError, match=r"fog.3: .*received 6 \(n01440764/copy.JPEG is left over\)"
+    ):
         open_set(own)
 
 
 def test_a_missing_severity_is_named(own):
     shutil.rmtree(own / "saturate" / "5")
-    with pytest.raises(RunError, match=r"saturate.5: .*got 0 .*: fog, jpeg_compression"):
+    with pytest.raises(FileError, match=r"saturate.5: .*received 0 .*: fog, jpeg_compression"):
         open_set(own)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", None])
-def test_a_damaged_picture_is_named_when_it_is_read(own, content):
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+def test_a_damaged_image_is_named_when_it_is_read(own, content):
     path = path_of(own / "fog" / "3", 6)
     path.write_bytes(path.read_bytes()[:200] if content is None else content)
     found = open_set(own)
     assert len(joined(found.cell("fog", 2))[1]) == 5
-    with pytest.raises(RunError, match=r"00000006.JPEG: want a picture, got a damaged.*never"):
+    with pytest.raises(
+        FileError, match=r"00000006.JPEG: expected an image; received a damaged.*never"
+    ):
         joined(found.cell("fog", 3))
 
 
-def test_a_picture_that_is_too_small_is_named(flat):
+def test_an_image_that_is_too_small_is_named(flat):
     found = corrupted.open_set(flat, (17, 20), 3)
-    with pytest.raises(RunError, match=r"JPEG: want 17x20 pixels or more, got 16x20"):
+    with pytest.raises(FileError, match=r"JPEG: expected 17x20 pixels or more; received 16x20"):
         joined(found.cell("fog", 1))
 
 
-def test_folders_without_pictures_are_refused(tmp_path):
+def test_folders_without_images_are_refused(tmp_path):
     (tmp_path / "fog" / "1" / WNIDS[0]).mkdir(parents=True)
-    with pytest.raises(CommandError, match="want pictures in <corruption>/<severity>/<class>"):
+    with pytest.raises(ArgumentError, match="Expected images in <corruption>/<severity>/<class>"):
         open_set(tmp_path)
 
 
 def test_a_reader_that_stops_early_leaves_nothing_behind(flat, small_batches, monkeypatch):
     read = []
     monkeypatch.setattr(
-        image_folders, "read_picture", lambda path, **_: read.append(path) or picture(0)
+        image_folders, "read_image", lambda path, **_: read.append(path) or pixels(0)
     )
     cell = open_set(flat).cell("fog", 1)
     next(cell)

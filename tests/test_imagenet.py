@@ -1,4 +1,4 @@
-"""Large pictures through the whole program: trained on, measured, exported, gone on with."""
+"""Large images through the whole program: trained on, measured, exported, gone on with."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from PIL import Image
 
 import flags
 from augmix_tf import seeds
-from augmix_tf.augment.policies import draw_autoaugment
-from augmix_tf.checks import RunError
-from augmix_tf.data import pictures as encoded_pictures
-from augmix_tf.data import sources
-from augmix_tf.experiment import assembly, delivery, draws
+from augmix_tf.augment.autoaugment import draw_policy
+from augmix_tf.augment.method import BatchShape
+from augmix_tf.commands import build, export, report
+from augmix_tf.data import encoded_store, sources
+from augmix_tf.errors import FileError
+from augmix_tf.export import saved_model
 from augmix_tf.ops import OPERATIONS
-from augmix_tf.reports import pictures
+from augmix_tf.report import view_grid
 from augmix_tf.training.progress import ProgressBar
 from tests import class_folders
 from tests.class_folders import CLASSES
-from tests.picture_files import encoded
+from tests.image_files import encoded
 from tests.program import command, finish
 
 SIDE = 32
 DATA = ("--dataset=folder", f"--image_size={SIDE}")
 SMALL = (*DATA, "--model=wrn", "--depth=10", "--widen_factor=1", "--seed=3")
 ONE_VIEW = ("--method=standard", "--epochs=1", "--batch_size=6", "--nocorrupted")
-# Of 12 + 6 pictures 11 + 6 are taken, and 2 of the 11 held out; batches of 6, 6 and 3.
+# Of 12 + 6 images 11 + 6 are taken, and 2 of the 11 held out; batches of 6, 6 and 3.
 LIMITS = ("--train_limit=11", "--eval_limit=8", "--calibration_images=2", "--batch_size=6")
 RELEASED = ("--recipe=released", "--epochs=2", "--warmup_epochs=1", "--width_multiplier=0.0625")
 TRAINED, TESTED = 15, 8
@@ -55,19 +56,19 @@ def kept(folder):
 def unverified():
     """Leaves out the reloading of exports in a fresh process, which other tests see."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(delivery, "verify", lambda *_: 0.0)
+        patch.setattr(saved_model, "verify", lambda *_: 0.0)
         yield
 
 
 @pytest.fixture
 def unreported(monkeypatch):
     """Leaves out report and plots, which the finished run has seen."""
-    monkeypatch.setattr(delivery, "report", lambda *_: None)
+    monkeypatch.setattr(report, "report_run", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A folder like ImageNet's, six stylised pictures of it, and two of its classes elsewhere."""
+    """A folder like ImageNet's, six stylised images of it, and two of its classes elsewhere."""
     root = class_folders.write(tmp_path_factory.mktemp("data") / "pictures")
     for name in CLASSES:
         (root.parent / "stylized" / name).mkdir(parents=True)
@@ -83,7 +84,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def own_data(data, tmp_path):
-    """A copy with a training picture that is cut off."""
+    """A copy with a training image that is cut off."""
     shutil.copytree(data, tmp_path / "own")
     path = tmp_path / "own" / "train" / CLASSES[1] / f"{CLASSES[1]}_0.JPEG"
     path.write_bytes(path.read_bytes()[:300])
@@ -92,7 +93,7 @@ def own_data(data, tmp_path):
 
 @pytest.fixture(scope="module")
 def only_val(data, tmp_path_factory):
-    """Test pictures without any to train on."""
+    """Test images without any to train on."""
     root = tmp_path_factory.mktemp("only_val")
     (root / "val").symlink_to(data / "val")
     return root
@@ -116,7 +117,7 @@ def run(trained):
 def test_pictures(data):
     """What a run of `LIMITS` is tested on: uint8 [8, 32, 32, 3] and labels."""
     test = sources.load("folder", data, image_size=SIDE, eval_limit=TESTED).test
-    return test.images[:], test.labels
+    return test.read(), test.labels
 
 
 @pytest.fixture(scope="module")
@@ -163,10 +164,10 @@ def test_the_export_answers_as_the_checkpoint_does(run, signatures, test_picture
 
 
 def test_the_export_takes_files(signatures):
-    """Of the model's size, where nothing is resized: JPEG, grey and CMYK ones, and no picture."""
-    picture = Image.fromarray(class_folders.picture(7, SIDE, SIDE))
+    """Of the model's size, where nothing is resized: JPEG, grey and CMYK ones, and no image."""
+    picture = Image.fromarray(class_folders.image(7, SIDE, SIDE))
     kinds = [picture, picture.convert("L"), picture.convert("CMYK")]
-    files = [encoded(kind, "jpeg", quality=95) for kind in kinds] + [b"no picture"]
+    files = [encoded(kind, "jpeg", quality=95) for kind in kinds] + [b"no image"]
     answers = signatures["serve_bytes"](image_bytes=tf.constant(files))
     pixels = tf.stack([tf.io.decode_jpeg(file, 3, dct_method=EXACT) for file in files[:3]])
     wanted = signatures["serving_default"](images=pixels)["logits"]
@@ -182,17 +183,17 @@ def test_the_card_says_what_the_network_takes_and_how_it_was_made(run):
     wanted |= {"width_multiplier": 0.0625, "warmup_epochs": 1, "weight_decay": 1e-4}
     assert card["recipe"] | wanted == card["recipe"]
     limits = " ".join(card["limits"])
-    assert f"Made for pictures of {SIDE} x {SIDE} pixels" in limits
-    assert "Trained or measured on a part of the data: train_limit, eval_limit." in limits
+    assert f"Made for images of {SIDE} x {SIDE} pixels" in limits
+    assert "Trained or measured on part of the data: train_limit, eval_limit." in limits
     assert not [value for value in card["recipe"].values() if "/" in str(value)]
 
 
-# Measured on other pictures
+# Measured on other images
 
 
 @pytest.fixture(scope="module")
 def corrupted(only_val, tmp_path_factory):
-    """A set like ImageNet-C of the first six test pictures."""
+    """A set like ImageNet-C of the first six test images."""
     place = tmp_path_factory.mktemp("sets") / "pictures-c"
     part = ("--layout=jpeg", "--names=contrast,brightness", "--eval_limit=6", "--workers=1")
     arguments = ("--mode=corrupt", f"--data_dir={only_val}", f"--corrupted_dir={place}")
@@ -243,7 +244,7 @@ def test_another_set_is_measured_over_its_own_classes(measured, data, signatures
     assert (found["classes"], found["images"]) == (2, 5)
     test = sources.load("folder", data, image_size=SIDE).test
     rows = np.flatnonzero(test.labels)[:5]
-    logits = signatures["serving_default"](images=tf.constant(test.images[rows]))["logits"]
+    logits = signatures["serving_default"](images=tf.constant(test.read(rows)))["logits"]
     answers = 1 + logits.numpy()[:, 1:].argmax(axis=1)
     assert found["error"] == pytest.approx(np.mean(answers != test.labels[rows]))
     assert measured["clean"]["images"] == 5
@@ -251,13 +252,13 @@ def test_another_set_is_measured_over_its_own_classes(measured, data, signatures
 
 def test_views_are_drawn_of_the_centre_of_training_pictures(data, tmp_path):
     outcome = finish("--mode=views", *DATA, f"--data_dir={data}", f"--workdir={tmp_path}")
-    assert "3 views" in outcome.out
+    assert "2 views" in outcome.out
     sheet = np.asarray(Image.open(tmp_path / "views.png").convert("RGB"))
-    shown = sources.load("folder", data, image_size=SIDE).train.images[:6]
+    shown = sources.load("folder", data, image_size=SIDE).train.read(slice(6))
     cell = SIDE * (96 // SIDE)
-    bottom, right = sheet.shape[0] - pictures.MARGIN, sheet.shape[1] - pictures.MARGIN
-    pitch = cell + pictures.GUTTER
-    x = right - 3 * cell - pictures.GUTTER - pictures.WIDER_GUTTER
+    bottom, right = sheet.shape[0] - view_grid.MARGIN, sheet.shape[1] - view_grid.MARGIN
+    pitch = cell + view_grid.GUTTER
+    x = right - 3 * cell - view_grid.GUTTER - view_grid.WIDER_GUTTER
     for row, picture in enumerate(shown):
         y = bottom - cell - (5 - row) * pitch
         wanted = picture.repeat(96 // SIDE, 0).repeat(96 // SIDE, 1)
@@ -270,8 +271,8 @@ def test_views_are_drawn_of_the_centre_of_training_pictures(data, tmp_path):
 def test_a_run_that_is_interrupted_ends_with_the_same_weights(
     data, tmp_path, monkeypatch, unreported
 ):
-    """Of a model for small pictures, which takes large ones at another size just as well."""
-    monkeypatch.setattr(delivery, "export", lambda *_: None)
+    """Of a model for small images, which takes large ones at another size just as well."""
+    monkeypatch.setattr(export, "export", lambda *_: None)
     arguments = (*SMALL, f"--data_dir={data}", "--epochs=2", "--deterministic", "--nocorrupted")
     arguments += ("--batch_size=5", "--checkpoint_steps=1", "--method=standard")
     finish(*arguments, f"--workdir={tmp_path / 'whole'}")
@@ -283,11 +284,11 @@ def test_a_run_that_is_interrupted_ends_with_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(ProgressBar, "on_train_batch_end", interrupt)
         assert command(*arguments, f"--workdir={tmp_path / 'own'}").code == 128 + signal.SIGTERM
-    # Elsewhere in the meantime: what counts is which pictures, not where they lie.
+    # Elsewhere in the meantime: what counts is which images, not where they lie.
     shutil.copytree(data, tmp_path / "moved")
     moved = f"--data_dir={tmp_path / 'moved'}"
     outcome = finish(*arguments, moved, f"--workdir={tmp_path / 'own'}")
-    assert "going on at epoch 2, step 2" in outcome.out
+    assert "resuming at epoch 2, step 2" in outcome.out
     own, whole = (kept(tmp_path / name) for name in ("own", "whole"))
     assert set(own) == set(whole)
     for name, wanted in whole.items():
@@ -305,13 +306,13 @@ def test_a_damaged_picture_ends_training_with_its_name(own_data, tmp_path, monke
     outcome = command(*SMALL, *ONE_VIEW, *place)
     assert outcome.code == 1
     last = outcome.line()
-    assert last.startswith(f"main.py: cannot read 1 of 12 pictures: {path} (")
-    assert last.endswith("; --skip_bad_examples leaves them out")
+    assert last.startswith(f"main.py: cannot read 1 of 12 images: {path} (")
+    assert last.endswith("; set skip_bad_examples to leave them out")
 
-    images = sources.load("folder", root, image_size=SIDE).train.images
-    monkeypatch.setattr(encoded_pictures, "_MANY", 11)
-    assert list(images.damaged()) == [1]
-    assert "decoding all 12 pictures" in capsys.readouterr().err
+    train = sources.load("folder", root, image_size=SIDE).train
+    monkeypatch.setattr(encoded_store, "_MANY", 11)
+    assert list(train.unreadable()) == [1]
+    assert "Decoding all 12 images" in capsys.readouterr().err
 
 
 def test_without_the_damaged_picture_a_run_trains_and_says_so(own_data, tmp_path, unreported):
@@ -320,22 +321,22 @@ def test_without_the_damaged_picture_a_run_trains_and_says_so(own_data, tmp_path
     outcome = finish(*SMALL, *ONE_VIEW, *place, "--skip_bad_examples")
     assert str(path) in outcome.err
     assert "folder 11+12 images | wrn" in outcome.out
-    left_out = f"1 of 12 pictures in {root / 'train'} left out"
+    left_out = f"1 of 12 images in {root / 'train'} left out"
     assert left_out in document(tmp_path / "run")["provenance"]["data"]
     limits = document(tmp_path / "run", "model_card.json")["limits"]
-    assert [limit for limit in limits if "1 of 12 pictures" in limit]
+    assert [limit for limit in limits if "1 of 12 images" in limit]
 
 
 def test_the_advice_is_that_of_the_pictures_it_is_about(own_data):
-    """Held-out and stylised pictures are training pictures too."""
+    """Held-out and stylised images are training images too."""
     root, _ = own_data
     arguments = (*DATA, f"--data_dir={root}", f"--stylized_dir={root / 'train'}")
     config = flags.parse([*arguments, "--calibration_images=10"]).config
-    loaded = assembly.load(dataclasses.replace(config, calibration_images=11))
-    for images in (loaded.held_out.images, loaded.source.train.images):
-        with pytest.raises(RunError, match="--skip_bad_examples leaves them out"):
-            images[:]
-    skipping = assembly.load(dataclasses.replace(config, skip_bad_examples=True))
+    loaded = build.load(dataclasses.replace(config, calibration_images=11))
+    for store in (loaded.held_out, loaded.source.train):
+        with pytest.raises(FileError, match="set skip_bad_examples to leave them out"):
+            store.read()
+    skipping = build.load(dataclasses.replace(config, skip_bad_examples=True))
     ids = np.concatenate([skipping.source.train.ids, skipping.held_out.ids])
     assert len(skipping.source.train.ids) == 11 - 10 + 11
     assert len(set(ids.tolist())) == len(ids)
@@ -346,7 +347,7 @@ def test_without_training_pictures_there_is_nothing_to_train(only_val, tmp_path,
     place = (f"--data_dir={only_val}", f"--workdir={tmp_path / 'run'}")
     outcome = command(*DATA, f"--mode={mode}", *place)
     assert outcome.code == 2
-    assert "want images to train on, got none" in outcome.line()
+    assert "There are no training images in" in outcome.line()
     assert f"{only_val}, which has no folder train" in outcome.line()
     assert not (tmp_path / "run").exists()
 
@@ -363,13 +364,15 @@ def test_the_policies_that_are_counted_are_those_of_imagenet(method):
     stream = 1 if name == "augmix" else seeds.METHOD
     seed = seeds.fold(config.seed, 0, 0, stream)
     seed = seed if name == "augmix" else seeds.split(seed, 1)[0]
-    plan = draw_autoaugment(seed, 9, (SIDE, SIDE), "imagenet")
+    plan = draw_policy(seed, 9, (SIDE, SIDE), "imagenet")
     applied = [
         number
         for row, depth in zip(plan.operation.numpy(), plan.depth.numpy(), strict=True)
         for number in row[:depth].tolist()
     ]
-    counted = draws.draws_of(config, (SIDE, SIDE)).operations(0)
-    assert counted == {name: applied.count(n) for n, name in enumerate(OPERATIONS)}
-    others = draw_autoaugment(seed, 9, (SIDE, SIDE), "cifar10")
+    method, shape = config.method, BatchShape(9, (SIDE, SIDE))
+    drawn = method.histograms(method.draw(seeds.BatchSeeds(config.seed, 0, 0), shape))
+    counts = drawn["draws/operation"].counts.tolist()
+    assert counts == [applied.count(n) for n in range(len(OPERATIONS))]
+    others = draw_policy(seed, 9, (SIDE, SIDE), "cifar10")
     assert not np.array_equal(others.operation, plan.operation)

@@ -1,4 +1,4 @@
-"""A short run on real pictures of ImageNet, where they are: trained, measured, exported, served."""
+"""A short run on real ImageNet images, if there are any: training, evaluation, export, serving."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 import main
-from augmix_tf.experiment import delivery
-from augmix_tf.ops import encoded
+from augmix_tf.export import saved_model
+from augmix_tf.ops import decoding
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLE = REPOSITORY.parent / "shared" / "data" / "imagenet_sample" / "val"
@@ -23,30 +23,30 @@ SIDE = 64
 
 def test_a_thin_resnet_trains_on_the_sample_and_its_export_answers(tmp_path, monkeypatch):
     if not SAMPLE.is_dir():
-        pytest.skip(f"no {SAMPLE}: set AUGMIX_IMAGENET to a folder of pictures by class")
+        pytest.skip(f"no {SAMPLE}: set AUGMIX_IMAGENET to a folder of images by class")
     for split in ("train", "val"):
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / split).symlink_to(SAMPLE)
     # It reloads the export in a fresh process, which other tests see.
-    monkeypatch.setattr(delivery, "verify", lambda *_: 0.0)
+    monkeypatch.setattr(saved_model, "verify", lambda *_: 0.0)
     run, size = tmp_path / "run", (f"--image_size={SIDE}", "--width_multiplier=0.0625")
     data = ("--dataset=folder", f"--data_dir={tmp_path / 'data'}", "--nocorrupted")
     assert main.main([*data, *size, "--epochs=1", "--batch_size=24", f"--workdir={run}"]) == 0
 
-    pictures = sorted(SAMPLE.glob("*/*.JPEG"))
+    paths = sorted(SAMPLE.glob("*/*.JPEG"))
     measured = json.loads((run / "results.json").read_text())
-    assert measured["clean"]["images"] == len(pictures)
+    assert measured["clean"]["images"] == len(paths)
     assert 0 <= measured["clean"]["error"] <= 1
 
     served = tf.saved_model.load(str(run / "export" / "1")).signatures["serve_bytes"]
-    files = [path.read_bytes() for path in pictures[:5]]
+    files = [path.read_bytes() for path in paths[:5]]
     answers = served(image_bytes=tf.constant(files))
     assert answers["errors"].numpy().tolist() == [b""] * 5
     model = keras.saving.load_model(run / "model.keras")
     # As evaluation sees them, but for its rounding to whole levels.
-    centres = [encoded.decode_centre(file, (SIDE, SIDE), 73) for file in files]
+    centres = [decoding.decode_centre(file, (SIDE, SIDE), 73) for file in files]
     wanted = model.predict(tf.cast(tf.stack(centres), tf.float32), verbose=0)
     np.testing.assert_allclose(answers["probabilities"], wanted, atol=1e-3)
-    names = sorted(path.parent.name for path in pictures)
+    names = sorted(path.parent.name for path in paths)
     found = [name.decode() for name in answers["class_names"].numpy()]
     assert found == [names[label] for label in answers["classes"].numpy()]

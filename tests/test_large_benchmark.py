@@ -1,4 +1,4 @@
-"""The benchmark of large pictures: its rival's work, what it measures, what it prints."""
+"""The benchmark of large images: its rival's work, what it measures, what it prints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from augmix_tf import seeds
-from augmix_tf.augment.resized_crop import draw_resized_crop, window
+from augmix_tf.augment.crops import draw_resized_crop, window
 from augmix_tf.data import tfds_index
 from augmix_tf.models.classifier import IMAGENET_NORMALIZATION
 from tests import class_folders
@@ -30,7 +30,7 @@ SIZE = (20, 24)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return class_folders.write(tmp_path_factory.mktemp("pictures"), ("val",))
+    return class_folders.write(tmp_path_factory.mktemp("images"), ("val",))
 
 
 def our_windows(count, sides):
@@ -75,8 +75,8 @@ def test_both_sides_normalise_to_the_same_values(tmp_path):
     rng = np.random.default_rng(0)
     theirs = large_rival.views(rng, path, SIZE, IMAGENET_NORMALIZATION, augmented=0)
     np.testing.assert_allclose(theirs, want[None], atol=1e-5)
-    pictures = large.pictures_in(tmp_path, SIZE, 5)
-    views, _ = next(iter(large.batches(pictures, 2, views=1)))
+    store = large.images_in(tmp_path, SIZE, 5)
+    views, _ = next(iter(large.batches(store, 2, views=1)))
     np.testing.assert_allclose(views, np.broadcast_to(want, (2, 1, *SIZE, 3)), atol=1e-5)
 
 
@@ -109,8 +109,8 @@ def test_all_ways_are_timed_and_compared_with_two_pillow_processes(folder, monke
     monkeypatch.setattr(large, "batches", lambda *args: dataset("encoded", *args[1:]))
     decoded = lambda images, severity, *args: dataset(images.shape, *args)  # noqa: E731
     monkeypatch.setattr(large, "our_dataset", decoded)
-    pictures = large.pictures_in(folder, SIZE, 18)
-    paths = [os.fsdecode(path) for path in pictures.files.tolist()]
+    store = large.images_in(folder, SIZE, 18)
+    paths = [os.fsdecode(path) for path in store.files.tolist()]
     ends = [multiprocessing.Pipe() for _ in range(2)]
     rest = paths, SIZE, IMAGENET_NORMALIZATION, 0
     threads = [threading.Thread(target=large_rival.work, args=(end, *rest)) for _, end in ends]
@@ -119,7 +119,7 @@ def test_all_ways_are_timed_and_compared_with_two_pillow_processes(folder, monke
     workers = [end for end, _ in ends]
     counts = dict.fromkeys([*large.COUNTS, *large.RIVAL_COUNTS], 8)
     try:
-        figures = large.speed(pictures, 8, 1, counts, workers)
+        figures = large.speed(store, 8, 1, counts, workers)
     finally:
         for worker in workers:
             worker.send((0, 0))
@@ -162,11 +162,11 @@ def test_growth_and_slope_of_a_straight_line_are_its_own(tmp_path):
     want |= {"slope_mb_per_1000_images": 20, "growth_percent": 10}
     assert found == pytest.approx(want)
     large.draw(seen, tmp_path / "memory.png")
-    with Image.open(tmp_path / "memory.png") as picture:
-        assert picture.size == (600, 288)
+    with Image.open(tmp_path / "memory.png") as image:
+        assert image.size == (600, 288)
 
 
-# Finding pictures
+# Finding images
 
 
 def test_the_records_are_such_as_training_indexes_and_reads():
@@ -174,9 +174,9 @@ def test_the_records_are_such_as_training_indexes_and_reads():
         for one in large_index.index(files, 2):
             assert one.labels == [0, 1, 2]
             assert one.names[2] == b"n01440764_2.JPEG"
-        pictures = large_index.shuffled(files)
-        assert len(pictures) == len(np.unique(pictures.places, axis=0)) == 24
-        sizes = [len(pictures.read(place).numpy()) for place in pictures.places]
+        store = large_index.shuffled(files)
+        assert len(store) == len(np.unique(store.places, axis=0)) == 24
+        sizes = [len(store.read_encoded(place).numpy()) for place in store.places]
         assert sizes == [700] * 24
         found = large_index.figures(files, rounds=1)
     assert len(found) == 5

@@ -1,14 +1,16 @@
-"""The rules that hold for the tree as a whole: who imports whom, how long, what BUILD says."""
+"""Rules for the whole tree: which module imports which, lengths, packaging and `BUILD`."""
 
 from __future__ import annotations
 
 import ast
 import functools
 import graphlib
+import itertools
 import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,19 +19,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "augmix_tf"
 
-# A room is a module or package right under augmix_tf; each imports lower layers or itself.
-LAYERS = (
-    ("config", "request", "settings", "checks", "seeds", "files", "quiet", "workdir"),
-    ("ops", "losses", "metrics", "models"),
-    ("augment", "data", "corruptions", "presets"),
-    ("training", "evaluation", "serving", "reports"),
-    ("experiment",),
-    ("flags", "main"),
-)
-LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
-
-LONGEST_FUNCTION = 45
-LONGEST_MODULE = 280
+LONGEST_FUNCTION = 60
+LONGEST_MODULE = 500
+# Parts of the program that may import the configuration of an experiment.
+KNOW_CONFIGURATIONS = {"config", "recipes", "request", "workdir", "report", "commands", "flags"}
 
 # Where the distribution that brings a module has another name.
 DISTRIBUTIONS = {
@@ -41,8 +34,37 @@ DISTRIBUTIONS = {
 }
 # Imported by TensorFlow and TFDS, which do not declare them.
 UNDECLARED = {"importlib_resources", "tensorboard"}
-# They read the whole checkout, of which a Bazel sandbox holds a part.
+# They read the complete checkout, of which a Bazel sandbox holds only a part.
 NOT_IN_BUILD = {"test_layers", "test_security"}
+
+
+def read_build() -> tuple[list[list[str]], dict[str, dict]]:
+    """Layers and targets (name -> arguments) of BUILD, which is run as the Python it nearly is."""
+    targets: dict[str, dict] = {}
+
+    def rule(name: str, **arguments: object) -> None:
+        assert name not in targets, f"two targets {name}"
+        targets[name] = arguments
+
+    def files(patterns: Iterable[str]) -> set[str]:
+        # To Bazel a final `**` matches files, to pathlib before Python 3.13 directories only.
+        paths = (p for pattern in patterns for p in ROOT.glob(re.sub(r"\*\*$", "**/*", pattern)))
+        return {path.relative_to(ROOT).as_posix() for path in paths if path.is_file()}
+
+    def glob(include: list[str], exclude: Iterable[str] = (), **_: object) -> list[str]:
+        return sorted(files(include) - files(exclude))
+
+    rules = dict.fromkeys(("py_library", "py_binary", "py_test", "genrule"), rule)
+    others = ("load", "package", "licenses", "exports_files")
+    names = rules | dict.fromkeys(others, lambda *_, **__: None) | {"glob": glob}
+    exec((ROOT / "BUILD").read_text(encoding="utf-8"), names)
+    return names["LAYERS"], targets
+
+
+LAYERS, TARGETS = read_build()
+LAYERS = [*LAYERS, ["flags"], ["main"]]
+# A part is a module or subpackage right under augmix_tf, or a program.
+LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
 
 def module_name(path: Path) -> str:
@@ -61,7 +83,6 @@ MODULES = {
     if "addons" not in path.parts  # for an environment of their own
 }
 PROGRAM = sorted(name for name in MODULES if name.split(".")[0] != "tests")
-ROOMS = sorted(LAYER)
 
 
 @functools.cache
@@ -71,30 +92,30 @@ def tree(module: str) -> ast.Module:
 
 @functools.cache
 def imports(module: str) -> frozenset[str]:
-    """All that a module imports, wherever it does: our modules by name, others by top level."""
-    found = set()
+    """All imports of a module, at any depth: our modules by name, others by top level."""
+    names = set()
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: relative import"
-            whole = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in MODULES else node.module for name in whole}
-    ours = found & set(MODULES)
-    others = {name.split(".")[0] for name in found - ours}
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in MODULES else node.module for name in members}
+    ours = names & set(MODULES)
+    others = {name.split(".")[0] for name in names - ours}
     return frozenset(ours | others - sys.stdlib_module_names - {"__future__"})
 
 
-def room(module: str) -> str:
-    """`augmix_tf.ops.affine` -> `ops`, `flags` -> `flags`, the package's own file -> ``."""
-    parts = module.split(".")
-    return ".".join(parts[1:2]) if parts[0] == PACKAGE else parts[0]
+def part(module: str) -> str:
+    """`augmix_tf.ops.geometric` -> `ops`, `flags` -> `flags`, the package's own file -> ``."""
+    names = module.split(".")
+    return ".".join(names[1:2]) if names[0] == PACKAGE else names[0]
 
 
-def room_imports(module: str) -> set[str]:
-    """Rooms that a module imports from, without its own and the package's version."""
-    ours = {room(name) for name in imports(module) if name in MODULES}
-    return ours - {room(module), ""}
+def part_imports(module: str) -> set[str]:
+    """Other parts that a module imports; the package's own file, with the version, is none."""
+    ours = {part(name) for name in imports(module) if name in MODULES}
+    return ours - {part(module), ""}
 
 
 def third_party(module: str) -> set[str]:
@@ -102,34 +123,36 @@ def third_party(module: str) -> set[str]:
 
 
 def modules_of(name: str) -> list[str]:
-    return [module for module in PROGRAM if room(module) == name]
+    return [module for module in PROGRAM if part(module) == name]
 
 
 # Layers
 
 
-def test_every_room_stands_in_one_layer():
-    assert sum(map(len, LAYERS)) == len(LAYER)
-    assert {room(module) for module in PROGRAM} - {""} == set(LAYER)
+def test_every_module_is_in_exactly_one_layer():
+    repeated = {name: n for name, n in Counter(itertools.chain(*LAYERS)).items() if n > 1}
+    parts = {part(module) for module in PROGRAM} - {""}
+    assert repeated == {}
+    assert parts - set(LAYER) == set(), "in no layer of BUILD"
+    assert set(LAYER) - parts == set(), "in BUILD, but not in the tree"
 
 
-@pytest.mark.parametrize("name", ROOMS)
-def test_a_room_imports_lower_layers_only(name):
-    # Layer 0 is one room of single modules, and so is the command line.
-    neighbours = LAYERS[LAYER[name]] if LAYER[name] in (0, 5) else ()
+@pytest.mark.parametrize("name", sorted({part(module) for module in PROGRAM} - {""}))
+def test_a_module_imports_lower_layers_and_its_own_subpackage_only(name):
+    layer = LAYER.get(name, -1)
     wrong = [
-        f"{module} (layer {LAYER[name]}) imports {other} (layer {LAYER[other]})"
+        f"{module} (layer {layer}) imports {other} (layer {LAYER.get(other)})"
         for module in modules_of(name)
-        for other in sorted(room_imports(module))
-        if other not in neighbours and LAYER[other] >= LAYER[name]
+        for other in sorted(part_imports(module))
+        if LAYER.get(other, len(LAYERS)) >= layer
     ]
     assert not wrong
 
 
-def test_no_module_imports_itself_by_a_detour():
-    # The package's own file imports when it is asked for something, not when it is imported.
-    parts = set(PROGRAM) - {PACKAGE}
-    graph = {module: imports(module) & parts - {module} for module in parts}
+def test_there_is_no_cycle_of_imports():
+    # The package's own file imports on demand only.
+    modules = set(PROGRAM) - {PACKAGE}
+    graph = {module: imports(module) & modules - {module} for module in modules}
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -142,31 +165,20 @@ def test_only_main_imports_the_flags_and_nothing_imports_main():
     assert "main" not in imports("main")
 
 
-def test_only_the_composer_and_what_makes_configurations_know_them():
-    knowing = {room(m) for m in PROGRAM if {"config", "presets"} & room_imports(m)}
-    assert knowing <= {"request", "workdir", "presets", "experiment", "flags", "reports"}
-
-
-def test_reports_know_of_configurations_only_what_sets_no_run_apart():
-    """They read `config.json` as it is, so that runs of other versions can be compared."""
-    names = {
-        alias.name
-        for module in modules_of("reports")
-        for node in ast.walk(tree(module))
-        if isinstance(node, ast.ImportFrom) and node.module in (f"{PACKAGE}.config", PACKAGE)
-        for alias in node.names
-    }
-    assert names & {"config", "ExperimentConfig", "FREE_TO_CHANGE"} == {"FREE_TO_CHANGE"}
+def test_only_the_command_line_and_what_records_runs_know_configurations():
+    importers = {part(m) for m in PROGRAM if {"config", "recipes"} & part_imports(m)}
+    assert importers - KNOW_CONFIGURATIONS == set()
 
 
 @pytest.mark.parametrize("name", ["ops", "losses"])
 def test_operations_and_losses_run_beside_tensorflow_addons(name):
+    lower = {part for part, layer in LAYER.items() if layer < LAYER[name]}
     for module in modules_of(name):
         assert third_party(module) <= {"tensorflow", "numpy", "absl"}, module
-        assert room_imports(module) <= set(LAYERS[0]), module
+        assert part_imports(module) <= lower, module
 
 
-@pytest.mark.parametrize("name", [PACKAGE, "flags", "main"])
+@pytest.mark.parametrize("name", [PACKAGE, f"{PACKAGE}.models", "flags", "main"])
 def test_these_are_imported_without_tensorflow(name):
     code = f"import sys, {name}; print({{'keras', 'numpy', 'tensorflow'}} & set(sys.modules))"
     done = subprocess.run(
@@ -185,11 +197,11 @@ def functions(module: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    counted = [function]
+    nodes = [function]
     if ast.get_docstring(function, clean=False) is not None:
-        counted.append(function.body[0])
-    whole, *docstring = (node.end_lineno - node.lineno + 1 for node in counted)
-    return whole - sum(docstring)
+        nodes.append(function.body[0])
+    total, *docstring = (node.end_lineno - node.lineno + 1 for node in nodes)
+    return total - sum(docstring)
 
 
 def test_functions_are_short():
@@ -207,8 +219,7 @@ def test_modules_are_short():
         path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
         for path in paths
     }
-    long = {name: n for name, n in lengths.items() if n > LONGEST_MODULE}
-    assert not long, "split them"
+    assert {name: n for name, n in lengths.items() if n > LONGEST_MODULE} == {}
 
 
 # Packaging
@@ -224,100 +235,48 @@ def test_what_is_imported_is_declared():
     required = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     lines = [line for line in required if not line.startswith("#")]
     for requirements in (project["dependencies"], lines):
-        names = {re.split(r"[<>=!~ ]", line, maxsplit=1)[0] for line in requirements}
+        names = {re.split(r"[\[<>=!~ ]", line, maxsplit=1)[0] for line in requirements}
         assert names == imported | UNDECLARED
 
 
-def build_targets() -> dict[str, dict[str, object]]:
-    """The rules of BUILD by name, which is read as what it nearly is: Python."""
-    rules = {}
-    for node in ast.parse((ROOT / "BUILD").read_text(encoding="utf-8")).body:
-        call = node.value if isinstance(node, ast.Expr) else None
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
-            continue
-        if call.func.id in ("py_library", "py_binary", "py_test"):
-            values = {keyword.arg: value(keyword.value) for keyword in call.keywords}
-            rules[values["name"]] = values | {"rule": call.func.id}
-    return rules
+# BUILD
 
 
-def value(node: ast.expr) -> object:
-    """A literal, or the files of `glob([pattern])`."""
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "glob":
-        (patterns,) = map(ast.literal_eval, node.args)
-        found = (path for pattern in patterns for path in ROOT.glob(pattern))
-        return sorted(path.relative_to(ROOT).as_posix() for path in found)
-    return ast.literal_eval(node)
+def closure(target: str) -> set[str]:
+    """Labels that a target depends on, directly or not."""
+    labels = set(TARGETS[target].get("deps", ()))
+    for label in list(labels):
+        labels |= closure(label[1:]) if label.startswith(":") else set()
+    return labels
 
 
-def label(module: str) -> str:
-    """The BUILD target that holds one of our modules, or brings one of others."""
-    if module not in MODULES:
-        return f"@pypi//{distribution(module).lower().replace('-', '_')}"
-    return ":testing" if module.startswith("tests") else f":{room(module)}"
+def files_of(target: str) -> set[str]:
+    """Source files of a target and of all that it depends on."""
+    targets = [target, *(label[1:] for label in closure(target) if label.startswith(":"))]
+    return {path for name in targets for path in TARGETS[name].get("srcs", ())}
 
 
-def labels(modules: Iterable[str]) -> set[str]:
-    """What a target with these modules depends on."""
-    found = set()
-    for module in modules:
-        inside = module.startswith(f"{PACKAGE}.")
-        # Importing a part of the package runs the package's own file.
-        found |= {":package"} if inside else set()
-        ours = imports(module) - set(modules)
-        found |= {label(name) for name in ours - {PACKAGE}}
-        found |= {":augmix_tf"} if PACKAGE in ours and not inside else set()
-    return found
+def test_every_file_of_the_program_is_in_one_target():
+    libraries = [name for name in TARGETS if "main" not in TARGETS[name]]
+    sources = Counter(path for name in libraries for path in TARGETS[name].get("srcs", ()))
+    assert {path: n for path, n in sources.items() if n > 1} == {}
+    assert files_of("testing") == {path.relative_to(ROOT).as_posix() for path in MODULES.values()}
 
 
-def files_of(modules: Iterable[str]) -> list[str]:
-    return sorted(MODULES[module].relative_to(ROOT).as_posix() for module in modules)
+def test_every_test_file_has_a_target():
+    names = {path.stem for path in (ROOT / "tests").glob("test_*.py")}
+    tests = {name: rule for name, rule in TARGETS.items() if name.startswith("test_")}
+    assert set(tests) == names - NOT_IN_BUILD
+    for name, rule in tests.items():
+        assert rule["args"] == [f"tests/{name}.py"]
+        assert rule["deps"] == [":testing"]
 
 
-def with_tests_it_imports(module: str) -> set[str]:
-    """A test file and the other test files whose functions it uses."""
-    found = {module}
-    for name in imports(module):
-        if name.startswith("tests.test_") and name != module:
-            found |= with_tests_it_imports(name)
-    return found
-
-
-def wanted_targets() -> dict[str, tuple[list[str], set[str]]]:
-    """Name -> (files, deps) of every library and test, from the imports."""
-    own_modules = {name: modules_of(name) for name in LAYER}
-    tests = [module for module in MODULES if module.startswith("tests.test_")]
-    helpers = [m for m in MODULES if m.startswith("tests") and m not in tests]
-    wanted = {name: (files_of(own), labels(own)) for name, own in own_modules.items()}
-    # The package's own file, and the package as a whole, whose parts that file imports on demand.
-    wanted["package"] = (files_of([PACKAGE]), set())
-    libraries = [name for rooms in LAYERS[:-1] for name in rooms]
-    wanted[PACKAGE] = ([], {":package", *(f":{name}" for name in libraries)})
-    wanted["testing"] = (files_of(helpers), labels(helpers))
-    for module in tests:
-        own = with_tests_it_imports(module)
-        wanted[module.removeprefix("tests.")] = (files_of(own), labels(own))
-    for name in NOT_IN_BUILD:
-        del wanted[name]
-    return wanted
-
-
-def test_build_has_no_target_of_what_is_gone():
-    assert set(build_targets()) <= set(wanted_targets())
-
-
-@pytest.mark.parametrize("name", sorted(wanted_targets()))
-def test_build_says_what_is_imported(name):
-    files, deps = wanted_targets()[name]
-    if name.startswith("test_"):
-        files, deps = ["pytest_main.py", *files], deps | {"@pypi//pytest"}
-    target = build_targets().get(name)
-    assert target, f"want a target {name}: srcs {files}, deps {sorted(deps)}"
-    if target["rule"] == "py_test":
-        assert target["args"] == [f"tests/{name}.py"]
-    assert sorted(target.get("srcs", [])) == sorted(files)
-    listed = set(target.get("deps", []))
-    assert listed == deps, f"missing {sorted(deps - listed)}, too much {sorted(listed - deps)}"
+def test_build_names_the_requirements():
+    imported = {name for module in PROGRAM for name in third_party(module)}
+    named = {label for label in closure("main") if label.startswith("@pypi//")}
+    used = {f"@pypi//{distribution(name).lower().replace('-', '_')}" for name in imported}
+    assert named == used | {"@pypi//tensorboard"}
 
 
 # Files
@@ -337,7 +296,7 @@ def project_files() -> list[Path]:
 
 
 def test_no_file_names_a_machine_or_a_registry():
-    # A folder of one machine at the start of a path; the host of a package registry.
+    # A directory of one machine at the start of a path; the host of a package registry.
     machine = r"(?<![\w.~$}-])/(?:root|work|home|Users)/[\w.]|[A-Z]:\\Users\\"
     registry = r"\b(?:pypi\.org|pythonhosted\.org|registry\.npmjs|npmjs\.org|conda\.anaconda)"
     forbidden = re.compile(f"{machine}|{registry}")

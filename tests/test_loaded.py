@@ -1,4 +1,4 @@
-"""Saved models of any origin: what is taken of them, and what is refused."""
+"""Saved models of any origin: which output is used, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from augmix_tf.checks import CommandError
-from augmix_tf.evaluation import loaded, results
+import augmix_tf
+from augmix_tf.errors import ArgumentError
+from augmix_tf.evaluation import loaded, measure
 
 SIZE, CLASSES = (6, 8), 4
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, *SIZE, 3)).astype(np.float32)
@@ -39,7 +40,7 @@ def saved(folder, outputs, dtype):
 @pytest.mark.parametrize("softmax", [False, True])
 def test_a_keras_file_gives_its_logits_or_the_logarithms_of_its_probabilities(tmp_path, softmax):
     network(softmax).save(tmp_path / "model.keras")
-    got = loaded.program(tmp_path / "model.keras", SIZE, CLASSES)(tf.constant(IMAGES))
+    got = loaded.load(tmp_path / "model.keras").program(SIZE, CLASSES)(tf.constant(IMAGES))
     want = network()(IMAGES).numpy()
     if softmax:
         want -= np.log(np.exp(want).sum(axis=1, keepdims=True))
@@ -48,7 +49,7 @@ def test_a_keras_file_gives_its_logits_or_the_logarithms_of_its_probabilities(tm
 
 @pytest.mark.parametrize("dtype", [tf.uint8, tf.float32])
 def test_of_several_outputs_the_logits_are_taken(tmp_path, dtype):
-    """Of probabilities beside them nobody knows how they were calibrated."""
+    """Probabilities beside them may have been calibrated."""
 
     def outputs(logits):
         return {
@@ -58,18 +59,18 @@ def test_of_several_outputs_the_logits_are_taken(tmp_path, dtype):
             "probabilities": tf.nn.softmax(logits / 2),
         }
 
-    place = saved(tmp_path / "1", outputs, dtype)
-    got = loaded.program(place, SIZE, CLASSES)(tf.constant(IMAGES))
+    folder = saved(tmp_path / "1", outputs, dtype)
+    got = loaded.load(folder).program(SIZE, CLASSES)(tf.constant(IMAGES))
     np.testing.assert_allclose(got, network()(IMAGES), rtol=1e-4, atol=1e-5)
 
 
-def test_measures_of_probabilities_and_of_logits_are_the_same(tmp_path):
+def test_metrics_of_probabilities_and_of_logits_are_the_same(tmp_path):
     labels = np.arange(len(IMAGES)) % CLASSES
     measured = []
     for softmax in (False, True):
         network(softmax).save(tmp_path / "model.keras")
-        logits = loaded.program(tmp_path / "model.keras", SIZE, CLASSES)(tf.constant(IMAGES))
-        measured.append(results.measures(logits.numpy(), labels))
+        logits = loaded.load(tmp_path / "model.keras").program(SIZE, CLASSES)(tf.constant(IMAGES))
+        measured.append(measure.of_images(logits.numpy(), labels).metrics)
     for name in ("error", "nll", "brier", "rms_calibration_error"):
         assert measured[0][name] == pytest.approx(measured[1][name], rel=1e-4)
     json.dumps(measured)
@@ -84,32 +85,106 @@ def test_probabilities_of_zero_stay_finite(tmp_path):
         activation="softmax",
     )(keras.layers.Flatten()(images))
     keras.Model(images, sure).save(tmp_path / "model.keras")
-    got = loaded.program(tmp_path / "model.keras", SIZE, CLASSES)(tf.constant(IMAGES)).numpy()
+    got = loaded.load(tmp_path / "model.keras").program(SIZE, CLASSES)(tf.constant(IMAGES)).numpy()
     assert np.isfinite(got).all()
     assert (got.argmax(axis=1) == 0).all()
 
 
-def text_file(tmp_path):
-    (tmp_path / "model.keras").write_text("no model")
-    return tmp_path / "model.keras", SIZE, CLASSES
+def test_logits_are_told_from_probabilities_once_and_not_by_each_batch(tmp_path):
+    """A batch whose logits happen to be probabilities is no reason to take their logarithm."""
+    images = keras.Input((*SIZE, 3))
+    features = keras.layers.Flatten()(images)
+    identity = keras.layers.Dense(CLASSES, kernel_initializer="identity", use_bias=False)
+    keras.Model(images, identity(features)).save(tmp_path / "model.keras")
+    batch = np.zeros((2, SIZE[0] * SIZE[1] * 3), np.float32)
+    batch[:, :CLASSES] = [0.1, 0.2, 0.3, 0.4]
+    program = loaded.load(tmp_path / "model.keras").program(SIZE, CLASSES)
+    got = program(tf.constant(batch.reshape(2, *SIZE, 3)))
+    np.testing.assert_array_equal(got, batch[:, :CLASSES])
 
 
-def keras_file(tmp_path, size=SIZE, classes=CLASSES):
-    network().save(tmp_path / "model.keras")
-    return tmp_path / "model.keras", size, classes
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_a_checkpointed_augmix_model_gives_its_logits(tmp_path, from_logits):
+    backbone = network(softmax=not from_logits)
+    model = augmix_tf.AugMixModel(backbone, seed=1, from_logits=from_logits)
+    model.compile(keras.optimizers.SGD(1e-3))
+    path = tmp_path / "best.keras"
+    save = keras.callbacks.ModelCheckpoint(path)
+    views = np.stack([IMAGES[:4]] * 3, axis=1)
+    model.fit(views, np.arange(4), batch_size=4, verbose=0, callbacks=[save])
+    found = loaded.load(path)
+    assert found.image_size == SIZE
+    want = tf.math.log(backbone(IMAGES)) if not from_logits else backbone(IMAGES)
+    np.testing.assert_allclose(found.program(SIZE, CLASSES)(IMAGES), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a[1]", "b*", "c?", "d{1}", "e\\f", "g h"])
+def test_paths_are_names_and_no_patterns(tmp_path, name):
+    folder = saved(tmp_path / "plain", lambda logits: {"logits": logits}, tf.uint8)
+    folder = folder.rename(tmp_path / name)
+    network().save(folder / f"{name}.keras")
+    for path in (folder, folder / f"{name}.keras"):
+        got = loaded.load(path).program(SIZE, CLASSES)(tf.constant(IMAGES))
+        np.testing.assert_allclose(got, network()(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_of_open_size_takes_images_of_any_size(tmp_path):
+    images = keras.Input((None, None, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(images)
+    keras.Model(images, keras.layers.Dense(CLASSES)(pooled)).save(tmp_path / "model.keras")
+    found = loaded.load(tmp_path / "model.keras")
+    assert found.image_size == (None, None)
+    for size in ((6, 8), (9, 5)):
+        assert found.program(size, CLASSES)(tf.zeros([2, *size, 3])).shape == (2, CLASSES)
+
+
+def pooled(size) -> keras.Model:
+    """Would run on images of other sizes too."""
+    layers = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(CLASSES)]
+    return keras.Sequential([keras.Input((*size, 3)), *layers])
+
+
+def signature_of_open_size(folder):
+    module = tf.Module()
+    spec = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
+    function = tf.function(lambda images: tf.reshape(images, [-1, 5]), input_signature=[spec])
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": function})
+    return folder
+
+
+def text_file(folder):
+    path = folder / "model.keras"
+    path.write_text("no model")
+    return path
+
+
+def keras_file(folder, model):
+    model.save(folder / "model.keras")
+    return folder / "model.keras"
+
+
+def saved_model(folder):
+    return saved(folder / "1", lambda logits: {"logits": logits}, tf.uint8)
 
 
 REFUSED = {
-    "nothing there": (lambda p: (p / "x", SIZE, CLASSES), "want --model_path"),
-    "no model": (text_file, "cannot use"),
-    "an empty folder": (lambda p: (p, SIZE, CLASSES), "cannot use"),
-    "other classes": (lambda p: keras_file(p, classes=7), "want 7 values for each image"),
-    "other images": (lambda p: keras_file(p, size=(9, 9)), "on 9x9 images"),
+    "nothing there": (lambda p: p / "x", SIZE, CLASSES, r"Expected a \.keras file or"),
+    "no model": (text_file, SIZE, CLASSES, "Cannot load the model .*model.keras"),
+    "an empty folder": (lambda p: p, SIZE, CLASSES, "Cannot load the model"),
+    "other classes": (lambda p: keras_file(p, network()), SIZE, 7, "of 7 values per image"),
+    "other images": (
+        lambda p: keras_file(p, pooled(SIZE)),
+        (9, 9),
+        CLASSES,
+        "Expected images of 6x8 pixels, the input size of .*; received 9x9",
+    ),
+    "other images of a SavedModel": (saved_model, (9, 9), CLASSES, "images of 6x8 pixels"),
+    "images it fails on": (signature_of_open_size, (3, 3), 5, "Cannot run .* on 3x3 images"),
 }
 
 
-@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_evaluated_is_refused_in_one_line(tmp_path, make, message):
-    with pytest.raises(CommandError, match=message) as error:
-        loaded.program(*make(tmp_path))
+@pytest.mark.parametrize(("make", "size", "classes", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_evaluated_is_refused_in_one_line(tmp_path, make, size, classes, message):
+    with pytest.raises(ArgumentError, match=message) as error:
+        loaded.load(make(tmp_path)).program(size, classes)
     assert "\n" not in str(error.value)

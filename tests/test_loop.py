@@ -9,9 +9,9 @@ import keras
 import pytest
 import tensorflow as tf
 
-from augmix_tf.checks import Interrupted, RunError
 from augmix_tf.data.pipeline import Position
-from augmix_tf.training import loop, workers
+from augmix_tf.errors import Interrupted, RunError
+from augmix_tf.training import distribution, loop
 from augmix_tf.training.optimizer import CoupledSGD
 from augmix_tf.training.step import Trainer
 from tests.test_training import CLASSES, data
@@ -173,8 +173,8 @@ def test_a_worker_that_stopped_is_named_as_such(trainer, monkeypatch, error):
 
     with pytest.raises(type(error)):  # there is no other worker here
         train(trainer, callbacks=[Act(8, fail)])
-    monkeypatch.setattr(workers, "several", lambda: True)
+    monkeypatch.setattr(distribution, "has_several_workers", lambda: True)
     with pytest.raises(
-        RunError, match=r"another worker stopped, .* \(Socket closed\); the last .*start"
+        RunError, match=r"Another worker stopped, .* \(Socket closed\)\. The last .*Start"
     ):
         train(trainer, callbacks=[Act(8, fail)])

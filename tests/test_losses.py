@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf import losses
-from augmix_tf.checks import CommandError
+from augmix_tf.errors import ArgumentError
 from tests import golden
 from tests.oracles import numpy_losses
 from tests.runs import RUNS
@@ -15,13 +15,13 @@ from tests.runs import RUNS
 DTYPES = ["float32", "float64"]
 VALUE_TOLERANCE = {"float32": 2e-6, "float64": 1e-9}
 SHORT = {"float32": "f32", "float64": "f64"}
-# The reference's numbers come at these tolerances. Where the JSD is about 0 its own rounding shows.
+# Tolerances of the reference's values. Near a JSD of 0 its own rounding shows.
 NEAR_ZERO = {"float32": 1e-7, "float64": 1e-14}
 GRADIENT_TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
 
 
 def scores(views: int, spread: float = 3.0, examples: int = 4, classes: int = 7) -> np.ndarray:
-    """Logits [N, V, K]; from a spread of about 8 on, mixtures fall below their floor."""
+    """Logits [N, V, K]; for a spread of about 8 or more, mixtures are below the floor."""
     rng = np.random.default_rng(views)
     return spread * rng.standard_normal((examples, views, classes))
 
@@ -91,7 +91,7 @@ def test_equals_the_formula(run, views, dtype):
         )
 
 
-def test_floor_under_the_mixture_is_felt():
+def test_the_mixture_has_a_floor():
     # Three views that agree on p = (1 - 1e-9, 1e-9): without the floor the JSD would be 0.
     logits = tf.constant([[[0.0, np.log(1e-9)]] * 3], tf.float64)
     np.testing.assert_allclose(losses.jensen_shannon(logits), [1e-9 * np.log(1e-2)], rtol=1e-6)
@@ -147,7 +147,7 @@ def test_order_of_views_and_classes_and_offsets_do_not_matter(run):
     np.testing.assert_allclose(got, np.tile(want, 3), rtol=1e-12)
 
 
-def test_examples_do_not_meet():
+def test_examples_are_independent():
     labels, logits = tf.constant([4, 0, 2, 2]), tf.constant(scores(3))
     together = losses.augmix_loss(labels, logits)
     alone = [losses.augmix_loss(labels[i : i + 1], logits[i : i + 1])[0] for i in range(4)]
@@ -199,8 +199,8 @@ def test_weight_scales_the_divergence_only():
     np.testing.assert_allclose(more, 3.0 * losses.jensen_shannon(logits), rtol=1e-12)
 
 
-def shares(examples: int, classes: int) -> np.ndarray:
-    """Targets [N, K] whose rows sum to 1, some with classes that have no share."""
+def soft_targets(examples: int, classes: int) -> np.ndarray:
+    """Targets [N, K] whose rows sum to 1, some with classes of probability 0."""
     rng = np.random.default_rng(classes)
     targets = rng.dirichlet(np.full(classes, 0.5), examples)
     targets[::2, 1] = 0.0
@@ -210,10 +210,10 @@ def shares(examples: int, classes: int) -> np.ndarray:
 @pytest.mark.parametrize("target_dtype", DTYPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-def test_soft_targets_share_the_loss_among_their_classes(run, dtype, target_dtype):
-    targets, logits = shares(4, 7), scores(3, 8.0)
+def test_soft_targets_weight_the_losses_of_the_classes(run, dtype, target_dtype):
+    targets, logits = soft_targets(4, 7), scores(3, 8.0)
     want = [
-        sum(share * numpy_losses.cross_entropy(k, row) for k, share in enumerate(target))
+        sum(weight * numpy_losses.cross_entropy(k, row) for k, weight in enumerate(target))
         for target, row in zip(targets, logits[:, 0], strict=True)
     ]
     got = run(
@@ -225,15 +225,15 @@ def test_soft_targets_share_the_loss_among_their_classes(run, dtype, target_dtyp
 
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-def test_targets_of_one_class_are_that_label(run):
+def test_one_hot_targets_equal_their_labels(run):
     labels, logits = tf.constant([0, 6, 3, 3]), tf.constant(scores(3))
     want = losses.augmix_loss(labels, logits)
     got = run(losses.augmix_loss, tf.one_hot(labels, 7, dtype=tf.float64), logits)
     np.testing.assert_allclose(got, want, rtol=1e-12)
 
 
-def test_gradient_of_soft_targets_is_probability_less_target():
-    targets, logits = shares(4, 7), scores(1)[:, 0]
+def test_gradient_of_soft_targets_is_probability_minus_target():
+    targets, logits = soft_targets(4, 7), scores(1)[:, 0]
     point = tf.constant(logits)
     with tf.GradientTape() as tape:
         tape.watch(point)
@@ -263,7 +263,7 @@ def test_sizes_of_targets_unknown_while_tracing():
     spec = [tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None, None], tf.float32)]
     traced = tf.function(losses.cross_entropy, input_signature=spec)
     targets, logits = (
-        tf.constant(shares(4, 7), tf.float32),
+        tf.constant(soft_targets(4, 7), tf.float32),
         tf.constant(scores(1)[:, 0], tf.float32),
     )
     np.testing.assert_allclose(traced(targets, logits), losses.cross_entropy(targets, logits), 1e-6)
@@ -281,27 +281,35 @@ def test_sizes_unknown_while_tracing():
 @pytest.mark.parametrize(
     ("function", "args", "message"),
     [
-        (losses.jensen_shannon, [tf.zeros([4, 10])], r"\[N, V, K\], got float32 \(4, 10\)"),
-        (losses.jensen_shannon, [tf.zeros([4, 1, 10])], r"2 views .*got float32 \(4, 1, 10\)"),
-        (losses.jensen_shannon, [tf.zeros([4, 3, 10], tf.int32)], "got int32"),
+        (losses.jensen_shannon, [tf.zeros([4, 10])], r"\[N, V, K\]; received float32 \(4, 10\)"),
+        (losses.jensen_shannon, [tf.zeros([4, 1, 10])], r"2 views .*received float32 \(4, 1, 10\)"),
+        (losses.jensen_shannon, [tf.zeros([4, 3, 10], tf.int32)], "received int32"),
         (losses.augmix_loss, [[0], tf.zeros([1, 1, 10])], "at least 2 views"),
-        (losses.augmix_loss, [[0], tf.zeros([1, 10])], r"\[N, V, K\], got float32 \(1, 10\)"),
-        (losses.cross_entropy, [[0], tf.zeros([1, 3, 10])], r"\[N, K\], got float32 \(1, 3, 10\)"),
-        (losses.cross_entropy, [[0.0], tf.zeros([1, 10])], "integer labels.*got float32"),
-        (losses.cross_entropy, [tf.eye(2, 3, dtype=tf.int32), tf.zeros([2, 3])], r"got int32 \(2"),
+        (losses.augmix_loss, [[0], tf.zeros([1, 10])], r"\[N, V, K\]; received float32 \(1, 10\)"),
+        (
+            losses.cross_entropy,
+            [[0], tf.zeros([1, 3, 10])],
+            r"\[N, K\]; received float32 \(1, 3, 10\)",
+        ),
+        (losses.cross_entropy, [[0.0], tf.zeros([1, 10])], "integer labels.*received float32"),
+        (
+            losses.cross_entropy,
+            [tf.eye(2, 3, dtype=tf.int32), tf.zeros([2, 3])],
+            r"received int32 \(2",
+        ),
         (
             losses.cross_entropy,
             [tf.zeros([2, 1]), tf.zeros([2, 3])],
-            r"\(2, 3\), got float32 \(2, 1",
+            r"\(2, 3\); received float32 \(2, 1",
         ),
         (
             losses.cross_entropy,
             [tf.zeros([1, 3]), tf.zeros([2, 3])],
-            r"\(2, 3\), got float32 \(1, 3",
+            r"\(2, 3\); received float32 \(1, 3",
         ),
         (losses.cross_entropy, [tf.zeros([1, 1, 3]), tf.zeros([1, 3])], "or float targets .N, K"),
     ],
 )
 def test_refusals(function, args, message):
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         function(*args)

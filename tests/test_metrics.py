@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from augmix_tf import metrics
-from augmix_tf.checks import CommandError, RunError
+from augmix_tf import metrics, robustness
+from augmix_tf.errors import ArgumentError, RunError
 from tests import golden
 from tests.oracles import loop_metrics as loops
 
@@ -26,7 +26,7 @@ def toy_logits(count=57, classes=6, scale=2.0, seed=0):
 
 def toy_errors(seed=0):
     rng = np.random.default_rng(seed)
-    return {name: rng.uniform(0.1, 0.9, 5) for name in metrics.COUNTED_CORRUPTIONS}
+    return {name: rng.uniform(0.1, 0.9, 5) for name in robustness.CORRUPTIONS}
 
 
 # Classification
@@ -96,32 +96,35 @@ def test_huge_logits_stay_finite():
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [
-        ([1.0, 2.0], [0], r"want scores \[N, K\], got \(2,\)"),
-        ([[1.0, 2.0]], [0, 1], r"want 1 labels, one for each row, got \(2,\)"),
-        ([[1.0, 2.0]], [2], r"want labels of 0 to 1, got \[2\]"),
-        ([[1.0, 2.0]], [-1], r"want labels of 0 to 1, got \[-1\]"),
-        ([[1.0, 2.0]], [0.0], "want labels of integers, got float64"),
-        (np.zeros((0, 2)), [], "want at least one example, got 0"),
+        ([1.0, 2.0], [0], r"Expected scores \[N, K\]; received \(2,\)"),
+        ([[1.0, 2.0]], [0, 1], r"Expected 1 labels, one for each row; received \(2,\)"),
+        ([[1.0, 2.0]], [2], r"Expected labels of 0 to 1; received \[2\]"),
+        ([[1.0, 2.0]], [-1], r"Expected labels of 0 to 1; received \[-1\]"),
+        ([[1.0, 2.0]], [0.0], "Expected labels of integers; received float64"),
+        (np.zeros((0, 2)), [], "Expected at least one example; received 0"),
     ],
 )
 def test_classification_refuses(logits, labels, message):
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         metrics.error_rate(logits, labels)
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         metrics.brier_score(logits, labels)
 
 
 def test_diverged_logits_are_a_failed_run():
-    with pytest.raises(RunError, match=r"want finite scores, got \[nan +0.\] in row 1"):
+    with pytest.raises(RunError, match=r"Expected finite scores; received \[nan +0.\] in row 1"):
         metrics.error_rate([[1.0, 2.0], [math.nan, 0.0]], [0, 0])
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
-    [([1.5, -0.5], "want probabilities of 0 or more, got -0.5"), ([0.5, 0.4], "sum 1 .* got 0.9")],
+    [
+        ([1.5, -0.5], "Expected probabilities of 0 or more; received -0.5"),
+        ([0.5, 0.4], "sum 1 .* received 0.9"),
+    ],
 )
 def test_brier_refuses_what_is_no_distribution(row, message):
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         metrics.brier_score([[0.5, 0.5], row], [0, 0])
 
 
@@ -193,11 +196,11 @@ def test_confidence_on_an_edge_counts_to_the_lower_bin():
 @pytest.mark.parametrize(
     ("confidence", "correct", "message"),
     [
-        ([], [], r"want confidence \[N\], N of 1 or more, got \(0,\)"),
-        ([0.5], [1, 0], r"want correct \[1\], got \(2,\)"),
-        ([0.5, 97.0], [1, 0], r"want confidence of 0 to 1, got \[97.\]"),
-        ([math.nan], [1], r"want confidence of 0 to 1, got \[nan\]"),
-        ([0.5], [3], r"want correct of 0 or 1, got \[3.\]"),
+        ([], [], r"Expected confidence \[N\], N of 1 or more; received \(0,\)"),
+        ([0.5], [1, 0], r"Expected correct \[1\]; received \(2,\)"),
+        ([0.5, 97.0], [1, 0], r"Expected confidence of 0 to 1; received \[97.\]"),
+        ([math.nan], [1], r"Expected confidence of 0 to 1; received \[nan\]"),
+        ([0.5], [3], r"Expected correct of 0 or 1; received \[3.\]"),
     ],
 )
 def test_calibration_refuses(confidence, correct, message):
@@ -206,14 +209,14 @@ def test_calibration_refuses(confidence, correct, message):
         metrics.expected_calibration_error,
         metrics.aurra,
     ):
-        with pytest.raises(CommandError, match=message):
+        with pytest.raises(ArgumentError, match=message):
             measure(confidence, correct)
 
 
 def test_calibration_refuses_no_bins():
-    with pytest.raises(CommandError, match="want bins of at least one example, got 0"):
+    with pytest.raises(ArgumentError, match="Expected bins of at least one example; received 0"):
         metrics.rms_calibration_error([0.5], [1], bin_size=0)
-    with pytest.raises(CommandError, match="want at least one bin, got 0"):
+    with pytest.raises(ArgumentError, match="Expected at least one bin; received 0"):
         metrics.expected_calibration_error([0.5], [1], bins=0)
 
 
@@ -251,7 +254,7 @@ def test_temperature_stays_bounded_where_none_is_best(labels):
 
 def test_temperature_of_logits_that_say_nothing_is_one():
     assert metrics.fit_temperature([[3.0, 3.0], [5.0, 5.0]], [0, 1]) == 1.0
-    with pytest.raises(CommandError, match="want at least one example"):
+    with pytest.raises(ArgumentError, match="Expected at least one example"):
         metrics.fit_temperature(np.zeros((0, 2)), [])
 
 
@@ -266,21 +269,21 @@ def test_unnormalized_corruption_error_is_the_mean_of_the_75_cells():
 
 
 def test_corruption_errors_of_a_published_network():
-    # RobustBench's AugMix ResNet-50 (5,000 pictures), per corruption: its table says 50.67, 64.17.
+    # RobustBench's AugMix ResNet-50 (5,000 images), per corruption: its table says 50.67, 64.17.
     # fmt: off
     percent = [55.2, 54.4, 56.3, 51.9, 64.9, 46.4, 50.5, 60.5, 57.6, 52.8, 30.8, 48.7, 47.9, 42.4,
                39.8]
     # fmt: on
-    errors = {n: p / 100 for n, p in zip(metrics.COUNTED_CORRUPTIONS, percent, strict=True)}
+    errors = {n: p / 100 for n, p in zip(robustness.CORRUPTIONS, percent, strict=True)}
     assert metrics.unnormalized_corruption_error(errors) == pytest.approx(0.5067, abs=1e-4)
     assert metrics.alexnet_corruption_error(errors) == pytest.approx(64.17, abs=0.01)
 
 
 def test_alexnet_compared_with_itself_is_one_hundred():
-    errors = metrics.ALEXNET_ERRORS
+    errors = robustness.ALEXNET_ERRORS
     assert metrics.alexnet_corruption_error(errors) == pytest.approx(100.0)
     assert metrics.mean_corruption_error(errors, errors) == pytest.approx(100.0)
-    clean = metrics.ALEXNET_CLEAN_ERROR
+    clean = robustness.ALEXNET_CLEAN_ERROR
     assert metrics.relative_corruption_error(errors, clean) == pytest.approx(100.0)
 
 
@@ -311,36 +314,40 @@ def test_corruption_errors_do_not_depend_on_the_order():
 def test_corruption_errors_refuse_wrong_names(measure):
     errors = toy_errors()
     frost = errors.pop("frost")
-    with pytest.raises(CommandError, match=r"want every corruption of gaussian.* without frost"):
+    with pytest.raises(
+        ArgumentError, match=r"Expected every corruption of gaussian.* without frost"
+    ):
         measure(errors)
-    with pytest.raises(CommandError, match="unknown corruption 'frots', did you mean 'frost'"):
+    with pytest.raises(ArgumentError, match=r"Unknown corruption 'frots'\. Did you mean 'frost'"):
         measure({**errors, "frots": frost})
-    with pytest.raises(CommandError, match="unknown corruption 'spatter'"):
+    with pytest.raises(ArgumentError, match="Unknown corruption 'spatter'"):
         measure({**errors, "frost": frost, "spatter": frost})
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (26.5, r"want error on fog of 0 to 1 \(a fraction\), got \[26.5\]"),
-        ([0.1, math.nan], "want error on fog of 0 to 1"),
-        ([], r"want error on fog \[severities\] or one number, got \(0,\)"),
-        ([[0.1]], r"want error on fog \[severities\] or one number, got \(1, 1\)"),
+        (26.5, r"Expected error on fog of 0 to 1 \(a fraction\); received \[26.5\]"),
+        ([0.1, math.nan], "Expected error on fog of 0 to 1"),
+        ([], r"Expected error on fog \[severities\] or one number; received \(0,\)"),
+        ([[0.1]], r"Expected error on fog \[severities\] or one number; received \(1, 1\)"),
     ],
 )
 def test_corruption_errors_refuse_wrong_values(value, message):
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         metrics.mean_corruption_error({"fog": value})
 
 
 def test_corruption_errors_refuse_useless_baselines():
-    with pytest.raises(CommandError, match="want at least one corruption, got none"):
+    with pytest.raises(ArgumentError, match="Expected at least one corruption; received none"):
         metrics.mean_corruption_error({})
-    with pytest.raises(CommandError, match="want baseline errors above 0, got 0"):
+    with pytest.raises(ArgumentError, match="Expected baseline errors above 0; received 0"):
         metrics.mean_corruption_error({"fog": 0.1}, {"fog": 0.0})
-    with pytest.raises(CommandError, match="want baseline errors above the baseline's clean error"):
+    with pytest.raises(
+        ArgumentError, match="Expected baseline errors above the baseline's clean error"
+    ):
         metrics.relative_corruption_error({"fog": 0.1}, 0.05, {"fog": 0.4}, 0.4)
-    with pytest.raises(CommandError, match="want clean error of 0 to 1, got 5"):
+    with pytest.raises(ArgumentError, match="Expected clean error of 0 to 1; received 5"):
         metrics.relative_corruption_error({"fog": 0.1}, 5, {"fog": 0.4}, 0.2)
 
 
@@ -402,64 +409,68 @@ def test_sequence_sums_obey_the_laws_of_merge():
     a, b = metrics.SequenceSums(4, 1, 6.0), metrics.SequenceSums(8, 3, 2.0)
     assert a.merge(b) == b.merge(a) == metrics.SequenceSums(12, 4, 8.0)
     assert a.merge(empty) == empty.merge(a) == a
-    with pytest.raises(CommandError, match="want at least one pair of frames, got 0"):
+    with pytest.raises(ArgumentError, match="Expected at least one pair of frames; received 0"):
         empty.compute()
 
 
 def test_means_over_perturbations_by_hand():
-    values = dict.fromkeys(metrics.PAPER_PERTURBATIONS, 0.25)
+    values = dict.fromkeys(robustness.PERTURBATIONS, 0.25)
     values["snow"] = 0.75
     assert metrics.mean_flip_probability(values) == pytest.approx(0.3)
     assert metrics.unnormalized_top5_distance(values) == pytest.approx(0.3)
-    baseline = dict.fromkeys(reversed(metrics.PAPER_PERTURBATIONS), 0.5)
+    baseline = dict.fromkeys(reversed(robustness.PERTURBATIONS), 0.5)
     assert metrics.mean_flip_rate(values, baseline) == pytest.approx((9 * 50 + 150) / 10)
     distances = {"tilt": 3.0, "scale": 12.0}
     assert metrics.mean_top5_distance(distances, {"scale": 6.0, "tilt": 6.0}) == 125.0
 
 
 def test_the_two_sets_of_perturbations_differ_by_snow_and_spatter():
-    paper, script = set(metrics.PAPER_PERTURBATIONS), set(metrics.CIFAR_SCRIPT_PERTURBATIONS)
+    paper, script = set(robustness.PERTURBATIONS), set(robustness.CIFAR_SCRIPT_PERTURBATIONS)
     assert (paper - script, script - paper, len(paper)) == ({"snow"}, {"spatter"}, 10)
-    values = dict.fromkeys(metrics.CIFAR_SCRIPT_PERTURBATIONS, 0.5)
-    assert metrics.mean_flip_probability(values, metrics.CIFAR_SCRIPT_PERTURBATIONS) == 0.5
-    with pytest.raises(CommandError, match="unknown perturbation 'spatter'"):
+    values = dict.fromkeys(robustness.CIFAR_SCRIPT_PERTURBATIONS, 0.5)
+    assert metrics.mean_flip_probability(values, robustness.CIFAR_SCRIPT_PERTURBATIONS) == 0.5
+    with pytest.raises(ArgumentError, match="Unknown perturbation 'spatter'"):
         metrics.mean_flip_probability(values)
 
 
 def test_means_over_perturbations_refuse():
-    values = dict.fromkeys(metrics.PAPER_PERTURBATIONS, 0.25)
-    with pytest.raises(CommandError, match="unknown perturbation 'tlit', did you mean 'tilt'"):
+    values = dict.fromkeys(robustness.PERTURBATIONS, 0.25)
+    with pytest.raises(ArgumentError, match=r"Unknown perturbation 'tlit'\. Did you mean 'tilt'"):
         metrics.mean_flip_probability({**values, "tlit": 0.1})
-    with pytest.raises(CommandError, match="want every perturbation of tilt, scale, got 1 of 2"):
+    with pytest.raises(
+        ArgumentError, match="Expected every perturbation of tilt, scale; received 1 of 2"
+    ):
         metrics.mean_flip_rate({"tilt": 0.1}, {"tilt": 0.1, "scale": 0.1})
-    with pytest.raises(CommandError, match=r"want flip probability of 0 to 1, got \[23.65\]"):
+    with pytest.raises(
+        ArgumentError, match=r"Expected flip probability of 0 to 1; received \[23.65\]"
+    ):
         metrics.mean_flip_probability({**values, "tilt": 23.65})
-    with pytest.raises(CommandError, match="want baseline top-5 distance above 0, got 0"):
+    with pytest.raises(ArgumentError, match="Expected baseline top-5 distance above 0; received 0"):
         metrics.mean_top5_distance({"tilt": 1.0}, {"tilt": 0.0})
 
 
 @pytest.mark.parametrize(
     ("shape", "difficulty", "message"),
     [
-        ((4, 9), 1, r"want logits \[S, T, K\], got \(4, 9\)"),
-        ((2, 4, 3), 1, "want at least 5 classes, got 3"),
-        ((2, 1, 9), 1, "want sequences of 2 or more frames, got 1"),
-        ((2, 3, 9), 3, "want sequences of 4 or more frames, got 3"),
-        ((2, 3, 9), 0, "want difficulty of 1 or more, got 0"),
-        ((0, 3, 9), 1, "want at least one pair of frames, got 0"),
+        ((4, 9), 1, r"Expected logits \[S, T, K\]; received \(4, 9\)"),
+        ((2, 4, 3), 1, "Expected at least 5 classes; received 3"),
+        ((2, 1, 9), 1, "Expected sequences of 2 or more frames; received 1"),
+        ((2, 3, 9), 3, "Expected sequences of 4 or more frames; received 3"),
+        ((2, 3, 9), 0, "Expected difficulty of 1 or more; received 0"),
+        ((0, 3, 9), 1, "Expected at least one pair of frames; received 0"),
     ],
 )
 def test_top5_distance_refuses(shape, difficulty, message):
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         metrics.top5_distance(np.zeros(shape), False, difficulty)
 
 
 def test_flip_probability_refuses():
-    with pytest.raises(CommandError, match=r"want predictions \[S, T\], got \(3,\)"):
+    with pytest.raises(ArgumentError, match=r"Expected predictions \[S, T\]; received \(3,\)"):
         metrics.flip_probability([1, 2, 3], True)
-    with pytest.raises(CommandError, match="want predictions of integers, got float64"):
+    with pytest.raises(ArgumentError, match="Expected predictions of integers; received float64"):
         metrics.flip_probability([[1.0, 2.0]], True)
-    with pytest.raises(RunError, match="want finite logits"):
+    with pytest.raises(RunError, match="Expected finite logits"):
         metrics.top5_distance(np.full((1, 2, 9), np.nan), True)
 
 

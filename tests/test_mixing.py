@@ -20,7 +20,7 @@ from augmix_tf.augment.mixing import (
     draw_cutmix,
     draw_mixup,
 )
-from augmix_tf.checks import CommandError
+from augmix_tf.errors import ArgumentError
 from tests.runs import RUNS
 
 HEIGHT, WIDTH, CLASSES = 9, 14, 4
@@ -220,28 +220,34 @@ def test_batches_of_any_length_keep_the_shape_of_a_picture():
 MIXUP = MixupPlan(tf.constant(0.5), tf.constant(PARTNER))
 CUTMIX = CutmixPlan(tf.constant(BOXES["inside"]), tf.constant(PARTNER))
 WRONG = {
-    "bytes": (lambda: apply_mixup(images().astype(np.uint8), targets(), MIXUP), "got uint8"),
-    "labels": (lambda: apply_mixup(images(), np.arange(3), MIXUP), "one-hot, got int64 (3,)"),
+    "bytes": (lambda: apply_mixup(images().astype(np.uint8), targets(), MIXUP), "received uint8"),
+    "labels": (lambda: apply_mixup(images(), np.arange(3), MIXUP), "one-hot; received int64 (3,)"),
     "fewer targets": (
         lambda: apply_cutmix(images(), targets(2), CUTMIX),
-        "want targets for 3 images, got targets for 2",
+        "Expected targets for 3 images; received targets for 2",
     ),
     "mixup of more images": (
         lambda: apply_mixup(images(4), targets(4), MIXUP),
-        "want a plan for 4 images, got a plan for 3",
+        "Expected a plan for 4 images; received a plan for 3",
     ),
     "cutmix of more images": (
         lambda: apply_cutmix(images(4), targets(4), CUTMIX),
-        "want a plan for 4 images, got a plan for 3",
+        "Expected a plan for 4 images; received a plan for 3",
     ),
-    "mixup's alpha": (lambda: draw_mixup(SEED, 3, 0.0), "want alpha in 1e-6..1e6, got 0.0"),
-    "cutmix's alpha": (lambda: draw_cutmix(SEED, 3, SIZE, -1.0, 1.0), "got -1.0"),
-    "percent": (lambda: draw_cutmix(SEED, 3, SIZE, 1.0, 50), "want a probability in 0..1, got 50"),
-    "no columns": (lambda: draw_cutmix(SEED, 3, (4, 0), 1.0, 1.0), "got (4, 0)"),
+    "mixup's alpha": (
+        lambda: draw_mixup(SEED, 3, 0.0),
+        "Expected alpha in 1e-6..1e6; received 0.0",
+    ),
+    "cutmix's alpha": (lambda: draw_cutmix(SEED, 3, SIZE, -1.0, 1.0), "received -1.0"),
+    "percent": (
+        lambda: draw_cutmix(SEED, 3, SIZE, 1.0, 50),
+        "Expected a probability in 0..1; received 50",
+    ),
+    "no columns": (lambda: draw_cutmix(SEED, 3, (4, 0), 1.0, 1.0), "received (4, 0)"),
 }
 
 
 @pytest.mark.parametrize(("call", "message"), WRONG.values(), ids=WRONG)
 def test_a_wrong_request_is_refused(call, message):
-    with pytest.raises(CommandError, match=re.escape(message)):
+    with pytest.raises(ArgumentError, match=re.escape(message)):
         call()

@@ -1,4 +1,4 @@
-"""The architectures against counts from the papers' code and against a NumPy model of each."""
+"""Parameter counts of the papers' code, a NumPy model of each architecture, and refusals."""
 
 import subprocess
 import sys
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from augmix_tf import models
-from augmix_tf.checks import CommandError
+from augmix_tf import models, settings
+from augmix_tf.errors import ArgumentError
 from tests.oracles import numpy_models
 from tests.tiny_models import (
     TINY,
@@ -55,6 +55,37 @@ def test_parameter_counts(name, options, num_classes, trainable, moving):
     assert sum(w.numpy().size for w in model.trainable_weights) == trainable
     assert sum(w.numpy().size for w in model.non_trainable_weights) == moving
     assert model.output_shape == (None, num_classes)
+
+
+def test_settings_and_their_checks_need_neither_keras_nor_tensorflow():
+    program = """
+        import sys
+        from augmix_tf import errors, models, settings
+        for name, architecture in models.MODELS.items():
+            assert architecture.name == name
+            settings.settings_of(architecture), settings.kinds_of(architecture), architecture()
+        try:
+            models.MODELS["wrn"](depth=17)
+        except errors.SettingError as error:
+            assert error.setting == "depth"
+        else:
+            raise AssertionError
+        assert not {"keras", "numpy", "tensorflow"} & set(sys.modules)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_settings_are_what_the_command_line_offers():
+    offered = {name: list(settings.settings_of(kind)) for name, kind in models.MODELS.items()}
+    assert offered == {
+        "allconv": [],
+        "densenet": ["depth"],
+        "resnet50": ["width_multiplier", "max_blur_pool"],
+        "resnext": ["depth"],
+        "wrn": ["depth", "widen_factor"],
+    }
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -174,8 +205,10 @@ def test_mixed_precision_gives_float32_logits(case):
 
 
 def test_seed_decides_weights():
+    architecture = models.MODELS["wrn"](depth=16, widen_factor=1)
+
     def kernels(seed):
-        model = models.build("wrn", 10, seed=seed, depth=16, widen_factor=1)
+        model = models.build_model(architecture, 10, seed=seed)
         return {w.path: w.numpy() for w in model.trainable_weights if w.path.endswith("kernel")}
 
     once, again, other = kernels(1), kernels(1), kernels(2)
@@ -228,26 +261,44 @@ def test_batch_norm_settings(synchronized):
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (("wnr", 10), {}, "unknown model 'wnr', did you mean 'wrn'"),
-        (("wrn", 10), {"widen_facto": 2}, "option of wrn 'widen_facto', did you mean 'widen_fact"),
-        (("allconv", 10), {"depth": 16}, "unknown option of allconv 'depth'"),
-        (("wrn", 10), {"depth": 17}, r"want wrn depth 6n \+ 4 \(nearest: 16 or 22\), got 17"),
-        (("wrn", 10), {"depth": 4}, r"want wrn depth 6n \+ 4 \(nearest: 10\), got 4"),
-        (("densenet", 10), {"depth": 41}, r"bottleneck\) depth 6n \+ 4 \(nearest: 40 or 46\)"),
-        (("densenet", 10), {"depth": 41, "bottleneck": False}, r"3n \+ 4 \(nearest: 40 or 43\)"),
-        (("densenet", 10), {"reduction": 0.0}, "want reduction above 0, at most 1, got 0.0"),
-        (("resnext", 10), {"depth": 28}, r"want resnext depth 9n \+ 2 \(nearest: 20 or 29\)"),
-        (("resnext", 10), {"cardinality": 0}, "want cardinality an integer from 1 on, got 0"),
-        (("wrn", 10), {"depth": 16.0}, "want depth an integer from 1 on, got 16.0"),
-        (("wrn", 10), {"dropout": 1.0}, "want dropout from 0 to below 1, got 1.0"),
-        (("wrn", 1), {}, "want num_classes from 2 on, got 1"),
-        (("wrn", 10, (32, 32)), {}, r"want input_shape \(height, width, channels\), got \(32, 32"),
-        (("wrn", 10, (32, 0, 3)), {}, "want input_shape an integer from 1 on, got 0"),
-        (("allconv", 10, (32, 23, 3)), {}, r"at least 24x24, got \(32, 23\)"),
-        (("resnet50", 10), {"blocks": ()}, "want blocks in at least one stage"),
-        (("resnet50", 10), {"width_multiplier": 0.01}, "want width_multiplier from 1/64 on"),
+        (("wnr", 10), {}, "Unknown model 'wnr'. Did you mean 'wrn'"),
+        (("wrn", 10), {"widen_facto": 2}, "option of wrn 'widen_facto'. Did you mean 'widen_fact"),
+        (("allconv", 10), {"depth": 16}, "Unknown option of allconv 'depth'"),
+        (("wrn", 10), {"depth": 17}, r"depth must be 6n \+ 4 for wrn; received 17. Use 16 or 22"),
+        (("wrn", 10), {"depth": 4}, "depth must be 10 or more; received 4"),
+        (("densenet", 10), {"depth": 41}, r"6n \+ 4 for densenet; received 41. Use 40 or 46"),
+        (("densenet", 10), {"depth": 7}, r"6n \+ 4 for densenet; received 7. Use 10\."),
+        (
+            ("densenet", 10),
+            {"depth": 41, "bottleneck": False},
+            r"3n \+ 4 for densenet without bottleneck; received 41. Use 40 or 43",
+        ),
+        (
+            ("densenet", 10),
+            {"reduction": 0.0},
+            "Expected reduction above 0, at most 1; received 0.0",
+        ),
+        (("resnext", 10), {"depth": 28}, r"9n \+ 2 for resnext; received 28. Use 20 or 29"),
+        (
+            ("resnext", 10),
+            {"cardinality": 0},
+            "Expected cardinality an integer from 1 on; received 0",
+        ),
+        (("wrn", 10), {"depth": 16.0}, "depth must be of type int; received 16.0"),
+        (("wrn", 10), {"widen_factor": 0}, "widen_factor must be 1 or more; received 0"),
+        (("wrn", 10), {"dropout": 1.0}, "Expected dropout from 0 to below 1; received 1.0"),
+        (("wrn", 1), {}, "Expected num_classes from 2 on; received 1"),
+        (
+            ("wrn", 10, (32, 32)),
+            {},
+            r"Expected input_shape \(height, width, channels\); received \(32, 32",
+        ),
+        (("wrn", 10, (32, 0, 3)), {}, "Expected input_shape an integer from 1 on; received 0"),
+        (("allconv", 10, (32, 23, 3)), {}, r"at least 24x24; received \(32, 23\)"),
+        (("resnet50", 10), {"blocks": ()}, "Expected blocks in at least one stage"),
+        (("resnet50", 10), {"width_multiplier": 0.01}, "width_multiplier must be 0.015625 or"),
     ],
 )
 def test_refusals(arguments, options, message):
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         models.build(*arguments, **options)

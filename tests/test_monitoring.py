@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from augmix_tf.checks import CommandError, RunError
+from augmix_tf.errors import ArgumentError, RunError
 from augmix_tf.training.monitoring import Monitor
 
 LOSSES = [2.5, 1.75, 1.25, 0.5]
@@ -158,7 +158,7 @@ def test_what_was_logged_is_on_disk_before_the_call_returns(tmp_path):
 
 def test_missing_tensorboard_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(CommandError, match="python -m pip install tensorboard"):
+    with pytest.raises(ArgumentError, match="python -m pip install tensorboard"):
         Monitor(tmp_path)
 
 
@@ -168,10 +168,12 @@ def test_refusals(tmp_path):
         RunError, match=r"^cannot write TensorBoard logs to .*logs: .*file is not a directory$"
     ):
         Monitor(tmp_path / "file" / "logs")
-    with pytest.raises(CommandError, match="got -1"):
+    with pytest.raises(ArgumentError, match="received -1"):
         Monitor(tmp_path, resumed_step=-1)
     monitor = Monitor(tmp_path / "logs")
-    with pytest.raises(CommandError, match=r"want views \[N, V, H, W, C\], got \(2, 5, 7, 3\)"):
+    with pytest.raises(
+        ArgumentError, match=r"Expected views \[N, V, H, W, C\]; received \(2, 5, 7, 3\)"
+    ):
         monitor.views(0, some_views()[:, 0])
     monitor.close()
     monitor.close()

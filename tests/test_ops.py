@@ -1,4 +1,4 @@
-"""Every operation against Pillow: no value may differ, however it is run."""
+"""Every operation has Pillow's exact values, in every way it is run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from augmix_tf import ops
-from augmix_tf.checks import CommandError
+from augmix_tf.errors import ArgumentError
 from tests import golden
 from tests.oracles import pillow_augmix
 from tests.runs import RUNS
@@ -33,7 +33,7 @@ PARAMETERS = {
 SIZES = [(32, 32), (24, 33), (17, 31), (28, 9), (2, 5), (1, 1), (40, 64)]
 
 
-def pictures(height: int, width: int, seed: int = 0) -> np.ndarray:
+def sample_images(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Noise, narrow noise, a gradient, two values, one value, and the extremes."""
     rng = np.random.default_rng(seed)
     shape = (height, width, 3)
@@ -65,7 +65,7 @@ def pillow(name: str, images: np.ndarray, parameters, fill: int = 0) -> np.ndarr
 @pytest.mark.parametrize("name", ops.OPERATIONS)
 def test_equals_pillow(name, size):
     values = list(PARAMETERS[name])
-    images = np.repeat(pictures(*size), len(values), axis=0)
+    images = np.repeat(sample_images(*size), len(values), axis=0)
     parameters = values * (len(images) // len(values))
     got = ops.apply_op(name, images, parameters)
     np.testing.assert_array_equal(got, pillow(name, images, parameters))
@@ -74,7 +74,7 @@ def test_equals_pillow(name, size):
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 @pytest.mark.parametrize("name", ops.OPERATIONS)
 def test_equals_pillow_in_every_way_it_is_run(name, run):
-    images = pictures(13, 21)
+    images = sample_images(13, 21)
     values = list(PARAMETERS[name])
     parameters = np.resize(np.asarray(values, np.float64), len(images))
     got = run(functools.partial(ops.apply_op, name), tf.constant(images), tf.constant(parameters))
@@ -91,16 +91,16 @@ def test_equals_pillow_for_many_random_parameters(name):
     np.testing.assert_array_equal(got, pillow(name, images, parameters))
 
 
-def test_rotates_by_every_whole_degree_as_pillow_does():
+def test_rotation_by_every_whole_degree_equals_pillow():
     degrees = np.arange(-180, 181)
-    images = np.repeat(pictures(15, 11)[:1], len(degrees), axis=0)
+    images = np.repeat(sample_images(15, 11)[:1], len(degrees), axis=0)
     got = ops.apply_op("rotate", images, degrees)
     np.testing.assert_array_equal(got, pillow("rotate", images, degrees))
 
 
 @pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"])
-def test_fills_what_comes_from_outside(name):
-    images = pictures(16, 23)
+def test_pixels_from_outside_have_the_fill_value(name):
+    images = sample_images(16, 23)
     parameters = [list(PARAMETERS[name])[3]] * len(images)
     got = ops.apply_op(name, images, parameters, fill=128)
     np.testing.assert_array_equal(got, pillow(name, images, parameters, fill=128))
@@ -108,16 +108,16 @@ def test_fills_what_comes_from_outside(name):
 
 def test_a_product_is_rounded_before_it_is_added():
     """A fused multiply-add would give 16 more here; Pillow's build has none."""
-    from augmix_tf.ops import pixels
+    from augmix_tf.ops import packed
 
     factor = tf.constant(1.0 + 2.0**-30, tf.float64)
-    run = tf.function(lambda a, b: pixels.rounded(a * a) + b, jit_compile=True)
+    run = tf.function(lambda a, b: packed.rounded(a * a) + b, jit_compile=True)
     want = float(factor) * float(factor) + float(-factor - 2.0**-30)
     assert float(run(factor, -factor - 2.0**-30)) == want
 
 
-def test_runs_chains_of_any_depth_from_any_picture():
-    images = pictures(9, 14)
+def test_runs_chains_of_any_depth_on_any_image():
+    images = sample_images(9, 14)
     rng = np.random.default_rng(2)
     chains, longest = 40, 5
     source = rng.integers(0, len(images), chains)
@@ -125,13 +125,13 @@ def test_runs_chains_of_any_depth_from_any_picture():
     parameter = np.vectorize(lambda k: rng.choice(list(PARAMETERS[ops.OPERATIONS[k]])))(operation)
     depth = rng.integers(0, longest + 1, chains)
 
-    from augmix_tf.ops import pixels
+    from augmix_tf.ops import packed
 
     run = tf.function(
-        lambda *args: tf.cast(pixels.unpack(ops.run_chains(*args)), tf.uint8), jit_compile=True
+        lambda *args: tf.cast(packed.unpack(ops.run_chains(*args)), tf.uint8), jit_compile=True
     )
     got = run(
-        pixels.pack(tf.constant(images)),
+        packed.pack(tf.constant(images)),
         tf.constant(source, tf.int32),
         tf.constant(operation, tf.int32),
         tf.constant(parameter, tf.float64),
@@ -146,12 +146,12 @@ def test_runs_chains_of_any_depth_from_any_picture():
 
 
 def test_refuses_unknown_names_and_other_types():
-    images = pictures(4, 4)
-    with pytest.raises(CommandError, match="did you mean 'rotate'"):
+    images = sample_images(4, 4)
+    with pytest.raises(ArgumentError, match="Did you mean 'rotate'"):
         ops.apply_op("rotat", images, [0.0] * len(images))
-    with pytest.raises(CommandError, match="got float32"):
+    with pytest.raises(ArgumentError, match="received float32"):
         ops.apply_op("rotate", images.astype(np.float32), [0.0] * len(images))
-    with pytest.raises(CommandError, match=r"got uint8 \(4, 4, 3\)"):
+    with pytest.raises(ArgumentError, match=r"received uint8 \(4, 4, 3\)"):
         ops.apply_op("rotate", images[0], [0.0])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from augmix_tf.checks import CommandError
+from augmix_tf.errors import ArgumentError
 from augmix_tf.training.optimizer import CoupledSGD
 from augmix_tf.training.schedules import CosineToFloor
 from tests import golden
@@ -296,13 +296,13 @@ def test_two_replicas_equal_one():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CoupledSGD(0.0), "a positive learning_rate, got 0.0"),
-        (lambda: CoupledSGD(0.1, momentum=1.0), "below 1, got 1.0"),
-        (lambda: CoupledSGD(0.1, momentum=-0.1), "got -0.1"),
-        (lambda: CoupledSGD(0.1, momentum=0.0), "momentum above 0 with nesterov, got 0.0"),
-        (lambda: CoupledSGD(0.1, weight_decay=-1e-4), "at least 0, got -0.0001"),
+        (lambda: CoupledSGD(0.0), "a positive learning_rate; received 0.0"),
+        (lambda: CoupledSGD(0.1, momentum=1.0), "below 1; received 1.0"),
+        (lambda: CoupledSGD(0.1, momentum=-0.1), "received -0.1"),
+        (lambda: CoupledSGD(0.1, momentum=0.0), "momentum above 0 with nesterov; received 0.0"),
+        (lambda: CoupledSGD(0.1, weight_decay=-1e-4), "at least 0; received -0.0001"),
     ],
 )
 def test_refusals(make, message):
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make()

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from augmix_tf import corruptions, metrics
-from augmix_tf.checks import CommandError, RunError
 from augmix_tf.data import benchmark, perturbed
-from augmix_tf.evaluation import perturbed as evaluation
+from augmix_tf.errors import ArgumentError, FileError, RunError
+from augmix_tf.evaluation import baseline, measure
+from augmix_tf.evaluation.results import Results
+from augmix_tf.robustness import PERTURBATIONS
 from tests import golden
 
 SIZE = (6, 8)
@@ -83,25 +85,29 @@ DAMAGES = {
 def test_a_damaged_file_is_named_with_what_was_wanted_and_what_is_left(files, damage):
     make, got = DAMAGES[damage]
     make(files[0] / "translate.npy")
-    wanted = r"translate.npy: want uint8 \[N, T, 6, 8, 3\], T of 2 or more"
-    with pytest.raises(RunError, match=rf"{wanted}, got.*{got}.*: gaussian_noise, shear, shot_"):
+    wanted = r"translate.npy: expected uint8 \[N, T, 6, 8, 3\], T of 2 or more"
+    with pytest.raises(
+        FileError, match=rf"{wanted}; received.*{got}.*: gaussian_noise, shear, shot_"
+    ):
         perturbed.open_set(files[0], SIZE)
 
 
 def test_a_file_with_fewer_sequences_than_most_is_named(files):
     np.save(files[0] / "shear.npy", sequences(6, 5))
-    with pytest.raises(RunError, match=r"shear.npy: want 7 sequences .*, got 6; .*: gaussian_"):
+    with pytest.raises(
+        FileError, match=r"shear.npy: Expected 7 sequences .*; received 6.*: gaussian_"
+    ):
         perturbed.open_set(files[0], SIZE)
 
 
 def test_a_folder_without_a_set_is_refused_with_what_it_must_hold(tmp_path):
     with pytest.raises(
-        CommandError, match=r"<perturbation>.npy files \(CIFAR-P\), or with folders"
+        ArgumentError, match=r"<perturbation>.npy files \(CIFAR-P\), or with folders"
     ):
         perturbed.open_set(tmp_path, SIZE)
-    with pytest.raises(CommandError, match="want a folder with a set"):
+    with pytest.raises(ArgumentError, match="Expected a folder with a set"):
         perturbed.open_set(tmp_path / "nowhere", SIZE)
-    with pytest.raises(CommandError, match="eval_limit of 0"):
+    with pytest.raises(ArgumentError, match="eval_limit of 0"):
         perturbed.open_set(tmp_path, SIZE, -3)
 
 
@@ -171,21 +177,21 @@ def test_damaged_videos_are_named(videos):
     found = perturbed.open_set(folder, (40, 50))
     path = folder / "translate" / f"{VIDEOS[1]}.mp4"
     write_video(path, smooth_sequence(0, 4))
-    with pytest.raises(RunError, match=r"00002.mp4: want a video of 5 frames, .* got 4"):
+    with pytest.raises(FileError, match=r"00002.mp4: expected a video of 5 frames, .*; received 4"):
         list(found.sequences("translate"))
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(RunError, match=r"00002.mp4: want a video of 5 frames, .* got 0"):
+    with pytest.raises(FileError, match=r"00002.mp4: expected a video of 5 frames, .*; received 0"):
         list(found.sequences("translate"))
-    with pytest.raises(RunError, match=r"mp4: want 49x50 pixels or more, got 48x64"):
+    with pytest.raises(FileError, match=r"mp4: expected 49x50 pixels or more; received 48x64"):
         list(perturbed.open_set(folder, (49, 50)).sequences("gaussian_noise"))
     path.unlink()
-    with pytest.raises(RunError, match=r"translate: want the same 3 files .*: gaussian_noise"):
+    with pytest.raises(FileError, match=r"translate: expected the same 3 files .*: gaussian_noise"):
         perturbed.open_set(folder, (40, 50))
 
 
 def test_videos_are_measured_against_the_rates_of_a_baseline(tmp_path, small_batches):
     """The path of ImageNet-P: mp4 files, rates from a JSON file, means in per cent of them."""
-    for number, name in enumerate(metrics.PAPER_PERTURBATIONS):
+    for number, name in enumerate(PERTURBATIONS):
         for i, file in enumerate(VIDEOS[:2]):
             frames = smooth_sequence(20 * number + i, 3 + number % 2)
             write_video(tmp_path / "set" / name / f"{file}.mp4", frames)
@@ -193,7 +199,7 @@ def test_videos_are_measured_against_the_rates_of_a_baseline(tmp_path, small_bat
     weights = rng.normal(size=(3, 9))
     kinds = {"flip_probability": (0.1, 0.9), "top5_distance": (1, 9)}
     rates = {
-        kind: {name: rng.uniform(*bounds) for name in metrics.PAPER_PERTURBATIONS}
+        kind: {name: rng.uniform(*bounds) for name in PERTURBATIONS}
         for kind, bounds in kinds.items()
     }
     (tmp_path / "rates.json").write_text(json.dumps(rates))
@@ -202,10 +208,10 @@ def test_videos_are_measured_against_the_rates_of_a_baseline(tmp_path, small_bat
         return (np.asarray(frames, np.float64).mean(axis=(-3, -2)) - 128) @ weights
 
     found = perturbed.open_set(tmp_path / "set", (40, 50))
-    alexnet = evaluation.read_rates(tmp_path / "rates.json")
-    got = evaluation.evaluate(logits_of, found, alexnet=alexnet)
+    alexnet = baseline.read_rates(tmp_path / "rates.json")
+    got = evaluate(logits_of, found, alexnet=alexnet)
     ratios = {kind: [] for kind in kinds}
-    for name in metrics.PAPER_PERTURBATIONS:
+    for name in PERTURBATIONS:
         paths = sorted((tmp_path / "set" / name).rglob("*.mp4"), key=lambda p: p.name)
         table = np.stack([logits_of(perturbed.read_video(path, (40, 50))) for path in paths])
         flips = flips_by_hand(table, "noise" in name)
@@ -222,8 +228,13 @@ def test_videos_are_measured_against_the_rates_of_a_baseline(tmp_path, small_bat
 # Evaluation
 
 
+def evaluate(*args, **options):
+    """Results on a -P set, as in `results.json`."""
+    return Results(perturbed=measure.perturbed(*args, **options)).to_json()["perturbed"]
+
+
 def in_pixels(shape):
-    """Pictures that carry their own number in two pixels, and a way to read it."""
+    """Images that carry their own number in two pixels, and a way to read it."""
     numbers = np.arange(np.prod(shape)).reshape(shape)
     images = np.zeros((*shape, 2, 3, 3), np.uint8)
     images[..., 0, 0, 0], images[..., 1, 2, 1] = numbers // 256, numbers % 256
@@ -269,12 +280,12 @@ def flips_by_hand(table, is_noise):
     return np.mean(flips)
 
 
-def test_measures_are_those_computed_by_hand():
-    names = (*metrics.PAPER_PERTURBATIONS, "spatter", "speckle_noise_3")
+def test_results_are_those_computed_by_hand():
+    names = (*PERTURBATIONS, "spatter", "speckle_noise_3")
     tables = random_tables(names)
     seen = []
     program = looked_up(*tables.values())
-    got = evaluation.evaluate(
+    got = evaluate(
         program, in_memory(tables), progress=lambda done, total: seen.append((done, total))
     )
     flips = {name: flips_by_hand(tables[name], "noise" in name) for name in names}
@@ -285,14 +296,14 @@ def test_measures_are_those_computed_by_hand():
         assert rows[name]["top5_distance"] == pytest.approx(distance, abs=1e-12)
         assert rows[name]["sequences"] == 5
         assert rows[name]["frames"] == tables[name].shape[1]
-    paper = [flips[name] for name in metrics.PAPER_PERTURBATIONS]
+    paper = [flips[name] for name in PERTURBATIONS]
     assert got["mean_flip_probability"] == pytest.approx(np.mean(paper))
-    by_script = [flips["spatter" if n == "snow" else n] for n in metrics.PAPER_PERTURBATIONS]
+    by_script = [flips["spatter" if n == "snow" else n] for n in PERTURBATIONS]
     assert np.mean(by_script) != pytest.approx(np.mean(paper))
     assert got["mean_flip_probability_of_script"] == pytest.approx(np.mean(by_script))
-    distances = [rows[name]["top5_distance"] for name in metrics.PAPER_PERTURBATIONS]
+    distances = [rows[name]["top5_distance"] for name in PERTURBATIONS]
     assert got["unnormalized_top5_distance"] == pytest.approx(np.mean(distances))
-    assert got["perturbations_counted"] == list(metrics.PAPER_PERTURBATIONS)
+    assert got["perturbations_counted"] == list(PERTURBATIONS)
     assert "mean_flip_rate" not in got
     assert seen[0] == (0, 60)
     assert seen[-1] == (60, 60)
@@ -300,8 +311,8 @@ def test_measures_are_those_computed_by_hand():
 
 
 def test_means_need_all_their_perturbations():
-    tables = random_tables([n for n in metrics.PAPER_PERTURBATIONS if n != "tilt"])
-    got = evaluation.evaluate(looked_up(*tables.values()), in_memory(tables))
+    tables = random_tables([n for n in PERTURBATIONS if n != "tilt"])
+    got = evaluate(looked_up(*tables.values()), in_memory(tables))
     for mean in ("flip_probability", "flip_probability_of_script"):
         assert got[f"mean_{mean}"] is None
     assert got["unnormalized_top5_distance"] is None
@@ -309,8 +320,8 @@ def test_means_need_all_their_perturbations():
 
 @pytest.mark.parametrize("classes", [3, 5])
 def test_with_few_classes_there_is_no_top5_distance(classes):
-    tables = random_tables(metrics.PAPER_PERTURBATIONS, classes)
-    got = evaluation.evaluate(looked_up(*tables.values()), in_memory(tables))
+    tables = random_tables(PERTURBATIONS, classes)
+    got = evaluate(looked_up(*tables.values()), in_memory(tables))
     assert got["unnormalized_top5_distance"] is None
     assert got["perturbations"]["snow"]["top5_distance"] is None
     flips = [flips_by_hand(tables[n], "noise" in n) for n in tables]
@@ -318,8 +329,8 @@ def test_with_few_classes_there_is_no_top5_distance(classes):
 
 
 def test_steady_answers_never_flip():
-    tables = {n: np.zeros((4, 3, 6)) for n in metrics.PAPER_PERTURBATIONS}
-    got = evaluation.evaluate(looked_up(*tables.values()), in_memory(tables))
+    tables = {n: np.zeros((4, 3, 6)) for n in PERTURBATIONS}
+    got = evaluate(looked_up(*tables.values()), in_memory(tables))
     # Zero is a value, not a want of one.
     assert got["mean_flip_probability"] == 0.0
     assert got["unnormalized_top5_distance"] == 0.0
@@ -328,8 +339,8 @@ def test_steady_answers_never_flip():
 def test_infinite_logits_are_refused_by_name():
     tables = random_tables(["brightness"], classes=4)
     tables["brightness"][2, 1, 3] = np.nan
-    with pytest.raises(RunError, match="brightness: want finite logits"):
-        evaluation.evaluate(looked_up(*tables.values()), in_memory(tables))
+    with pytest.raises(RunError, match="brightness: Expected finite logits"):
+        evaluate(looked_up(*tables.values()), in_memory(tables))
 
 
 @pytest.mark.parametrize("case", ["k10_t31", "k10_t31_ties"])
@@ -337,7 +348,7 @@ def test_evaluation_equals_the_original_scripts(case):
     reference = golden.load("p_metrics")
     logits = reference[f"{case}/logits"]
     tables = {"shot_noise": logits, "rotate": logits}
-    got = evaluation.evaluate(looked_up(*tables.values()), in_memory(tables))["perturbations"]
+    got = evaluate(looked_up(*tables.values()), in_memory(tables))["perturbations"]
     for name, kind in (("shot_noise", "noise"), ("rotate", "other")):
         for ours, theirs in (("flip_probability", "flip_prob"), ("top5_distance", "top5")):
             wanted = float(reference[f"{case}/{kind}_d1_{theirs}"])
@@ -348,17 +359,17 @@ def test_evaluation_equals_the_original_scripts(case):
 
 
 def rates(**changes):
-    flips = {name: 0.1 + 0.05 * i for i, name in enumerate(metrics.PAPER_PERTURBATIONS)}
-    distances = {name: 1.0 + i for i, name in enumerate(metrics.PAPER_PERTURBATIONS)}
+    flips = {name: 0.1 + 0.05 * i for i, name in enumerate(PERTURBATIONS)}
+    distances = {name: 1.0 + i for i, name in enumerate(PERTURBATIONS)}
     return {"flip_probability": flips, "top5_distance": distances} | changes
 
 
-def test_relative_means_are_in_per_cent_of_the_baseline(tmp_path):
+def test_relative_means_are_percentages_of_the_baseline(tmp_path):
     (tmp_path / "alexnet.json").write_text(json.dumps(rates()))
-    alexnet = evaluation.read_rates(tmp_path / "alexnet.json")
+    alexnet = baseline.read_rates(tmp_path / "alexnet.json")
     assert alexnet == rates()
-    tables = random_tables(metrics.PAPER_PERTURBATIONS)
-    got = evaluation.evaluate(looked_up(*tables.values()), in_memory(tables), alexnet=alexnet)
+    tables = random_tables(PERTURBATIONS)
+    got = evaluate(looked_up(*tables.values()), in_memory(tables), alexnet=alexnet)
     rows = got["perturbations"]
     means = {"mean_flip_rate": "flip_probability", "mean_top5_distance": "top5_distance"}
     for mean, key in means.items():
@@ -369,7 +380,7 @@ def test_relative_means_are_in_per_cent_of_the_baseline(tmp_path):
 def test_only_the_rates_that_are_given_are_used(tmp_path):
     alexnet = {"flip_probability": rates()["flip_probability"]}
     tables = random_tables(["snow"])
-    got = evaluation.evaluate(looked_up(*tables.values()), in_memory(tables), alexnet=alexnet)
+    got = evaluate(looked_up(*tables.values()), in_memory(tables), alexnet=alexnet)
     assert got["mean_flip_rate"] is None
     assert "mean_top5_distance" not in got
 
@@ -379,28 +390,28 @@ def broken(key, name, value):
 
 
 BROKEN_RATES = {
-    "{": "want a JSON file with a network's rates, got .*json",
-    "[]": "want an object with flip_probability or top5_distance",
-    "{}": "want an object with flip_probability or top5_distance",
-    json.dumps({"flip_probabilty": {}}): r"unknown rate .*did you mean 'flip_probability'\?",
-    json.dumps({"flip_probability": [1]}): "want flip_probability to be an object",
-    json.dumps({"flip_probability": {"snow": 0.1}}): "all ten .*got none of gaussian_noise, shot",
-    json.dumps(broken("flip_probability", "snw", 0.1)): r"unknown perturbation .*mean 'snow'\?",
+    "{": "Expected a JSON file with a network's rates; received .*json",
+    "[]": "Expected an object with flip_probability or top5_distance",
+    "{}": "Expected an object with flip_probability or top5_distance",
+    json.dumps({"flip_probabilty": {}}): r"Unknown rate .*Did you mean 'flip_probability'\?",
+    json.dumps({"flip_probability": [1]}): "Expected flip_probability to be an object",
+    json.dumps({"flip_probability": {"snow": 0.1}}): "all ten .*none for gaussian_noise, shot",
+    json.dumps(broken("flip_probability", "snw", 0.1)): r"Unknown perturbation .*mean 'snow'\?",
     json.dumps(broken("flip_probability", "snow", 23.65)): "of snow above 0 and up to 1 in",
     json.dumps(broken("flip_probability", "snow", 0)): "of snow above 0 and up to 1 in",
     json.dumps(broken("top5_distance", "tilt", 16)): "of tilt above 0 and up to 15 in",
-    json.dumps(broken("top5_distance", "tilt", True)): "of tilt above 0 .* got True",
-    json.dumps(broken("top5_distance", "tilt", float("nan"))): "of tilt above 0 .* got nan",
+    json.dumps(broken("top5_distance", "tilt", True)): "of tilt above 0 .* received True",
+    json.dumps(broken("top5_distance", "tilt", float("nan"))): "of tilt above 0 .* received nan",
 }
 
 
 @pytest.mark.parametrize("content", BROKEN_RATES)
 def test_malformed_rates_are_refused(tmp_path, content):
     (tmp_path / "rates.json").write_text(content)
-    with pytest.raises(CommandError, match=BROKEN_RATES[content]):
-        evaluation.read_rates(tmp_path / "rates.json")
+    with pytest.raises(ArgumentError, match=BROKEN_RATES[content]):
+        baseline.read_rates(tmp_path / "rates.json")
 
 
 def test_missing_rates_are_refused(tmp_path):
-    with pytest.raises(CommandError, match=r"got .*none.json \(No such file"):
-        evaluation.read_rates(tmp_path / "none.json")
+    with pytest.raises(ArgumentError, match=r"received .*none.json \(No such file"):
+        baseline.read_rates(tmp_path / "none.json")

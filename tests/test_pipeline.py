@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from augmix_tf.augment import crop, methods
+from augmix_tf.augment import crops
+from augmix_tf.augment.augmix import AugMixMethod
+from augmix_tf.augment.cutout import CutoutMethod
+from augmix_tf.augment.method import Method, Views
+from augmix_tf.augment.mixing import MixupMethod
+from augmix_tf.augment.standard import StandardMethod
 from augmix_tf.data import pipeline
-from augmix_tf.data.pipeline import Position, Share
-from augmix_tf.settings import AugMixSettings
+from augmix_tf.data.images import InMemoryStore
+from augmix_tf.data.pipeline import ONE_REPLICA, Position, ReplicaSlice
+from augmix_tf.errors import ArgumentError
+from tests.image_stores import in_memory
 from tests.oracles import pillow_augmix
 from tests.runs import RUNS
 
@@ -19,100 +26,137 @@ COUNT, BATCH = 22, 8
 
 
 @pytest.fixture
-def pictures():
+def images():
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (COUNT, 10, 14, 3), np.uint8), np.arange(COUNT)
+    return rng.integers(0, 256, (COUNT, 10, 14, 3), np.uint8)
 
 
-def batches(pictures, start=Position(), seed=3, views=None, epochs=3):
-    views = views or methods.augmix(seed, AugMixSettings(), 3)
-    dataset = pipeline.training_batches(
-        *pictures, views, run_seed=seed, epochs=epochs, batch_size=BATCH, start=start
-    )
-    return [(images.numpy(), labels.numpy()) for images, labels in dataset]
+def store_of(images):
+    """A store whose labels are the positions of the images."""
+    return in_memory(images, np.arange(COUNT))
 
 
-def test_each_epoch_holds_each_example_once_in_another_order(pictures):
-    made = batches(pictures)
-    sizes = [len(labels) for _, labels in made]
-    assert sizes == [8, 8, 6] * 3
-    epochs = [np.concatenate([labels for _, labels in made[e : e + 3]]) for e in (0, 3, 6)]
+def dataset_of(images, method=AugMixMethod(), start=Position(), seed=3, epochs=3, **more):  # noqa: B008
+    settings = {"num_classes": COUNT, "run_seed": seed, "epochs": epochs, "batch_size": BATCH}
+    store = store_of(images)
+    return pipeline.training_batches(store, method, start=start, **settings | more)
+
+
+def batches(*arguments, **options):
+    return [tuple(part.numpy() for part in batch) for batch in dataset_of(*arguments, **options)]
+
+
+def test_each_epoch_holds_each_example_once_in_another_order(images):
+    made = batches(images)
+    epochs = [np.concatenate([labels for _, labels in made[e : e + 3]])[:COUNT] for e in (0, 3, 6)]
     assert all(sorted(epoch) == list(range(COUNT)) for epoch in epochs)
     assert not any(np.array_equal(a, b) for a, b in itertools.pairwise(epochs))
 
 
 @pytest.mark.parametrize("start", [Position(0, 1), Position(0, 2), Position(1, 0), Position(2, 2)])
-def test_a_run_that_starts_in_the_middle_gets_the_same_bytes(pictures, start):
-    whole = batches(pictures)[start.epoch * 3 + start.step :]
-    rest = batches(pictures, start)
+def test_a_run_that_starts_in_the_middle_gets_the_same_bytes(images, start):
+    whole = batches(images)[start.epoch * 3 + start.step :]
+    rest = batches(images, start=start)
     assert len(rest) == len(whole)
     for (images, labels), (want_images, want_labels) in zip(rest, whole, strict=True):
         np.testing.assert_array_equal(labels, want_labels)
         np.testing.assert_array_equal(images, want_images)
 
 
-def test_another_seed_gives_another_order_and_other_views(pictures):
+def test_another_seed_gives_another_order_and_other_views(images):
     (first, first_labels), (second, second_labels) = (
-        batches(pictures)[0],
-        batches(pictures, seed=4)[0],
+        batches(images)[0],
+        batches(images, seed=4)[0],
     )
     assert not np.array_equal(first_labels, second_labels)
     assert not np.array_equal(first, second)
 
 
-def test_the_last_batch_has_the_views_of_its_own_rows(pictures):
-    """It is filled up before the views are made; what is kept must not depend on the filling."""
-    seen = []
-
-    def views(images, labels, epoch, step):
-        assert images.shape[0] == labels.shape[0] == BATCH
-        seen.append(1)
-        return tf.cast(images, tf.float32)[:, None], labels
-
-    for images, labels in batches(pictures, views=views):
-        np.testing.assert_array_equal(images[:, 0], pictures[0][labels])
-    assert len(seen) == 1  # traced once
+def test_the_last_batch_is_completed_with_the_first_examples_of_its_epoch(images):
+    made = batches(images)
+    assert {len(labels) for _, labels in made} == {BATCH}
+    for first, last in ((0, 2), (3, 5), (6, 8)):
+        np.testing.assert_array_equal(made[last][1][6:], made[first][1][:2])
 
 
-def test_clean_view_is_the_crop_that_the_other_views_start_from(pictures):
+def test_a_batch_larger_than_the_epoch_repeats_it(images):
+    made = batches(images, StandardMethod(), epochs=2, batch_size=2 * COUNT + 1)
+    labels = [labels for _, labels in made]
+    assert [len(one) for one in labels] == [2 * COUNT + 1] * 2
+    for one in labels:
+        assert sorted(one[:COUNT]) == list(range(COUNT))
+        np.testing.assert_array_equal(one, np.resize(one[:COUNT], 2 * COUNT + 1))
+
+
+def test_each_batch_has_the_views_of_its_own_rows(images):
+    class Plain(Method):
+        name = "plain"
+        traced = 0
+
+        def draw(self, streams, batch):
+            assert batch == (BATCH, (10, 14))
+            return ()
+
+        def apply(self, images, labels, plan):
+            assert images.shape[0] == labels.shape[0] == BATCH
+            type(self).traced += 1
+            return Views(tf.cast(images, tf.float32)[:, None], labels)
+
+    class NoCrop:
+        compiled = False
+        size = staticmethod(lambda held: tuple(held.shape[1:3]))
+        draw = staticmethod(lambda seed, count: ())
+        apply = staticmethod(lambda held, plan: held)
+
+    class Uncropped(InMemoryStore):
+        crop = NoCrop()
+
+    store = Uncropped(images=images, labels=np.arange(COUNT), ids=np.arange(COUNT))
+    dataset = pipeline.training_batches(
+        store, Plain(), num_classes=COUNT, run_seed=3, epochs=3, batch_size=BATCH
+    )
+    for made, labels in dataset:
+        np.testing.assert_array_equal(made[:, 0], images[labels])
+    assert Plain.traced == 1
+
+
+def test_clean_view_is_the_crop_that_the_other_views_start_from(images):
     """With shares of 0 in the mix all three views would be equal; here they share the crop."""
-    made = batches(pictures)
-    standard = batches(pictures, views=methods.one_view(3, methods.unchanged()))
-    for (images, _), (plain, _) in zip(made, standard, strict=True):
-        assert images.shape[1:] == (3, 10, 14, 3)
+    made = batches(images)
+    standard = batches(images, StandardMethod())
+    for (views, _), (plain, _) in zip(made, standard, strict=True):
+        assert views.shape[1:] == (3, 10, 14, 3)
         assert plain.shape[1:] == (1, 10, 14, 3)
-        np.testing.assert_array_equal(images[:, 0], plain[:, 0])
+        np.testing.assert_array_equal(views[:, 0], plain[:, 0])
 
 
-def test_without_jsd_the_only_view_is_the_augmented_one(pictures):
-    settings = AugMixSettings()
-    both = batches(pictures, views=methods.augmix(3, settings, 2))
-    alone = batches(pictures, views=methods.augmix_without_jsd(3, settings))
-    for (images, _), (single, _) in zip(both, alone, strict=True):
-        np.testing.assert_array_equal(single[:, 0], images[:, 1])
+def test_without_jsd_the_only_view_is_the_augmented_one(images):
+    both = batches(images, AugMixMethod(views=2))
+    alone = batches(images, AugMixMethod(jsd=False))
+    for (views, _), (single, _) in zip(both, alone, strict=True):
+        np.testing.assert_array_equal(single[:, 0], views[:, 1])
 
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-def test_crop_equals_numpy(pictures, run):
-    images = pictures[0]
+def test_crop_equals_numpy(images, run):
     rng = np.random.default_rng(1)
     offset = rng.integers(0, 9, (COUNT, 2)).astype(np.int32)
     offset[:4] = [[0, 0], [8, 8], [0, 8], [4, 4]]
     flip = rng.random(COUNT) < 0.5
     got = run(
-        lambda x, o, f: crop.apply_crop(x, crop.CropPlan(o, f)),
+        lambda x, o, f: crops.apply_crop(x, crops.CropPlan(o, f)),
         *map(tf.constant, (images, offset, flip)),
     )
     for image, (top, left), mirrored, result in zip(images, offset, flip, got, strict=True):
-        picture = image[:, ::-1] if mirrored else image
-        padded = np.pad(picture, ((4, 4), (4, 4), (0, 0)))
+        flipped = image[:, ::-1] if mirrored else image
+        padded = np.pad(flipped, ((4, 4), (4, 4), (0, 0)))
         np.testing.assert_array_equal(result, padded[top : top + 10, left : left + 14])
 
 
 def test_crops_and_flips_are_uniform():
     """20,000 draws; each bound fails a right program once in a billion times (6.1 sigma)."""
     plans = tf.data.Dataset.range(20).map(
-        lambda step: crop.draw_crop(tf.stack([tf.cast(step, tf.int32), 9]), 1000)
+        lambda step: crops.draw_crop(tf.stack([tf.cast(step, tf.int32), 9]), 1000)
     )
     offset = np.concatenate([plan.offset for plan in plans])
     flips = np.concatenate([plan.flip for plan in plans])
@@ -125,43 +169,37 @@ def test_crops_and_flips_are_uniform():
 
 
 SHARED = {
-    "augmix": methods.augmix(3, AugMixSettings(), 3),
-    "mixup": methods.mixup(3, COUNT, 1.0),
-    "cutout": methods.one_view(3, methods.unchanged(), methods.cutout(4)),
+    "augmix": AugMixMethod(),
+    "mixup": MixupMethod(),
+    "cutout": CutoutMethod(cutout_size=4),
 }
 
 
 @pytest.mark.parametrize("name", SHARED)
-@pytest.mark.parametrize("replicas", [2, 3])
-def test_the_shares_of_replicas_make_up_the_batch(pictures, name, replicas):
-    """8, 8 and 6 examples over 2 or 3; by one process for all, and by one for each."""
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_the_parts_of_replicas_make_up_the_batch(images, name, replicas):
+    """By one process for all replicas, and by one for each."""
 
-    def made(share):
-        dataset = pipeline.training_batches(
-            *pictures, SHARED[name], run_seed=3, epochs=2, batch_size=BATCH, share=share
-        )
-        return [[part.numpy() for part in batch] for batch in dataset]
+    def made(part):
+        return batches(images, SHARED[name], epochs=2, replicas=part)
 
-    whole, together = made(None), made(Share(0, replicas, replicas))
-    alone = [made(Share(number, 1, replicas)) for number in range(replicas)]
+    whole, together = made(ONE_REPLICA), made(ReplicaSlice(0, replicas, replicas))
+    alone = [made(ReplicaSlice(number, 1, replicas)) for number in range(replicas)]
     assert len(together) == replicas * len(whole)
-    for number, (images, labels) in enumerate(whole):
+    for number, (want_views, want_targets) in enumerate(whole):
         parts = together[replicas * number :][:replicas]
-        assert {len(part) for replica in parts for part in replica} == {-(-BATCH // replicas)}
+        assert {len(part) for replica in parts for part in replica} == {BATCH // replicas}
         for got, want in zip(parts, (replica[number] for replica in alone), strict=True):
             for mine, theirs in zip(got, want, strict=True):
                 np.testing.assert_array_equal(mine, theirs)
-        views, targets, present = (np.concatenate(part) for part in zip(*parts, strict=True))
-        assert present.dtype == np.float32
-        np.testing.assert_array_equal(present, np.arange(len(present)) < len(labels))
-        np.testing.assert_array_equal(views[present > 0], images)
-        np.testing.assert_array_equal(targets[present > 0], labels)
+        views, targets = (np.concatenate(part) for part in zip(*parts, strict=True))
+        np.testing.assert_array_equal(views, want_views)
+        np.testing.assert_array_equal(targets, want_targets)
 
 
-def test_evaluation_keeps_order_and_the_last_partial_batch(pictures):
-    made = list(pipeline.evaluation_batches(pictures[0], 8))
-    assert [len(batch) for batch in made] == [8, 8, 6]
-    np.testing.assert_array_equal(np.concatenate(made), pictures[0].astype(np.float32))
+def test_a_batch_that_the_replicas_do_not_divide_is_refused(images):
+    with pytest.raises(ArgumentError, match="batch_size divisible by the 3 replicas; received 8"):
+        dataset_of(images, replicas=ReplicaSlice(0, 1, 3))
 
 
 def test_oracle_crop_draws_what_ours_can():
@@ -174,5 +212,5 @@ def test_oracle_crop_draws_what_ours_can():
     rows, columns, flips = np.meshgrid(range(9), range(9), (False, True), indexing="ij")
     offset = np.stack([rows.ravel(), columns.ravel()], 1).astype(np.int32)
     images = np.repeat(image[None], len(offset), axis=0)
-    ours = crop.apply_crop(tf.constant(images), crop.CropPlan(offset, tf.constant(flips.ravel())))
+    ours = crops.apply_crop(tf.constant(images), crops.CropPlan(offset, tf.constant(flips.ravel())))
     assert theirs == {result.tobytes() for result in ours.numpy()}

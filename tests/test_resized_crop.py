@@ -1,4 +1,4 @@
-"""ImageNet's random crop: windows by the definition, laws of the draws, pictures of Pillow."""
+"""ImageNet's random crop: windows by the definition, laws of the draws, images of Pillow."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from PIL import Image
 from scipy import stats
 
 from augmix_tf import seeds
-from augmix_tf.augment.resized_crop import (
+from augmix_tf.augment.crops import (
     ATTEMPTS,
     ResizedCropPlan,
     apply_resized_crop,
     draw_resized_crop,
     window,
 )
-from augmix_tf.checks import CommandError
-from tests import picture_files
+from augmix_tf.errors import ArgumentError
+from tests import image_files
 from tests.runs import eager, graph, tf_data
 
 SEED = seeds.fold(3, 1, 4, seeds.CROP_AND_FLIP)
@@ -49,7 +49,7 @@ def row(plan: ResizedCropPlan, number: int) -> ResizedCropPlan:
 
 
 def plan_of(area, ratio, place=(0.0, 0.0), flip=False) -> ResizedCropPlan:
-    """A plan for one picture, the same in all attempts where one number is given."""
+    """A plan for one image, the same in all attempts where one number is given."""
     return ResizedCropPlan(
         area=tf.constant(np.broadcast_to(area, ATTEMPTS), tf.float64),
         ratio=tf.constant(np.broadcast_to(ratio, ATTEMPTS), tf.float64),
@@ -166,7 +166,7 @@ IMAGES = {
     "pixel": (COLOUR.resize((1, 1)), "png"),
     "panorama": (COLOUR.resize((300, 10), Image.Resampling.BICUBIC), "jpeg"),
 }
-FILES = [picture_files.encoded(image, kind) for image, kind in IMAGES.values()]
+FILES = [image_files.encoded(image, kind) for image, kind in IMAGES.values()]
 PLAN = draw_resized_crop(seeds.fold(0, 0, 0, seeds.CROP_AND_FLIP), len(FILES))
 
 
@@ -188,7 +188,7 @@ def cropped(files, plan):
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory) -> list[str]:
-    """The pictures as files, all named as ImageNet's are."""
+    """The images as files, all named as ImageNet's are."""
     folder = tmp_path_factory.mktemp("pictures")
     for number, file in enumerate(FILES):
         (folder / f"{number}.JPEG").write_bytes(file)
@@ -270,13 +270,13 @@ def test_a_broken_picture_is_an_error(run, kind, paths, tmp_path):
 WRONG = {
     "more pictures": (
         lambda: apply_resized_crop([*FILES, *FILES], PLAN, SIZE),
-        "want a plan for 12 images, got a plan for 6",
+        "Expected a plan for 12 images; received a plan for 6",
     ),
-    "no rows": (lambda: apply_resized_crop(FILES, PLAN, (0, 24)), "got (0, 24)"),
+    "no rows": (lambda: apply_resized_crop(FILES, PLAN, (0, 24)), "received (0, 24)"),
 }
 
 
 @pytest.mark.parametrize(("call", "message"), WRONG.values(), ids=WRONG)
 def test_a_wrong_request_is_refused(call, message):
-    with pytest.raises(CommandError, match=re.escape(message)):
+    with pytest.raises(ArgumentError, match=re.escape(message)):
         call()

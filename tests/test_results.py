@@ -1,18 +1,37 @@
-"""What evaluation measures, and the document that it writes."""
+"""Results of evaluation, and the file that holds them."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from augmix_tf import metrics
-from augmix_tf.checks import CommandError, RunError
+from augmix_tf import metrics, robustness
 from augmix_tf.data import benchmark
-from augmix_tf.evaluation import corrupted, generated, predict, results
+from augmix_tf.errors import ArgumentError, RunError
+from augmix_tf.evaluation import generated, measure, predict, results
+from augmix_tf.metrics import classification
 from tests import golden
-from tests.on_disk import OnDisk
+from tests.image_stores import StoreOnDisk, in_memory
+
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+
+
+def of_images(logits, labels, temperature=None):
+    """Results on one set of images, as in `results.json`."""
+    return as_json(measure.of_images(logits, labels, temperature))
+
+
+def evaluate(*args, **options):
+    """Results on a -C set, as in `results.json`."""
+    return as_json(measure.corrupted(*args, **options))
+
+
+def as_json(part):
+    return results.Results(clean=part).to_json()["clean"]
 
 
 def random_logits(count, classes=4, seed=0):
@@ -20,12 +39,12 @@ def random_logits(count, classes=4, seed=0):
     return 3 * rng.normal(size=(count, classes)), rng.integers(0, classes, count)
 
 
-# Measures of one set
+# Results on one set of images
 
 
-def test_measures_are_those_of_the_metrics():
+def test_results_are_those_of_the_metrics():
     logits, labels = random_logits(230)
-    got = results.measures(logits, labels)
+    got = of_images(logits, labels)
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     sure, right = p.max(axis=1), p.argmax(axis=1) == labels
     assert got["images"] == 230
@@ -44,29 +63,29 @@ def test_confusion_counts_each_class_by_what_it_is_taken_for():
     wanted = [[0] * 4 for _ in range(4)]
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         wanted[label][row.index(max(row))] += 1
-    got = results.confusion(logits, labels, ["a", "b", "c", "d"])["confusion"]
-    assert got == {"class_names": ["a", "b", "c", "d"], "counts": wanted}
+    got = measure.confusion(logits, labels, ["a", "b", "c", "d"])
+    assert dataclasses.asdict(got) == {"class_names": ["a", "b", "c", "d"], "counts": wanted}
     assert wanted != [list(column) for column in zip(*wanted, strict=True)]
 
 
 @pytest.mark.parametrize(("classes", "kept"), [(100, True), (101, False)])
 def test_confusion_is_kept_of_up_to_a_hundred_classes(classes, kept):
     logits = np.eye(classes, dtype=np.float32)[:3]
-    got = results.confusion(logits, np.array([0, 2, 2]), [str(n) for n in range(classes)])
-    assert bool(got) == kept
+    got = measure.confusion(logits, np.array([0, 2, 2]), [str(n) for n in range(classes)])
+    assert (got is not None) == kept
     if kept:
-        counts = np.array(got["confusion"]["counts"])
+        counts = np.array(got.counts)
         assert counts.sum() == 3
         assert [counts[0, 0], counts[2, 1], counts[2, 2]] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("temperature", [0.25, 3.0])
-def test_a_temperature_adds_the_measures_of_divided_logits(temperature):
+def test_a_temperature_adds_the_metrics_of_divided_logits(temperature):
     logits, labels = random_logits(230)
-    got = results.measures(logits, labels, temperature)
+    got = of_images(logits, labels, temperature)
     plain, divided = (
-        results.measures(logits, labels),
-        results.measures(logits / temperature, labels),
+        of_images(logits, labels),
+        of_images(logits / temperature, labels),
     )
     names = {"nll", "brier", "rms_calibration_error", "expected_calibration_error"}
     calibrated = got.pop("calibrated")
@@ -77,49 +96,105 @@ def test_a_temperature_adds_the_measures_of_divided_logits(temperature):
 
 @pytest.mark.parametrize("temperature", [None, 1.0])
 def test_without_a_temperature_nothing_is_calibrated(temperature):
-    assert "calibrated" not in results.measures(*random_logits(9), temperature)
+    assert "calibrated" not in of_images(*random_logits(9), temperature)
 
 
 def test_logits_of_large_sets_are_measured_in_pieces(monkeypatch):
     logits, labels = random_logits(230)
-    whole = results.measures(logits, labels, 1.5)
-    monkeypatch.setattr(results, "_VALUES_AT_A_TIME", 100)
-    pieces = results.measures(logits, labels, 1.5)
+    whole = of_images(logits, labels, 1.5)
+    monkeypatch.setattr(classification, "VALUES_PER_BATCH", 100)
+    pieces = of_images(logits, labels, 1.5)
     assert pieces["nll"] == pytest.approx(whole["nll"], rel=1e-14)
     assert pieces["calibrated"]["brier"] == pytest.approx(whole["calibrated"]["brier"], rel=1e-14)
     for key in ("images", "error", "aurra", "rms_calibration_error", "reliability"):
         assert pieces[key] == whole[key]
-    with pytest.raises(CommandError, match="labels, one for each row"):
-        results.measures(logits, labels[:-1])
+    with pytest.raises(ArgumentError, match="labels, one for each row"):
+        of_images(logits, labels[:-1])
 
 
 @pytest.mark.parametrize("temperature", [0.0, -2.0, float("nan")])
 def test_a_temperature_is_above_zero(temperature):
-    with pytest.raises(CommandError, match=f"want temperature above 0, got {temperature}"):
-        results.measures(*random_logits(9), temperature)
+    with pytest.raises(
+        ArgumentError, match=f"Expected temperature above 0; received {temperature}"
+    ):
+        of_images(*random_logits(9), temperature)
+
+
+def everything():
+    """Results with all parts, on random logits."""
+    logits, labels = random_logits(9)
+    clean = measure.of_images(logits, labels, 1.5)
+    names = ["[1,", " 2 ]", "c", "d"]
+    clean = dataclasses.replace(clean, confusion=measure.confusion(logits, labels, names))
+    tables, classes = tables_of([*robustness.CORRUPTIONS, "saturate"])
+    parts = dataclasses.asdict(measure.of_images(logits, labels))
+    return results.Results(
+        clean=clean,
+        temperature=results.Temperature(1.5, 50, "train"),
+        corrupted=measure.corrupted(looked_up(tables), set_of(tables, classes), 1.5),
+        perturbed=results.PerturbedResults(
+            results.Data("official", "a set", 3),
+            {"mean_flip_probability": None, "mean_flip_rate": 50.0},
+            ["tilt"],
+            {"tilt": results.PerturbationResults({"flip_probability": 0.5}, 3, 5)},
+        ),
+        shifted={"r.1": results.ShiftedResults(**parts, classes=4, data=results.Data("folder"))},
+        provenance={"seed": 3},
+    )
 
 
 def test_the_document_has_a_schema_and_versions(tmp_path):
     path = tmp_path / "results.json"
-    logits, labels = random_logits(9)
-    confusion = results.confusion(logits, labels, ["[1,", " 2 ]", "c", "d"])
-    parts = {"clean": results.measures(logits, labels) | confusion, "temperature": {"value": 1.5}}
-    results.write(path, parts, {"seed": 3})
-    first_row = ", ".join(map(str, confusion["confusion"]["counts"][0]))
+    written = everything()
+    written.write(path)
+    first_row = ", ".join(map(str, written.clean.confusion.counts[0]))
     assert f"\n        [ {first_row} ],\n" in path.read_text()
     document = json.loads(path.read_text())
-    assert document.pop("schema") == 2
+    assert document["schema"] == 2
     provenance = document.pop("provenance")
-    assert document == parts
+    assert document == {k: v for k, v in written.to_json().items() if k != "provenance"}
     assert provenance["seed"] == 3
     assert provenance["versions"]["tensorflow"] == tf.__version__
+
+
+def test_results_are_the_same_after_writing_and_reading():
+    written = everything()
+    document = json.loads(json.dumps(written.to_json()))
+    read = results.Results.from_json(document)
+    assert read.to_json() == document
+    assert read.clean == dataclasses.replace(
+        written.clean, reliability=list(written.clean.reliability)
+    )
+    # A metric without a value stays apart from one that was not evaluated.
+    assert document["perturbed"]["mean_flip_probability"] is None
+    assert "mean_top5_distance" not in document["perturbed"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.glob("*/results.json")), ids=lambda p: p.parent.name
+)
+def test_files_of_earlier_runs_can_be_read(path):
+    document = json.loads(path.read_text())
+    assert results.Results.from_json(document, path).to_json() == document
+
+
+def test_files_of_schema_1_have_the_temperature_in_their_clean_part():
+    document = {"schema": 1, "clean": {"error": 0.5, "temperature": 1.25}}
+    read = results.Results.from_json(document)
+    assert read.temperature == results.Temperature(1.25)
+    assert read.clean.metrics == {"error": 0.5}
+
+
+def test_what_a_file_has_beyond_the_schema_is_ignored():
+    document = {"schema": 2, "clean": {"error": 0.5, "novel": [1]}, "other": 3}
+    assert results.Results.from_json(document).clean == results.ImageResults(None, {"error": 0.5})
 
 
 # Predictions
 
 
 @pytest.mark.parametrize(("size", "at_a_time"), [(None, [7]), (3, [3, 3, 1]), (7, [7])])
-def test_pictures_on_disk_are_predicted_piece_by_piece(size, at_a_time):
+def test_images_on_disk_are_predicted_batch_by_batch(size, at_a_time):
     pictures = np.random.default_rng(1).integers(0, 256, (7, 4, 5, 3), np.uint8)
     pictures[0], pictures[6] = 0, 255
     weights = np.random.default_rng(2).normal(size=(3, 2)).astype(np.float32)
@@ -130,24 +205,24 @@ def test_pictures_on_disk_are_predicted_piece_by_piece(size, at_a_time):
         seen.append(len(images))
         return tf.reduce_mean(images, axis=(1, 2)) @ weights
 
-    on_disk = OnDisk(pictures)
+    on_disk = in_memory(pictures, kind=StoreOnDisk)
     got = predict.predict(program, on_disk, size)
-    assert on_disk.read == seen == at_a_time
+    assert on_disk.sizes == seen == at_a_time
     wanted = pictures.mean(axis=(1, 2)) @ weights
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-3)
     assert got.dtype == np.float32
-    np.testing.assert_array_equal(predict.predict(program, pictures, size), got)
+    np.testing.assert_array_equal(predict.predict(program, in_memory(pictures), size), got)
 
 
 @pytest.mark.parametrize(
     ("size", "at_a_time"),
     [((32, 32), 500), ((96, 96), 500), ((224, 224), 111), ((1, 6 * 10**6), 1)],
 )
-def test_large_pictures_are_predicted_fewer_at_a_time(size, at_a_time):
+def test_large_images_are_predicted_fewer_at_a_time(size, at_a_time):
     assert benchmark.batch_size(size) == at_a_time
 
 
-# A set of corrupted pictures
+# A -C set
 
 
 CLASSES = 4
@@ -160,8 +235,8 @@ def tables_of(names, count=12, classes=CLASSES):
     return tables, rng.integers(0, classes, count)
 
 
-def in_memory(tables, labels, batch=5):
-    """A set whose pictures carry their corruption, severity and number in their pixels."""
+def set_of(tables, labels, batch=5):
+    """A set whose images carry their corruption, severity and number in their pixels."""
     names = tuple(tables)
 
     def cell(name, severity):
@@ -193,12 +268,12 @@ def errors_by_hand(tables, labels):
 
 
 def test_all_cells_are_measured_and_predicted_once():
-    names = (*metrics.COUNTED_CORRUPTIONS, "saturate", "frost_synthetic")
+    names = (*robustness.CORRUPTIONS, "saturate", "frost_synthetic")
     tables, labels = tables_of(names)
     seen, steps = [], []
-    got = corrupted.evaluate(
+    got = evaluate(
         looked_up(tables, seen),
-        in_memory(tables, labels),
+        set_of(tables, labels),
         progress=lambda done, total: steps.append((done, total)),
     )
     assert len(seen) == len(set(seen)) == 17 * 5 * 12
@@ -206,15 +281,15 @@ def test_all_cells_are_measured_and_predicted_once():
     errors = errors_by_hand(tables, labels)
     for name in names:
         for severity in range(5):
-            wanted = results.measures(tables[name][severity], labels)
+            wanted = of_images(tables[name][severity], labels)
             del wanted["aurra"]
             assert got["corruptions"][name][severity] == wanted
             assert wanted["error"] == errors[name][severity]
     # The extra ones and the stand-in change no mean.
-    counted = [errors[name].mean() for name in metrics.COUNTED_CORRUPTIONS]
+    counted = [errors[name].mean() for name in robustness.CORRUPTIONS]
     assert got["mean_corruption_error"] == pytest.approx(np.mean(counted), abs=1e-15)
     assert got["mean_error"] == pytest.approx(np.mean(counted), abs=1e-15)
-    assert (got["counted"], got["missing"]) == (list(metrics.COUNTED_CORRUPTIONS), [])
+    assert (got["counted"], got["missing"]) == (list(robustness.CORRUPTIONS), [])
     assert got["data"] == {"source": "official", "images": 12}
     assert "alexnet" not in got
     assert json.loads(json.dumps(got)) == got
@@ -223,8 +298,8 @@ def test_all_cells_are_measured_and_predicted_once():
 @pytest.mark.parametrize("key", ["error", "nll", "brier", "rms_calibration_error"])
 def test_means_are_over_the_counted_corruptions_that_are_there(key):
     tables, labels = tables_of(["snow", "fog", "frost_synthetic"])
-    got = corrupted.evaluate(looked_up(tables), in_memory(tables, labels))
-    cells = [results.measures(tables[n][s], labels)[key] for n in ("snow", "fog") for s in range(5)]
+    got = evaluate(looked_up(tables), set_of(tables, labels))
+    cells = [of_images(tables[n][s], labels)[key] for n in ("snow", "fog") for s in range(5)]
     assert got["mean"][key] == pytest.approx(np.mean(cells), abs=1e-14)
     assert got["mean_corruption_error"] is None
     assert got["mean_error"] == got["mean"]["error"]
@@ -235,7 +310,7 @@ def test_means_are_over_the_counted_corruptions_that_are_there(key):
 
 def test_with_nothing_counted_there_is_no_mean():
     tables, labels = tables_of(["spatter", "frost_synthetic"])
-    got = corrupted.evaluate(looked_up(tables), in_memory(tables, labels))
+    got = evaluate(looked_up(tables), set_of(tables, labels))
     assert got["mean_error"] is None
     assert set(got["mean"].values()) == {None}
     assert set(got["corruptions"]) == {"spatter", "frost_synthetic"}
@@ -243,37 +318,37 @@ def test_with_nothing_counted_there_is_no_mean():
 
 def test_a_temperature_reaches_every_cell():
     tables, labels = tables_of(["fog"])
-    got = corrupted.evaluate(looked_up(tables), in_memory(tables, labels), temperature=2.0)
+    got = evaluate(looked_up(tables), set_of(tables, labels), temperature=2.0)
     for severity, cell in enumerate(got["corruptions"]["fog"]):
-        wanted = results.measures(tables["fog"][severity] / 2, labels)
+        wanted = of_images(tables["fog"][severity] / 2, labels)
         assert cell["calibrated"]["nll"] == pytest.approx(wanted["nll"], rel=1e-6)
 
 
 @pytest.mark.parametrize("clean_error", [None, 0.2])
 def test_imagenet_is_compared_with_alexnet(clean_error):
-    tables, labels = tables_of(metrics.COUNTED_CORRUPTIONS, classes=1000)
-    program, found = looked_up(tables), in_memory(tables, labels)
-    got = corrupted.evaluate(program, found, clean_error=clean_error)
+    tables, labels = tables_of(robustness.CORRUPTIONS, classes=1000)
+    program, found = looked_up(tables), set_of(tables, labels)
+    got = evaluate(program, found, clean_error=clean_error)
     errors = errors_by_hand(tables, labels)
     means = {name: errors[name].mean() for name in errors}
-    ratios = [means[name] / metrics.ALEXNET_ERRORS[name] for name in means]
+    ratios = [means[name] / robustness.ALEXNET_ERRORS[name] for name in means]
     assert got["alexnet"]["mce"] == pytest.approx(100 * np.mean(ratios))
     relative = got["alexnet"]["relative_mce"]
     if clean_error is None:
         assert relative is None
     else:
-        ratios = [(means[n] - 0.2) / (metrics.ALEXNET_ERRORS[n] - 0.4348) for n in means]
+        ratios = [(means[n] - 0.2) / (robustness.ALEXNET_ERRORS[n] - 0.4348) for n in means]
         assert relative == pytest.approx(100 * np.mean(ratios))
 
 
 def test_infinite_logits_are_refused_with_the_name_of_the_cell():
     tables, labels = tables_of(["snow", "fog"])
     tables["fog"][3, 7, 1] = np.inf
-    with pytest.raises(RunError, match="fog, severity 4: want finite scores"):
-        corrupted.evaluate(looked_up(tables), in_memory(tables, labels))
+    with pytest.raises(RunError, match="fog, severity 4: Expected finite scores"):
+        evaluate(looked_up(tables), set_of(tables, labels))
 
 
-def test_measures_of_a_cell_equal_the_reference():
+def test_results_of_a_cell_equal_the_reference():
     reference = golden.load("calibration")
     logits, labels = reference["n1037/logits"], reference["n1037/labels"]
     table = np.stack([logits] * 5)
@@ -288,7 +363,7 @@ def test_measures_of_a_cell_equal_the_reference():
         return table[0][np.asarray(images[:, 0, 0, 0] * 256 + images[:, 1, 2, 1]).astype(int)]
 
     found = benchmark.CorruptedSet(("fog",), {}, cell)
-    mean = corrupted.evaluate(program, found)["mean"]
+    mean = evaluate(program, found)["mean"]
     names = {
         "error": "error",
         "nll": "nll",
@@ -300,18 +375,19 @@ def test_measures_of_a_cell_equal_the_reference():
         assert mean[ours] == pytest.approx(float(reference[f"n1037/{theirs}"]), abs=1e-5)
 
 
-def test_a_real_model_on_pictures_made_on_the_fly():
+def test_a_real_model_on_images_generated_on_the_fly():
     images = np.random.default_rng(0).integers(0, 256, (7, 16, 20, 3), np.uint8)
     images[0], images[1] = 0, 255
     labels = np.arange(7) % 3
     inputs = keras.Input((16, 20, 3))
     outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs / 255.0))
     program = predict.predictor(keras.Model(inputs, outputs))
-    made = generated.corrupted_set(images, labels, seed=2)
-    got = corrupted.evaluate(program, made)
+    made = generated.corrupted_set(in_memory(images, labels), seed=2)
+    got = evaluate(program, made)
     for name in ("contrast", "shot_noise"):
         pictures, _ = next(made.cell(name, 3))
-        wanted = results.measures(predict.predict(program, pictures, batch_size=3), labels)
+        logits = predict.predict(program, in_memory(pictures), batch_size=3)
+        wanted = of_images(logits, labels)
         assert got["corruptions"][name][2]["nll"] == pytest.approx(wanted["nll"], rel=1e-5)
         assert got["corruptions"][name][2]["error"] == wanted["error"]
     assert got["data"]["source"] == "generated"

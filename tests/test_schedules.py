@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from augmix_tf.checks import CommandError
+from augmix_tf.errors import ArgumentError
 from augmix_tf.training.schedules import CosineToFloor, StepDecay
 from tests import golden
 from tests.oracles import loop_training
@@ -122,19 +122,19 @@ def test_a_keras_optimizer_follows_the_schedule():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: CosineToFloor(1e-7, 10), "floor < peak, got floor 1e-06, peak 1e-07"),
+        (lambda: CosineToFloor(1e-7, 10), "floor < peak; received floor 1e-06, peak 1e-07"),
         (lambda: CosineToFloor(0.1, 10, floor=-1.0), "0 <= floor"),
-        (lambda: CosineToFloor(0.1, 0), "total_steps of at least 1, got 0"),
-        (lambda: CosineToFloor(0.1, 10, warmup_steps=10), r"0 to 9 .*10 steps\), got 10"),
-        (lambda: CosineToFloor(0.1, 10, warmup_steps=-1), "got -1"),
-        (lambda: CosineToFloor(0.1, 10, dtype="int32"), "got int32"),
-        (lambda: StepDecay(0.0, 9, 5), "a positive peak, got 0.0"),
-        (lambda: StepDecay(0.1, 0, 5), "epochs of at least 1, got 0"),
-        (lambda: StepDecay(0.1, 9, 0), "steps_per_epoch of at least 1, got 0"),
+        (lambda: CosineToFloor(0.1, 0), "total_steps of at least 1; received 0"),
+        (lambda: CosineToFloor(0.1, 10, warmup_steps=10), r"0 to 9 .*10 steps\); received 10"),
+        (lambda: CosineToFloor(0.1, 10, warmup_steps=-1), "received -1"),
+        (lambda: CosineToFloor(0.1, 10, dtype="int32"), "received int32"),
+        (lambda: StepDecay(0.0, 9, 5), "a positive peak; received 0.0"),
+        (lambda: StepDecay(0.1, 0, 5), "epochs of at least 1; received 0"),
+        (lambda: StepDecay(0.1, 9, 0), "steps_per_epoch of at least 1; received 0"),
         (lambda: StepDecay(0.1, 2, 5, warmup_steps=10), "0 to 9"),
-        (lambda: StepDecay(0.1, 9, 5, dtype="half"), "got half"),
+        (lambda: StepDecay(0.1, 9, 5, dtype="half"), "received half"),
     ],
 )
 def test_refusals(make, message):
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make()

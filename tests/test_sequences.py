@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from augmix_tf import corruptions
-from augmix_tf.checks import CommandError
-from augmix_tf.corruptions import catalogue, frames, geometry, sequences
-from augmix_tf.corruptions.frames import Path
+from augmix_tf.corruptions import catalogue, geometry, sequences, tables
+from augmix_tf.corruptions.tables import Ramp
+from augmix_tf.errors import ArgumentError
 from tests import golden
 from tests.oracles import loop_corruptions as loops
 from tests.test_corruptions import some_images
@@ -42,7 +42,7 @@ def golden_draws(data, name, images, setting):
 def test_cifar_frames_equal_the_original(name):
     data = golden.load("sequences_cifar")
     images = data["inputs"]
-    setting = sequences.TABLES["cifar"][name]
+    setting = tables.SEQUENCE_TABLES["cifar"][name]
     draws = golden_draws(data, name, images, setting)
     kind = sequences.CATALOGUE[sequences.base_name(name)]
     fixed = name == "tilt" and not SAME_OPENCV  # at 1/32 pixels
@@ -63,14 +63,14 @@ def test_cifar_frames_equal_the_original(name):
 )
 def test_affine_matrices_equal_the_original(name, pose):
     want = golden.load("sequences_cifar")[f"{name}/inverse_affine"]
-    values = sequences.TABLES["cifar"][name].values()
+    values = tables.SEQUENCE_TABLES["cifar"][name].values()
     got = [geometry.inverse_affine(32, 32, **{pose: value}) for value in values]
     np.testing.assert_array_equal(got, want)
 
 
 def test_tilt_matrices_equal_the_original():
     want = golden.load("sequences_cifar")["tilt/perspective"]
-    values = sequences.TABLES["cifar"]["tilt"].values()
+    values = tables.SEQUENCE_TABLES["cifar"]["tilt"].values()
     got = [geometry.tilt_matrix(32, 32, value) for value in values]
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-11)
 
@@ -83,7 +83,7 @@ def test_any_subset_and_order_gives_the_same_frames(name, table, monkeypatch):
     counts = {"motion_blur": 21, "translate": 16} if table == "cifar" else LARGE_FRAMES
     assert want.shape == (4, counts.get(name, 31), 20, 28, 3)
     assert want.dtype == np.uint8
-    assert sequences.frame_count(images, name, table) == want.shape[1]
+    assert corruptions.perturb(images[:0], name, table=table).shape == (0, *want.shape[1:])
     monkeypatch.setattr(catalogue, "CHUNK_PIXELS", 1)
     order = np.array([3, 0])
     got = corruptions.perturb(images[order], name, seed=3, ids=order, table=table)
@@ -95,7 +95,7 @@ def test_any_subset_and_order_gives_the_same_frames(name, table, monkeypatch):
 
 def test_rotation_is_clockwise_about_pixel_16_16():
     images = some_images(2, 32, 32)
-    (got,) = np.moveaxis(frames.rotate(images, Path(1, 90, 0), ()), 1, 0)
+    (got,) = np.moveaxis(sequences.affine_frames("angle_degrees", images, Ramp(1, 90, 0), ()), 1, 0)
     want = np.rot90(images[:, 1:, 1:], -1, axes=(1, 2)).astype(int)
     assert np.abs(got[:, 1:, 1:] - want).max() <= 1  # cosine of 90 degrees is not quite 0
     assert not got[:, :, 0].any()  # what came from outside
@@ -115,7 +115,7 @@ def test_affine_follows_its_matrix(pose):
 
     got = geometry.affine(image[None], (a, b, c, d, e, f))[0].astype(int)
     want = np.floor(loops.resample(image, reads))
-    # Pillow repeats the edge inside the picture's outermost half pixel.
+    # Pillow repeats the edge inside the image's outermost half pixel.
     inside = [
         [0.5 <= reads(x, y)[0] < 22.5 and 0.5 <= reads(x, y)[1] < 16.5 for x in range(24)]
         for y in range(18)
@@ -136,7 +136,7 @@ def test_tilt_follows_its_perspective(angle):
     got = geometry.tilt(image[None], angle)[0]
     far = np.abs(got - loops.resample(image, reads))
     assert far.max() <= (1 if SAME_OPENCV else 16)
-    # At depth f + 1 the picture is smaller by f / (f + 1), about the centre.
+    # At depth f + 1 the image is smaller by f / (f + 1), about the centre.
     focal = math.hypot(24, 18)
     middle = np.linalg.inv(inverse) @ (13, 9, 1)
     if angle == 0:
@@ -176,7 +176,7 @@ def test_drops_run_down():
     drops = np.random.default_rng(0).random((2, 9, 5))
     want = 0.2 * drops
     want[:, 1:] += 0.8 * drops[:, :-1]
-    np.testing.assert_allclose(frames.drip(drops, (0.2, 0.8)), want, atol=1e-15)
+    np.testing.assert_allclose(sequences.run_down(drops, (0.2, 0.8)), want, atol=1e-15)
 
 
 # Laws
@@ -218,14 +218,14 @@ def test_noise_frames_are_independent_and_grow_with_difficulty(noise, table):
         np.testing.assert_array_equal(got[0], images[0] / 255.0)
         first, second = got[1] - got[1].mean(), got[2] - got[2].mean()
         assert abs((first * second).mean()) < 6 * first.std() ** 2 / math.sqrt(first.size)
-        constant = sequences.TABLES[table][name]
+        constant = tables.SEQUENCE_TABLES[table][name]
         light = 128 / 255
         sigma = {
             "gaussian_noise": constant,
             "speckle_noise": constant * light,
             "shot_noise": math.sqrt(light / constant),
         }
-        # Cutting off to 8 bits adds its own 1/sqrt(12) level.
+        # Truncation to 8 bits adds 1/sqrt(12) level.
         want = math.hypot(sigma[noise], 1 / 255 / math.sqrt(12))
         assert got[1:].std() == pytest.approx(want, rel=0.03)
         spreads.append(got[1:].std())
@@ -235,7 +235,11 @@ def test_noise_frames_are_independent_and_grow_with_difficulty(noise, table):
 def test_names_are_those_of_the_benchmark():
     assert len(corruptions.PERTURBATIONS) == 10
     assert len(corruptions.EXTRA_PERTURBATIONS) == 4
-    assert set(ALL_NAMES) == set(sequences.TABLES["cifar"]) == set(sequences.TABLES["imagenet"])
+    assert (
+        set(ALL_NAMES)
+        == set(tables.SEQUENCE_TABLES["cifar"])
+        == set(tables.SEQUENCE_TABLES["imagenet"])
+    )
     paper, script = set(corruptions.PERTURBATIONS), set(corruptions.CIFAR_SCRIPT_PERTURBATIONS)
     assert (paper - script, script - paper) == ({"snow"}, {"spatter"})
 
@@ -250,16 +254,16 @@ def test_no_images_give_no_frames():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "rotat"}, "unknown perturbation 'rotat', did you mean 'rotate'"),
-        ({"name": "gaussian_noise_4"}, "did you mean 'gaussian_noise"),
-        ({"table": "imagnet"}, "did you mean 'imagenet'"),
-        ({"crop": 21}, "want crop 16 to 20, got 21"),
-        ({"ids": [4, 4]}, r"want ids that differ, got \[4\] repeated"),
-        ({"images": np.zeros((2, 20, 28), np.uint8)}, r"got uint8 \[2, 20, 28\]"),
-        ({"seed": 0.5}, "want seed from 0 on, got 0.5"),
+        ({"name": "rotat"}, "Unknown perturbation 'rotat'. Did you mean 'rotate'"),
+        ({"name": "gaussian_noise_4"}, "Did you mean 'gaussian_noise"),
+        ({"table": "imagnet"}, "Did you mean 'imagenet'"),
+        ({"crop": 21}, "Expected an integer crop from 16 to 20; received 21"),
+        ({"ids": [4, 4]}, r"Expected unique ids; received \[4\] repeated"),
+        ({"images": np.zeros((2, 20, 28), np.uint8)}, r"received uint8 \[2, 20, 28\]"),
+        ({"seed": 0.5}, "Expected an integer seed of at least 0; received 0.5"),
     ],
 )
 def test_malformed_requests_are_refused(arguments, message):
     sound = {"images": some_images(2), "name": "rotate"}
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         corruptions.perturb(**sound | arguments)

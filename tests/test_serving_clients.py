@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from augmix_tf.serving import warmup
-from augmix_tf.serving.export import export
-from tests.picture_files import encoded, png_header
+from augmix_tf.export import warmup
+from augmix_tf.export.saved_model import export
+from tests.image_files import encoded, png_header
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 apis = "tensorflow_serving.apis"
@@ -32,7 +32,7 @@ def classifier():
 
 @pytest.fixture(scope="module")
 def version(classifier, tmp_path_factory):
-    return export(classifier, NAMES, tmp_path_factory.mktemp("run"), temperature=2.0)
+    return export(classifier, NAMES, tmp_path_factory.mktemp("run"), temperature=2.0).version
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ class Service(services.PredictionServiceServicer):
     def Predict(self, request, context):  # noqa: N802 - the protocol's name
         signature = self.model.signatures.get(request.model_spec.signature_name)
         if signature is None:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "unknown signature")
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Unknown signature")
         try:
             inputs = {name: tf.make_ndarray(t) for name, t in request.inputs.items()}
             outputs = signature(**{name: tf.constant(x) for name, x in inputs.items()})
@@ -101,9 +101,9 @@ def test_files_over_grpc(stub, classifier, images):
     assert list(out["errors"]) == [b""] * len(images)
 
 
-def test_broken_files_over_grpc_leave_the_server_up(stub, classifier, images):
-    broken = [b"", b"text", png_header(60_000, 60_000), encoded(images[0], "jpeg")[:-30]]
-    out = ask(stub, "serve_bytes", image_bytes=[*broken, encoded(images[1])])
+def test_unreadable_files_over_grpc_leave_the_server_up(stub, classifier, images):
+    unreadable = [b"", b"text", png_header(60_000, 60_000), encoded(images[0], "jpeg")[:-30]]
+    out = ask(stub, "serve_bytes", image_bytes=[*unreadable, encoded(images[1])])
     want = ["unknown format", "unknown format", "too large", "cannot be decoded", ""]
     assert [error.decode() for error in out["errors"]] == want
     assert list(out["classes"][:4]) == [-1] * 4
@@ -115,7 +115,7 @@ def test_broken_files_over_grpc_leave_the_server_up(stub, classifier, images):
     [
         ("serving_default", {"images": np.zeros((2, HEIGHT, WIDTH + 1, 3), np.uint8)}),
         ("serving_default", {"images": np.zeros((HEIGHT, WIDTH, 3), np.uint8)}),
-        ("serving_default", {"pictures": np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)}),
+        ("serving_default", {"pixels": np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)}),
         ("serve_bytes", {"image_bytes": np.zeros((2, 2), np.uint8)}),
         ("predict", {}),
     ],
@@ -153,7 +153,7 @@ def test_the_warm_up_file_is_replayed(stub, version):
     answers = [stub.Predict(request, timeout=60).outputs for request in asked]
     first, second = (tf.make_ndarray(outputs["logits"]) for outputs in answers)
     assert np.isfinite(first).all()
-    np.testing.assert_array_equal(first, second)  # the same picture, once as a file
+    np.testing.assert_array_equal(first, second)  # the same image, once as a file
     assert list(tf.make_ndarray(answers[1]["errors"])) == [b""]
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from augmix_tf.checks import CommandError
 from augmix_tf.data import shapes
+from augmix_tf.errors import ArgumentError
 
-# Pictures, then labels as little-endian int64. They never change: results on the embedded dataset
+# Images, then labels as little-endian int64. They never change: results on the embedded dataset
 # are compared over releases.
 SHA256 = {
     "train": "03d899ee37e2d5c2c4885b1cfaded445547e06d4485bfa6e0e3a43d91f43488b",
@@ -62,12 +62,12 @@ def test_classes_are_equally_frequent_and_in_random_order(splits, split):
     assert abs(np.mean(labels[1:] == labels[:-1]) - 1 / CLASSES) < 0.04
 
 
-def test_no_picture_comes_twice(splits):
-    pictures = [image.tobytes() for images, _ in splits.values() for image in images]
-    assert len(set(pictures)) == len(pictures) == 6000
+def test_no_image_is_repeated(splits):
+    contents = [image.tobytes() for images, _ in splits.values() for image in images]
+    assert len(set(contents)) == len(contents) == 6000
 
 
-def test_another_seed_gives_other_pictures(splits):
+def test_another_seed_gives_other_images(splits):
     images, labels = shapes.make("test", seed=2**64 - 1)
     want_images, want_labels = splits["test"]
     assert np.abs(images.astype(int) - want_images).mean() > 20
@@ -82,7 +82,7 @@ def test_values_use_the_range_and_seldom_clip(splits):
     assert np.isin(images, (0, 255)).mean() < 0.03
 
 
-def test_pictures_have_contrast_and_vary(splits):
+def test_images_have_contrast_and_vary(splits):
     images = splits["train"][0].astype(np.float64)
     contrast = images.std(axis=(1, 2)).max(axis=1)
     assert contrast.min() > 8
@@ -95,7 +95,7 @@ def test_classes_share_colour_and_place(splits):
     images, labels = splits["train"]
     means = np.stack([images[labels == label].mean(axis=0) for label in range(CLASSES)])
     assert np.ptp(means.mean(axis=(1, 2)), axis=0).max() < 15
-    # The mean picture of a class is a flat grey: nothing tells its shape.
+    # The mean image of a class is a flat grey: nothing tells its shape.
     assert means.std(axis=(1, 2)).max() < 8
 
 
@@ -183,11 +183,11 @@ def test_directions_are_unit_vectors_all_around():
 @pytest.mark.parametrize(
     ("split", "seed", "message"),
     [
-        ("tset", 0, "unknown split 'tset', did you mean 'test'"),
-        ("test", -1, r"want a seed of 0 to 2\*\*64 - 1, got -1"),
-        ("test", 2**64, "got 18446744073709551616"),
+        ("tset", 0, "Unknown split 'tset'. Did you mean 'test'"),
+        ("test", -1, r"Expected a seed of 0 to 2\*\*64 - 1; received -1"),
+        ("test", 2**64, "received 18446744073709551616"),
     ],
 )
 def test_make_refuses(split, seed, message):
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         shapes.make(split, seed)

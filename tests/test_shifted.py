@@ -1,4 +1,4 @@
-"""Other test sets of a model's classes: whose pictures, which classes, and what is measured."""
+"""Other test sets of a model's classes: whose images, which classes, and what is measured."""
 
 import types
 
@@ -8,19 +8,20 @@ import scipy.special
 import tensorflow as tf
 from PIL import Image
 
-from augmix_tf import metrics
-from augmix_tf.checks import CommandError, RunError
-from augmix_tf.config import ExperimentConfig
+from augmix_tf import metrics, recipes
+from augmix_tf.commands import evaluate as command
 from augmix_tf.data import benchmark
-from augmix_tf.evaluation import shifted
-from augmix_tf.experiment import measuring
+from augmix_tf.errors import ArgumentError, RunError
+from augmix_tf.evaluation import measure, shifted
+from augmix_tf.evaluation.results import Results
+from tests.image_stores import in_memory
 
 CLASSES = ("n01", "n07", "n03", "n12", "n05")  # in no order
 SIZE = (14, 16)
 
 
 def save(folder, kind, level, count=1, size=(40, 30)):
-    """Plain pictures, which any resize leaves as they are: red is `level`, green the number."""
+    """Plain images, which any resize leaves as they are: red is `level`, green the number."""
     (folder / kind).mkdir(parents=True)
     for number in range(count):
         picture = Image.new("RGB", size, (level, number, 255))
@@ -29,7 +30,7 @@ def save(folder, kind, level, count=1, size=(40, 30)):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three of the five classes; pictures wider than high."""
+    """Three of the five classes; images wider than high."""
     place = tmp_path / "imagenet-r"
     for kind, count in (("n12", 2), ("n01", 3), ("n03", 1)):
         save(place, kind, 10 * CLASSES.index(kind), count)
@@ -55,6 +56,11 @@ def random_table():
     return 2 * np.random.default_rng(4).normal(size=(5, 3, 5)).astype(np.float32)
 
 
+def evaluate(*args, **options):
+    """Results on the set `r`, as in `results.json`."""
+    return Results(shifted={"r": measure.shifted(*args, **options)}).to_json()["shifted"]["r"]
+
+
 # Which classes
 
 
@@ -62,7 +68,7 @@ def test_only_the_set_s_own_classes_are_answers(folder):
     table = random_table()
     table[:, :, [1, 4]] += 50  # classes that the set lacks would win everywhere
     found = shifted.open_set(folder, CLASSES, SIZE)
-    got = shifted.evaluate(by_pixels(table), found)
+    got = evaluate(by_pixels(table), found)
     own = [0, 2, 3]
     shown = [(0, 0), (2, 0), (3, 0), (0, 1), (3, 1), (0, 2)]
     logits = np.array([table[label, number][own] for label, number in shown])
@@ -86,8 +92,8 @@ def test_only_the_set_s_own_classes_are_answers(folder):
 def test_a_temperature_divides_the_logits(folder):
     table = random_table()
     found = shifted.open_set(folder, CLASSES, SIZE)
-    got = shifted.evaluate(by_pixels(table), found, temperature=2.0)
-    halved = shifted.evaluate(by_pixels(table / 2), found)
+    got = evaluate(by_pixels(table), found, temperature=2.0)
+    halved = evaluate(by_pixels(table / 2), found)
     assert got["calibrated"]["nll"] == pytest.approx(halved["nll"])
     assert got["nll"] != pytest.approx(halved["nll"])
 
@@ -102,7 +108,7 @@ def test_numbered_folders_are_places_among_the_sorted_names(tmp_path):
         table[number, 0, names.index(f"class {number:02d}")] = 5
     found = shifted.open_set(place, names, SIZE)
     assert found.classes.tolist() == list(range(12))
-    assert shifted.evaluate(by_pixels(table), found)["error"] == 0
+    assert evaluate(by_pixels(table), found)["error"] == 0
 
 
 def test_digits_that_are_names_are_no_numbers(tmp_path):
@@ -113,14 +119,14 @@ def test_digits_that_are_names_are_no_numbers(tmp_path):
     assert found.classes.tolist() == [0, 2]
     table = np.zeros((3, 1, 3), np.float32)
     table[1, 0, 2] = table[2, 0, 0] = 9
-    assert shifted.evaluate(by_pixels(table), found)["error"] == 0
+    assert evaluate(by_pixels(table), found)["error"] == 0
 
 
 def test_a_limit_takes_fewer_pictures_of_the_same_classes(folder):
     found = shifted.open_set(folder, CLASSES, SIZE, eval_limit=2)
-    assert (len(found.images), len(found.labels), found.data["images"]) == (2, 2, 2)
+    assert (len(found.store), len(found.store.labels), found.data["images"]) == (2, 2, 2)
     assert found.classes.tolist() == [0, 2, 3]
-    assert len(shifted.open_set(folder, CLASSES, SIZE, 99).labels) == 6
+    assert len(shifted.open_set(folder, CLASSES, SIZE, 99).store) == 6
 
 
 # A run
@@ -131,21 +137,20 @@ def test_a_run_is_measured_on_all_folders_that_it_names(folder, tmp_path, monkey
     monkeypatch.setattr(benchmark, "BATCH", 2)
     images = np.zeros((3, *SIZE, 3), np.uint8)
     images[..., 2] = 255
-    test = types.SimpleNamespace(images=images, labels=np.array([0, 1, 0]))
+    test = in_memory(images, [0, 1, 0])
     source = types.SimpleNamespace(test=test, class_names=CLASSES, image_size=SIZE)
     data = types.SimpleNamespace(source=source)
     places = f"{folder}/, {tmp_path / 'sketch'},"
-    config = ExperimentConfig(corrupted=False, shift_dirs=places)
-    sets = measuring.open_sets(config, data)
+    config = recipes.recipe(given={"corrupted": False, "shift_dirs": places})
+    sets = command.open_benchmarks(config, data)
     table = random_table()
-    got = measuring.measure(by_pixels(table), data, sets, None)["shifted"]
+    got = measure.measure(by_pixels(table), test, CLASSES, sets).to_json()["shifted"]
     assert list(got) == ["imagenet-r", "sketch"]
     assert got["sketch"]["classes"] == 1
     assert got["sketch"]["error"] == 0  # one class leaves one answer
-    assert got["imagenet-r"] == shifted.evaluate(by_pixels(table), sets.shifted[0])
-    plain = ExperimentConfig(corrupted=False)
-    nothing = measuring.measure(by_pixels(table), data, measuring.open_sets(plain, data), None)
-    assert "shifted" not in nothing
+    assert got["imagenet-r"] == evaluate(by_pixels(table), sets.shifted[0])
+    nothing = measure.measure(by_pixels(table), test, CLASSES)
+    assert not nothing.shifted
 
 
 # Refusals
@@ -154,25 +159,29 @@ def test_a_run_is_measured_on_all_folders_that_it_names(folder, tmp_path, monkey
 def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_set(folder):
     table = random_table()
     table[3, 1, 0] = np.nan
-    with pytest.raises(RunError, match=r"imagenet-r: want finite scores"):
-        shifted.evaluate(by_pixels(table), shifted.open_set(folder, CLASSES, SIZE))
+    with pytest.raises(RunError, match=r"imagenet-r: Expected finite scores"):
+        evaluate(by_pixels(table), shifted.open_set(folder, CLASSES, SIZE))
 
 
 def test_folders_that_are_no_classes_are_refused(folder, tmp_path):
     save(folder, "n04", 0)
-    with pytest.raises(CommandError, match=r"imagenet-r/n04: unknown class 'n04', did you mean"):
+    with pytest.raises(ArgumentError, match=r"imagenet-r/n04: Unknown class 'n04'. Did you mean"):
         shifted.open_set(folder, CLASSES, SIZE)
     save(tmp_path / "v2", "5", 0)
-    with pytest.raises(CommandError, match="v2/5: unknown class '5'"):
+    with pytest.raises(ArgumentError, match="v2/5: Unknown class '5'"):
         shifted.open_set(tmp_path / "v2", CLASSES, SIZE)
-    with pytest.raises(CommandError, match=r"want a folder with one folder per class, got .*none"):
+    with pytest.raises(
+        ArgumentError, match=r"Expected a folder with one folder per class; received .*none"
+    ):
         shifted.open_set(tmp_path / "none", CLASSES, SIZE)
-    with pytest.raises(CommandError, match="eval_limit of 0"):
+    with pytest.raises(ArgumentError, match="eval_limit of 0"):
         shifted.open_set(folder, CLASSES, SIZE, -1)
 
 
 def test_two_folders_of_one_name_are_refused(folder, tmp_path):
     save(tmp_path / "other" / "imagenet-r", "n01", 0)
     places = [folder, tmp_path / "other" / "imagenet-r"]
-    with pytest.raises(CommandError, match=r"want folders of different names, got .*other"):
+    with pytest.raises(
+        ArgumentError, match=r"Expected directories with different names; received .*other"
+    ):
         shifted.open_sets(places, CLASSES, SIZE)

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf import losses
-from augmix_tf.checks import CommandError
 from augmix_tf.data.pipeline import Position
+from augmix_tf.errors import ArgumentError
 from augmix_tf.models.classifier import CIFAR_NORMALIZATION, with_normalization
 from augmix_tf.training.checkpoints import Checkpoints
 from augmix_tf.training.optimizer import CoupledSGD
@@ -58,7 +58,7 @@ def norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
 
 
 def batch(views=VIEWS, size=4) -> tuple[tf.Tensor, tf.Tensor]:
-    """Views of one picture that are ever darker."""
+    """Views of one image that are ever darker."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (size, 1, *SHAPE)) // np.arange(1, views + 1)[:, None, None, None]
     return tf.constant(images, tf.float32), tf.constant(rng.integers(0, 5, size))
@@ -221,22 +221,24 @@ def test_the_classifier_is_saved_as_if_it_had_never_been_split(tmp_path, build):
 
 def test_a_classifier_without_batch_normalisation_is_refused():
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(5)])
-    with pytest.raises(CommandError, match="want a classifier with batch normalisation, got seq"):
+    with pytest.raises(
+        ArgumentError, match="Expected a classifier with batch normalisation; received seq"
+    ):
         Trainer(model, batch_norms=2)
 
 
 @pytest.mark.parametrize("views", [0, -1, True, 2.0])
 def test_what_is_no_count_is_refused(views):
-    with pytest.raises(CommandError, match=f"batch_norms from 1 on, got {views}"):
+    with pytest.raises(ArgumentError, match=f"batch_norms from 1 on; received {views}"):
         Trainer(stock(), batch_norms=views)
 
 
 def test_one_view_is_nothing_to_split():
-    with pytest.raises(CommandError, match=r"at least 2 views .*, got 1"):
+    with pytest.raises(ArgumentError, match=r"at least 2 views .*; received 1"):
         split_batch_norm(stock(), 1)
 
 
 def test_another_number_of_views_is_refused():
     trainer = trainer_of(stock(), 3)
-    with pytest.raises(CommandError, match=r"want 3 views .*, got \(4, 2, 9, 6, 3\)"):
+    with pytest.raises(ArgumentError, match=r"Expected 3 views .*; received \(4, 2, 9, 6, 3\)"):
         trainer.train_step(batch(views=2))

@@ -1,4 +1,4 @@
-"""Original PyTorch weights, loaded by rule, give the numbers of the original code."""
+"""Models with original PyTorch weights give the outputs of the original code."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf import models
-from augmix_tf.checks import CommandError
+from augmix_tf.errors import ArgumentError
 from tests import golden
 from tests.tiny_models import (
     build_tiny,
@@ -50,7 +50,7 @@ RESNET50_TOLERANCE = {
 
 
 def stored_case(name: str) -> tuple[keras.Model, dict]:
-    """A small model with the stored weights, and the reference numbers."""
+    """A small model with the stored weights, and the reference values."""
     data = golden.load(f"forward_{name}")
     model_name, num_classes, options = STORED[name]
     model = models.build(model_name, num_classes, **options)
@@ -59,7 +59,7 @@ def stored_case(name: str) -> tuple[keras.Model, dict]:
 
 
 def recipe_case(name: str) -> tuple[keras.Model, dict]:
-    """A full-size model with weights drawn by the recipe, and the reference numbers."""
+    """A full-size model with weights drawn from stored seeds, and the reference values."""
     everything = golden.load("forward_recipe")
     prefix = f"{name}/"
     data = {k.removeprefix(prefix): everything[k] for k in everything if k.startswith(prefix)}
@@ -152,31 +152,31 @@ def test_state_round_trip(case):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("fc.weight"), r"does not fit model 'wrn': missing: fc\.weight$"),
-        (lambda s: s.update({"head.bias": np.zeros(3)}), r"left over: head\.bias$"),
+        (lambda s: s.pop("fc.weight"), r"does not fit model 'wrn'\. Missing: fc\.weight\.$"),
+        (lambda s: s.update({"head.bias": np.zeros(3)}), r"Unexpected: head\.bias\.$"),
         (
             lambda s: s.update({"conv1.weight": np.zeros((16, 1, 3, 3))}),
-            r"wrong shape: conv1\.weight \(want \(16, 3, 3, 3\), got \(16, 1, 3, 3\)\)$",
+            r"Wrong shape: conv1\.weight \(expected \(16, 3, 3, 3\), received \(16, 1, 3, 3\)\)\.$",
         ),
-        (lambda s: s.clear(), r"missing: block1\.layer\.0\.bn1\.bias, .* and \d+ more$"),
+        (lambda s: s.clear(), r"Missing: block1\.layer\.0\.bn1\.bias, .* and \d+ more\.$"),
     ],
 )
-def test_state_that_does_not_fit_is_refused_untouched(change, message):
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change, message):
     model = build_tiny("wrn")
     state = {name: np.ones_like(value) for name, value in torch_state(model).items()}
     change(state)
     before = model.get_weights()
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         models.load_torch_state(model, state)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_grouped_shape_is_reported_whole():
+def test_the_shape_of_a_grouped_convolution_is_reported():
     model = build_tiny("resnext")
     state = torch_state(model) | {"stage_1.0.conv_conv.weight": np.zeros((6, 6, 3, 3))}
-    message = r"conv_conv\.weight \(want \(6, 2, 3, 3\), got \(6, 6, 3, 3\)\)"
-    with pytest.raises(CommandError, match=message):
+    message = r"conv_conv\.weight \(expected \(6, 2, 3, 3\), received \(6, 6, 3, 3\)\)"
+    with pytest.raises(ArgumentError, match=message):
         models.load_torch_state(model, state)
 
 

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf import losses
-from augmix_tf.checks import CommandError, RunError
 from augmix_tf.data.pipeline import Position
+from augmix_tf.errors import ArgumentError, RunError
 from augmix_tf.training import loop
 from augmix_tf.training.checkpoints import Checkpoints
 from augmix_tf.training.optimizer import CoupledSGD
@@ -116,7 +116,7 @@ def test_soft_labels_of_several_views_are_refused():
     images, labels = next(iter(data()))
     targets = tf.one_hot(labels, CLASSES)
     with pytest.raises(
-        CommandError, match=r"mixed with another, got float32 \(4, 5\) with 3 views"
+        ArgumentError, match=r"mixed with others; received float32 \(4, 5\) with 3 views"
     ):
         trainer_of().train_step((images, targets))
     without_consistency = trainer_of(weight=0.0)

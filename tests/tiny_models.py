@@ -1,4 +1,4 @@
-"""Small members of every family of models, and their weights in the layout of PyTorch."""
+"""Small models of every architecture, and their weights in the layout of PyTorch."""
 
 import keras
 import numpy as np
@@ -58,7 +58,7 @@ def build_tiny(case: str, **more) -> keras.Model:
 
 
 def torch_state(model: keras.Model) -> dict[str, np.ndarray]:
-    """The model's weights as its PyTorch original would hold them, groups joined."""
+    """Returns the weights under PyTorch's names and in its layout, groups concatenated."""
     groups: dict[str, list[np.ndarray]] = {}
     for layer in model.layers:
         for variable in layer.weights:
@@ -70,7 +70,7 @@ def torch_state(model: keras.Model) -> dict[str, np.ndarray]:
 
 
 def shake(model: keras.Model) -> None:
-    """Gives every normalisation non-trivial scale, shift and moving statistics."""
+    """Gives all batch normalisations random scale, shift and moving statistics."""
     rng = np.random.default_rng(1)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -83,7 +83,7 @@ def batch(shape, size=3):
 
 
 def gradients_by_torch_name(model: keras.Model, gradients: list) -> dict[str, np.ndarray]:
-    """Gradients in PyTorch's names and layout: written into the model, which is then read."""
+    """Returns gradients under PyTorch's names; overwrites the weights of the model."""
     for weight, gradient in zip(model.trainable_weights, gradients, strict=True):
         weight.assign(gradient)
     return torch_state(model)

@@ -2,10 +2,10 @@
 
 from augmix_tf.augment.augmix import (
     AugMixPlan,
+    AugMixSettings,
     apply_plan,
     augmix_views,
     draw_plan,
 )
-from augmix_tf.settings import AugMixSettings
 
 __all__ = ["AugMixPlan", "AugMixSettings", "apply_plan", "augmix_views", "draw_plan"]

@@ -4,7 +4,7 @@
     w ~ Dirichlet(alpha, ..., alpha),   m ~ Beta(alpha, alpha)
 
 where each chain applies one to three operations, drawn anew for every image, view and chain.
-Chance first, then work: `draw_plan` draws everything, `apply_plan` is deterministic.
+`draw_plan` makes every random choice; `apply_plan` is deterministic.
 
 Source: Hendrycks et al., AugMix, ICLR 2020 (arXiv 1912.02781), section 3 and algorithm 1; ranges of
 the operations from the authors' code.
@@ -12,16 +12,88 @@ the operations from the authors' code.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-import tensorflow as tf
+from etils import epy
 
-from augmix_tf import checks, seeds
-from augmix_tf.augment.levels import parameter_of
-from augmix_tf.checks import CommandError
-from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS, pixels, run_chains
-from augmix_tf.ops.compiled import compiled
-from augmix_tf.settings import LONGEST_RANDOM_CHAIN, LOWEST_LEVEL, AugMixSettings
+from augmix_tf.augment.method import (
+    BatchShape,
+    Histogram,
+    Method,
+    Views,
+    fraction_histogram,
+    integer_histogram,
+    operation_histogram,
+)
+from augmix_tf.compiled import compiled
+from augmix_tf.errors import ArgumentError, SettingError, require
+from augmix_tf.settings import RUN_MODES, alias, check, setting
+
+with epy.lazy_imports():  # the command line reads the settings without loading TensorFlow
+    import tensorflow as tf
+
+    from augmix_tf import ops, seeds
+    from augmix_tf.augment import autoaugment
+    from augmix_tf.ops import packed, registry
+
+LONGEST_RANDOM_CHAIN = 3
+LOWEST_LEVEL = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class AugMixSettings:
+    """The hyperparameters of AugMix; the defaults are the paper's for CIFAR (ImageNet: severity 1).
+
+    Attributes:
+        severity: maximum strength of an operation; each draws its level from U(0.1, severity).
+        width: number of chains that are mixed.
+        depth: operations in each chain, or -1 to draw 1, 2 or 3 for each chain.
+        alpha: concentration of the Dirichlet and Beta distributions that mix the chains.
+        all_ops: also draw color, contrast, brightness and sharpness, which overlap with the
+            corruptions of the -C benchmarks and are off in all of the paper's results.
+
+    Raises:
+        SettingError: a value out of range.
+
+    >>> AugMixSettings(severity=1)
+    AugMixSettings(severity=1, width=3, depth=-1, alpha=1.0, all_ops=False)
+    """
+
+    # Posterize keeps 4 - int(0.4 * level) bits: at level 10 none would be left.
+    severity: float = setting(
+        3.0, "Maximum strength of an operation", "Method", low=LOWEST_LEVEL, high=10
+    )
+    width: int = setting(3, "Chains that AugMix mixes", "Method", low=1)
+    depth: int = setting(
+        -1, "Operations in each chain; -1 draws 1, 2 or 3 for each", "Method", low=-1
+    )
+    alpha: float = setting(
+        1.0,
+        "Concentration of the Dirichlet and Beta distributions that mix the chains",
+        "Method",
+        low=1e-6,
+        high=1e6,
+    )
+    all_ops: bool = setting(
+        False, "Also draw the four operations that overlap with -C corruptions", "Method"
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.depth == 0:
+            raise SettingError("depth", "must be -1 (random) or 1 or more; received 0.")
+
+    @property
+    def longest_chain(self) -> int:
+        """The most operations that a chain can have."""
+        return LONGEST_RANDOM_CHAIN if self.depth == -1 else self.depth
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Names of the operations that are drawn."""
+        return ops.OPERATIONS if self.all_ops else ops.PAPER_OPERATIONS
 
 
 class AugMixPlan(NamedTuple):
@@ -44,9 +116,9 @@ def draw_plan(
 
     Args:
         seed: int32 [2], from `seeds.fold`.
-        batch_size: number of images N; of a batch that is shared between workers, all of it.
+        batch_size: number of images N; all of a batch that is shared between workers.
         image_size: (height, width), which scales the translations.
-        settings: the knobs.
+        settings: the hyperparameters.
 
     Returns:
         The plan; the same for the same arguments, eagerly and in graphs. It is drawn on the host:
@@ -57,28 +129,28 @@ def draw_plan(
     >>> plan.operation.shape, plan.mixed_share.shape
     (TensorShape([8, 3, 3]), TensorShape([8]))
     """
-    views = _draw_views([seed], batch_size, image_size, settings)
+    views = _draw([seed], batch_size, image_size, settings)
     return AugMixPlan(*(part[:, 0] for part in views))
 
 
 def apply_plan(images: tf.Tensor, plan: AugMixPlan, fill: int = 0) -> tf.Tensor:
     """Makes one augmented view of each image.
 
-    Pictures stay uint8 within a chain, as in Pillow; the mix is not quantised.
+    Images stay uint8 within a chain, as in Pillow; the mix is not quantized.
 
     Args:
         images: uint8 [N, H, W, 3], H and W known.
         plan: for N images.
-        fill: value of pixels that move in from outside the picture.
+        fill: value of pixels outside the image in geometric operations.
 
     Returns:
-        float32 [N, H, W, 3], 0..255.
+        float32 [N, H, W, 3], 0 to 255.
 
     Raises:
-        CommandError: images of another type or rank, or a plan for another number of them.
+        ArgumentError: images of another type or rank, or a plan for another number of them.
 
     >>> images = np.full((2, 4, 6, 3), 200, np.uint8)
-    >>> solarize = np.full((2, 1, 1), OPERATIONS.index("solarize"))
+    >>> solarize = np.full((2, 1, 1), ops.OPERATIONS.index("solarize"))
     >>> plan = AugMixPlan(
     ...     operation=tf.constant(solarize, tf.int32),
     ...     parameter=tf.constant([[[128.0]], [[256.0]]], tf.float64),
@@ -102,21 +174,21 @@ def augmix_views(
     views: int = 3,
     fill: int = 0,
 ) -> tf.Tensor:
-    """Makes the views of a batch that the loss compares; what the input pipeline maps.
+    """Makes the views of a batch that the consistency loss compares, for `dataset.map`.
 
     Args:
         images: uint8 [N, H, W, 3], H and W known.
         run_seed, epoch, step: where in which run this batch stands. Every random choice follows
-            from these and the view's number.
-        settings: the knobs.
-        views: V, the clean picture counted.
+            from these and the number of the view.
+        settings: the hyperparameters.
+        views: V, including the clean image.
         fill: as in `apply_plan`.
 
     Returns:
-        float32 [N, V, H, W, 3], 0..255; view 0 is the clean picture.
+        float32 [N, V, H, W, 3], 0 to 255; view 0 is the clean image.
 
     Raises:
-        CommandError: images of another type or rank, or no view.
+        ArgumentError: images of another type or rank, or no view.
 
     >>> dataset = tf.data.Dataset.from_tensors(np.zeros((8, 20, 24, 3), np.uint8)).enumerate()
     >>> views = dataset.map(lambda step, x: augmix_views(x, 1, 0, step, AugMixSettings()))
@@ -124,13 +196,15 @@ def augmix_views(
     TensorShape([8, 3, 20, 24, 3])
     """
     images = _checked(images)
+    streams = seeds.BatchSeeds(run_seed, epoch, step)
     size = (images.shape[1], images.shape[2])
-    place = (run_seed, epoch, step)
-    return apply_views(images, draw_views(place, tf.shape(images)[0], size, settings, views), fill)
+    return apply_views(
+        images, draw_views(streams, tf.shape(images)[0], size, settings, views), fill
+    )
 
 
 def draw_views(
-    place: tuple[int | tf.Tensor, int | tf.Tensor, int | tf.Tensor],
+    streams: seeds.BatchSeeds,
     batch_size: int | tf.Tensor,
     image_size: tuple[int, int],
     settings: AugMixSettings,
@@ -139,41 +213,41 @@ def draw_views(
     """Draws all augmented views of a batch.
 
     Args:
-        place: run seed, epoch and step. View v of the batch is `draw_plan` with their seed.
+        streams: seeds of the batch. View v is `draw_plan` with their seed of stream v.
         batch_size, image_size, settings: as in `draw_plan`.
-        views: V, the clean picture counted.
+        views: V, including the clean image.
 
     Returns:
         The plans, stacked behind the images: every part is [N, V - 1, ...]. None for V = 1.
     """
-    checks.require(views >= 1, "at least 1 view", views)
-    view_seeds = [seeds.fold(*place, view) for view in range(1, views)]
-    return _draw_views(view_seeds, batch_size, image_size, settings) if view_seeds else None
+    require(views >= 1, "at least 1 view", views)
+    view_seeds = [streams.stream(view) for view in range(1, views)]
+    return _draw(view_seeds, batch_size, image_size, settings) if view_seeds else None
 
 
-def _draw_views(
+def _draw(
     view_seeds: list[tf.Tensor],
     batch_size: int | tf.Tensor,
     image_size: tuple[int, int],
     settings: AugMixSettings,
 ) -> AugMixPlan:
-    names = OPERATIONS if settings.all_ops else PAPER_OPERATIONS
+    names = settings.operations
     width, calls = settings.width, settings.width * settings.longest_chain
     shares = width + 2
     sizes = (calls, calls, calls, width, shares)
-    # Two draws for each view and no more: in a small batch it is the number of operations that
-    # costs, not their size.
+    # Two draws for each view and no more: in a small batch the number of operations determines
+    # the time, not their size.
     pairs = [seeds.split(seed, 2) for seed in view_seeds]
     uniform = [seeds.uniform(seed, [batch_size, sum(sizes)]) for seed, _ in pairs]
     gamma = [seeds.gamma(seed, [batch_size, shares], settings.alpha) for _, seed in pairs]
     parts = tf.split(tf.stack(uniform, axis=1), sizes, axis=-1)
     for_operation, for_level, for_sign, for_depth, for_shares = parts
 
-    operation = _whole(for_operation, len(names))
+    operation = _integer(for_operation, len(names))
     level = LOWEST_LEVEL + for_level * (settings.severity - LOWEST_LEVEL)
-    parameter = parameter_of(operation, level, for_sign < 0.5, image_size)
+    parameter = registry.parameter_of(operation, level, for_sign < 0.5, image_size)
     if settings.depth == -1:
-        chain_depth = 1 + _whole(for_depth, LONGEST_RANDOM_CHAIN)
+        chain_depth = 1 + _integer(for_depth, LONGEST_RANDOM_CHAIN)
     else:
         chain_depth = tf.fill(tf.shape(for_depth), settings.depth)
     logs = seeds.log_gamma(tf.stack(gamma, axis=1), for_shares, settings.alpha)
@@ -183,7 +257,7 @@ def _draw_views(
         parameter=tf.reshape(parameter, grid),
         chain_depth=chain_depth,
         chain_weights=_dirichlet(logs[..., :width]),
-        # Beta(a, a) is the first share of a Dirichlet(a, a).
+        # Beta(a, a) is the first component of a Dirichlet(a, a).
         mixed_share=_dirichlet(logs[..., width:])[..., 0],
     )
 
@@ -197,10 +271,10 @@ def apply_views(images: tf.Tensor, plan: AugMixPlan | None, fill: int = 0) -> tf
         fill: as in `apply_plan`.
 
     Returns:
-        float32 [N, V, H, W, 3], 0..255; view 0 is the clean picture.
+        float32 [N, V, H, W, 3], 0 to 255; view 0 is the clean image.
 
     Raises:
-        CommandError: images of another type or rank, or a plan for another number of them.
+        ArgumentError: images of another type or rank, or a plan for another number of them.
     """
     return _apply_views(_checked(images), plan, fill)
 
@@ -212,20 +286,20 @@ def _apply_views(images: tf.Tensor, plan: AugMixPlan | None, fill: int) -> tf.Te
         return clean[:, None]
     count, views, width, longest = plan.operation.shape
     if None not in (count, images.shape[0]) and count != images.shape[0]:
-        raise CommandError(f"want a plan for {images.shape[0]} images, got one for {count}")
+        raise ArgumentError(f"Expected a plan for {images.shape[0]} images; received {count}.")
     count = count or tf.shape(images)[0]
     # All chains of all views go through one loop: axes (image, view, chain).
-    pictures = pixels.pack(images)
-    chains = run_chains(
-        pictures,
+    packed_images = packed.pack(images)
+    chains = ops.run_chains(
+        packed_images,
         source=tf.repeat(tf.range(count), views * width),
         operation=tf.reshape(plan.operation, [-1, longest]),
         parameter=tf.reshape(plan.parameter, [-1, longest]),
         depth=tf.reshape(plan.chain_depth, [-1]),
         fill=fill,
     )
-    chains = tf.reshape(chains, [count, views, width, *pictures.shape[1:]])
-    # Not a concatenation: XLA would write the mixed views first and then copy them.
+    chains = tf.reshape(chains, [count, views, width, *packed_images.shape[1:]])
+    # Padding instead of concatenation: XLA would write the mixed views and then copy them.
     mixed = tf.pad(_mix(clean, chains, plan), [[0, 0], [1, 0], [0, 0], [0, 0], [0, 0]])
     is_clean = (tf.range(views + 1) == 0)[:, None, None, None]
     return tf.where(is_clean, clean[:, None], mixed)
@@ -234,31 +308,182 @@ def _apply_views(images: tf.Tensor, plan: AugMixPlan | None, fill: int) -> tf.Te
 def _mix(clean: tf.Tensor, chains: tf.Tensor, plan: AugMixPlan) -> tf.Tensor:
     """(1 - m) x + m sum_i w_i chain_i for each view: float32 [N, V, H, W, 3].
 
-    Products are rounded before they are added, so that the same bytes come out whatever XLA fuses
-    this with.
+    Products are rounded before they are added, so that the bytes do not depend on what XLA fuses.
     """
     blend = sum(
-        pixels.rounded(
+        packed.rounded(
             plan.chain_weights[:, :, i, None, None, None]
-            * tf.cast(pixels.unpack(chains[:, :, i]), tf.float32)
+            * tf.cast(packed.unpack(chains[:, :, i]), tf.float32)
         )
         for i in range(chains.shape[2])
     )
     share = plan.mixed_share[:, :, None, None, None]
-    return pixels.rounded((1.0 - share) * clean[:, None]) + pixels.rounded(share * blend)
+    return packed.rounded((1.0 - share) * clean[:, None]) + packed.rounded(share * blend)
 
 
 def _dirichlet(log_gamma: tf.Tensor) -> tf.Tensor:
-    """Shares of a Dirichlet: Gamma variables over their sum, float32, along the last axis."""
+    """A Dirichlet sample along the last axis, float32: Gamma variables over their sum."""
     return tf.cast(tf.nn.softmax(log_gamma), tf.float32)
 
 
-def _whole(uniform: tf.Tensor, count: int) -> tf.Tensor:
+def _integer(uniform: tf.Tensor, count: int) -> tf.Tensor:
     """Turns U[0, 1) into an int32 that is uniform over 0, ..., count - 1."""
     return tf.cast(uniform * count, tf.int32)
 
 
 def _checked(images: tf.Tensor) -> tf.Tensor:
     images = tf.convert_to_tensor(images)
-    pixels.check_images(images)
+    packed.check_images(images)
     return images
+
+
+MIX_OPS = ("augmix", "autoaugment", "random_autoaugment")
+_MIXES = {"mix_ops": ("augmix",)}
+_WITH_JSD = {"jsd": (True,)}
+
+
+@dataclasses.dataclass(frozen=True)
+class AugMixMethod(Method):
+    """The paper's method: a consistency loss over the clean image and augmented views.
+
+    Without the loss one augmented view replaces the image. The ablations of the paper make the
+    views with AutoAugment's policies instead of mixed chains.
+    """
+
+    name = "augmix"
+
+    jsd: bool = setting(
+        True,
+        "Jensen-Shannon consistency loss over clean and augmented views",
+        "Method",
+        names_run=False,
+    )
+    jsd_weight: float = setting(
+        12.0, "Weight of the consistency loss", "Method", low=0, needs=_WITH_JSD, modes=RUN_MODES
+    )
+    views: int = setting(
+        3,
+        "Views of each image, including the clean one",
+        "Method",
+        low=2,
+        needs=_WITH_JSD,
+        names_run=False,
+    )
+    split_bn: bool = setting(
+        False,
+        "Separate batch normalization for each view",
+        "Method",
+        needs=_WITH_JSD,
+        names_run=False,
+        modes=RUN_MODES,
+    )
+    mix_ops: str = setting(
+        "augmix", "What makes the augmented views", "Method", choices=MIX_OPS, names_run=False
+    )
+    aug_severity: float = alias(AugMixSettings, "severity", needs=_MIXES)
+    mixture_width: int = alias(AugMixSettings, "width", needs=_MIXES)
+    mixture_depth: int = alias(AugMixSettings, "depth", needs=_MIXES)
+    alpha: float = alias(AugMixSettings, "alpha", needs=_MIXES)
+    all_ops: bool = alias(AugMixSettings, "all_ops", needs=_MIXES)
+    policy: str = setting(
+        "cifar10",
+        "Sub-policies of AutoAugment, by the dataset they were found for",
+        "Method",
+        choices=("cifar10", "imagenet"),
+        needs={"mix_ops": ("autoaugment",)},
+    )
+    fill: int | None = setting(
+        None,
+        "Value of pixels outside the image in geometric operations (unset: 0, AutoAugment 128)",
+        "Method",
+        low=0,
+        high=255,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.mixture_depth == 0:
+            raise SettingError("mixture_depth", "must be -1 (random) or 1 or more; received 0.")
+
+    @property
+    def settings(self) -> AugMixSettings:
+        """The hyperparameters of the mix."""
+        return AugMixSettings(
+            self.aug_severity, self.mixture_width, self.mixture_depth, self.alpha, self.all_ops
+        )
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the views are mixed chains; a policy has a program of its own."""
+        return self.mix_ops == "augmix"
+
+    @property
+    def views_per_image(self) -> int:
+        """V, or 1 without the consistency loss."""
+        return self.views if self.jsd else 1
+
+    @property
+    def batch_norms(self) -> int:
+        """V with split batch normalization, else 1."""
+        return self.views if self.split_bn and self.jsd else 1
+
+    def draw(
+        self, streams: seeds.BatchSeeds, batch: BatchShape
+    ) -> AugMixPlan | tuple[autoaugment.PolicyPlan, ...]:
+        """Draws the augmented views: one plan for all, or one policy plan for each."""
+        if self.mix_ops == "augmix":
+            views = self.views if self.jsd else 2
+            plan = draw_views(streams, batch.size, batch.image_size, self.settings, views)
+            assert plan is not None  # there are two views or more
+            return plan
+        if self.jsd:
+            view_seeds = [streams.stream(view) for view in range(1, self.views)]
+        else:
+            view_seeds = seeds.split(streams.stream(seeds.METHOD), 1)
+        draw = autoaugment.draw_random_policy if self._random else autoaugment.draw_policy
+        more = () if self._random else (self.policy,)
+        return tuple(draw(seed, batch.size, batch.image_size, *more) for seed in view_seeds)
+
+    def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: Any) -> Views:
+        """The clean image and its augmented views, or without the loss one augmented view."""
+        if isinstance(plan, AugMixPlan):
+            views = apply_views(images, plan, self.fill or 0)
+        else:
+            fill = 128 if self.fill is None else self.fill
+            augmented = [autoaugment.apply_policy(images, part, fill) for part in plan]
+            views = tf.cast(tf.stack([images, *augmented], axis=1), tf.float32)
+        return Views(views if self.jsd else views[:, 1:], labels)
+
+    def histograms(self, plan: Any) -> dict[str, Histogram]:
+        """Operations that are applied; depths, weights and shares of the mix."""
+        if not isinstance(plan, AugMixPlan):
+            return autoaugment.policy_histograms(plan)
+        operation, depth = plan.operation.numpy(), plan.chain_depth.numpy()
+        return {
+            "draws/operation": operation_histogram(operation, depth, self.settings.operations),
+            "draws/chain_depth": integer_histogram(
+                depth, 1, operation.shape[-1], "Operations in a chain."
+            ),
+            "draws/chain_weight": fraction_histogram(
+                plan.chain_weights.numpy(), "Weight of a chain in the mix."
+            ),
+            "draws/mixed_share": fraction_histogram(
+                plan.mixed_share.numpy(), "Weight of the chains in a view; 0 is the clean image."
+            ),
+        }
+
+    @classmethod
+    def label(cls, config: Mapping[str, Any]) -> str:
+        """`augmix`, with what sets its variants apart."""
+        jsd, operations = config.get("jsd", True), config.get("mix_ops") or "augmix"
+        label = operations if operations != "augmix" else cls.name
+        if not jsd:
+            return f"{label}, no JSD"
+        label += " + JSD" if operations != "augmix" else ""
+        if config.get("views", 3) != 3:
+            label += f", {config['views']} views"
+        return label + (", split BN" if config.get("split_bn") else "")
+
+    @property
+    def _random(self) -> bool:
+        return self.mix_ops == "random_autoaugment"

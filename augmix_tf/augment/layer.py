@@ -9,46 +9,46 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from augmix_tf import checks, seeds
-from augmix_tf.augment.augmix import apply_plan, draw_plan
-from augmix_tf.ops import pixels
-from augmix_tf.settings import AugMixSettings
+from augmix_tf import errors, seeds
+from augmix_tf.augment.augmix import AugMixSettings, apply_plan, draw_plan
+from augmix_tf.ops import packed
 
 
 @keras.saving.register_keras_serializable(package="augmix_tf")
 class AugMix(keras.layers.Layer):
-    """Makes one augmented view of each picture, drawn anew at every call.
+    """Makes one augmented view of each image, drawn anew at every call.
 
-    Works on batches and single pictures; eagerly, in `tf.function`, in `dataset.map` and inside a
-    model. With `training=False` pictures pass unchanged, as float32. Batches are faster: map after
-    `dataset.batch`. XLA has no gamma distribution, so a model that holds this layer cannot be
-    compiled with `jit_compile=True`; Keras chooses `False` by itself. The work is compiled anyway.
+    Works on batches and single images; eagerly, in `tf.function`, in `dataset.map` and inside a
+    model. With `training=False` images pass unchanged, as float32. Map it after `dataset.batch`:
+    batches are faster. XLA has no gamma distribution, so a model that contains this layer cannot be
+    compiled with `jit_compile=True`; Keras chooses `False` by itself. The chains are compiled
+    anyway.
 
-    What can be repeated: a call's choices follow from `seed` and how many calls the layer has seen,
-    wherever they came from. The same calls one after another therefore draw the same. Several
-    parallel calls in `dataset.map` draw the same choices too, none of them twice, but which batch
-    gets which depends on timing, unless `tf.config.experimental.enable_op_determinism` makes such
-    a map run one call at a time. Where each batch must get the same views whatever the parallelism,
-    or after a run was resumed, use `augmix_views`, which keeps no state. `tf.train.Checkpoint`
-    saves how far the layer has come; a `.keras` file does not, so a loaded layer starts again.
-    Replicas of a `tf.distribute` strategy draw apart from each other.
+    Reproducibility: the random choices of a call follow from `seed` and the number of calls before
+    it, so the same sequence of calls draws the same views. Parallel calls in `dataset.map` draw the
+    same set of views, but which batch gets which depends on timing, unless
+    `tf.config.experimental.enable_op_determinism` makes the map sequential. To get the same views
+    for each batch whatever the parallelism, or after resuming, use `augmix_views`, which keeps no
+    state. `tf.train.Checkpoint` saves the state of the layer; a `.keras` file does not, so a loaded
+    layer starts again. Replicas of a `tf.distribute` strategy draw independently.
 
     Args:
         severity, width, depth, alpha, all_ops: as in `AugMixSettings`.
         seed: integer, or None to draw one from Python's `random`, which
             `keras.utils.set_random_seed` seeds.
-        **kwargs: `name` and what else every Keras layer takes.
+        **kwargs: `name` and the other arguments of Keras layers.
 
     Call arguments:
         images: [N, H, W, 3] or [H, W, 3], 0 to 255, H and W known. Other types than uint8 are
-            first rounded to whole levels and clipped to 0..255: operations are Pillow's.
-        training: False for no change. Default True, unless the model that holds the layer says.
+            first rounded to integers and clipped to 0..255, because operations are Pillow's.
+        training: False for no change. Default True, unless the model that contains the layer
+            decides.
 
     Returns:
         float32 of the same shape, 0 to 255.
 
     Raises:
-        CommandError: a setting out of range, or pictures of another shape.
+        ArgumentError: a setting out of range, or images of another shape.
 
     >>> images = np.random.default_rng(0).integers(0, 256, (8, 20, 24, 3), np.uint8)
     >>> layer = AugMix(severity=3, seed=1)
@@ -85,14 +85,14 @@ class AugMix(keras.layers.Layer):
         self._check_shape(images.shape)
         if not training:
             return tf.cast(images, tf.float32)
-        images = whole_levels(images)
+        images = to_uint8(images)
         if images.shape.rank == 3:
             return self._augment(images[None])[0]
         return self._augment(images)
 
     def _augment(self, images: tf.Tensor) -> tf.Tensor:
-        # One operation reads the generator and moves it on. A variable that is read and then
-        # assigned gives two parallel calls the same number now and then.
+        # One operation reads and advances the generator. With a variable that is read and then
+        # assigned, parallel calls would sometimes draw the same number.
         run_seed, epoch = tf.unstack(self._generator.uniform_full_int([2], tf.int32))
         seed = seeds.fold(run_seed, epoch, step=0, view=1)
         size = (images.shape[1], images.shape[2])
@@ -110,16 +110,16 @@ class AugMix(keras.layers.Layer):
 
     def _check_shape(self, shape: tf.TensorShape | tuple[int | None, ...]) -> None:
         sides = tuple(shape)[-3:]
-        good = len(shape) in (3, 4) and None not in sides and sides[-1] == pixels.CHANNELS
-        checks.require(good, "images [N, H, W, 3] or [H, W, 3], H and W known", tuple(shape))
+        good = len(shape) in (3, 4) and None not in sides and sides[-1] == packed.CHANNELS
+        errors.require(good, "images [N, H, W, 3] or [H, W, 3], H and W known", tuple(shape))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return super().get_config() | dataclasses.asdict(self.settings) | {"seed": self.seed}
 
 
-def whole_levels(images: tf.Tensor) -> tf.Tensor:
-    """Returns images of any number type as uint8: rounded to whole levels, clipped to 0..255."""
+def to_uint8(images: tf.Tensor) -> tf.Tensor:
+    """Returns images of any number type as uint8: rounded and clipped to 0..255."""
     if images.dtype == tf.uint8:
         return images
     return tf.saturate_cast(tf.round(tf.cast(images, tf.float32)), tf.uint8)

@@ -6,18 +6,26 @@ Sources: Zhang et al., mixup, ICLR 2018 (arXiv 1710.09412); Yun et al., CutMix, 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from typing import ClassVar, NamedTuple
 
-import tensorflow as tf
+from etils import epy
 
-from augmix_tf import checks, seeds
-from augmix_tf.augment import batches
+from augmix_tf.augment.method import BatchShape, Method, Views
+from augmix_tf.errors import require
+from augmix_tf.settings import check, setting
+
+with epy.lazy_imports():  # the command line reads the settings without loading TensorFlow
+    import tensorflow as tf
+
+    from augmix_tf import seeds
+    from augmix_tf.augment import checks
 
 
 class MixupPlan(NamedTuple):
     """Every random choice of mixup for a batch of N images."""
 
-    share: tf.Tensor  # float32 [], of the image itself; the partner has the rest
+    share: tf.Tensor  # float32 [], weight of the image itself; the partner has 1 - share
     partner: tf.Tensor  # int32 [N], a permutation of the batch
 
 
@@ -29,17 +37,17 @@ class CutmixPlan(NamedTuple):
 
 
 def draw_mixup(seed: tf.Tensor, batch_size: int | tf.Tensor, alpha: float) -> MixupPlan:
-    """Draws one share for the whole batch from Beta(alpha, alpha), and a partner for each image.
+    """Draws one weight for the whole batch from Beta(alpha, alpha), and a partner for each image.
 
     It is drawn on the host: XLA has no gamma distribution.
 
     Args:
         seed: int32 [2], from `seeds.fold`.
         batch_size: number of images N.
-        alpha: 1 in the authors' runs on CIFAR. Which one AugMix's comparison took is not known.
+        alpha: 1 in the authors' runs on CIFAR. Which one AugMix's comparison used is not known.
 
     Raises:
-        CommandError: alpha outside 1e-6..1e6.
+        ArgumentError: alpha outside 1e-6..1e6.
     """
     _check_alpha(alpha)
     for_share, for_partner = seeds.split(seed, 2)
@@ -65,7 +73,7 @@ def apply_mixup(
         images float32 [N, H, W, 3] and targets float32 [N, K], whose rows sum to 1 as before.
 
     Raises:
-        CommandError: images or targets of another type or rank, or lengths that differ.
+        ArgumentError: images or targets of another type or rank, or lengths that differ.
     """
     images, targets = _checked(images, targets, plan.partner)
     return _blend(images, plan.share, plan.partner), _blend(targets, plan.share, plan.partner)
@@ -80,25 +88,25 @@ def draw_cutmix(
 ) -> CutmixPlan:
     """Draws whether the batch is mixed, one box for all its images, and a partner for each.
 
-    With lambda ~ Beta(alpha, alpha), a side of the box is sqrt(1 - lambda) of the image's, cut to
-    whole pixels and halved, cut again, on both sides of a centre that is uniform over the pixels.
-    What reaches over the border is cut off. It is drawn on the host: XLA has no gamma distribution.
+    With lambda ~ Beta(alpha, alpha), the box reaches floor(floor(side * sqrt(1 - lambda)) / 2) on
+    both sides of a centre that is uniform over the pixels, and is clipped at the border. It is
+    drawn on the host: XLA has no gamma distribution.
 
     Args:
         seed: int32 [2], from `seeds.fold`.
         batch_size: number of images N.
         image_size: (height, width).
         alpha: 1 in the authors' runs.
-        probability: with which a batch is mixed; the authors took 0.5 for CIFAR and 1 for ImageNet.
-            Which one AugMix's comparison took is not known.
+        probability: that a batch is mixed; 0.5 for CIFAR and 1 for ImageNet in the authors' runs.
+            Which one AugMix's comparison used is not known.
 
     Raises:
-        CommandError: alpha outside 1e-6..1e6, a probability outside 0..1, or an image size that is
+        ArgumentError: alpha outside 1e-6..1e6, a probability outside 0..1, or an image size that is
             not two whole numbers from 1 on.
     """
     _check_alpha(alpha)
-    checks.require(0 <= probability <= 1, "a probability in 0..1", probability)
-    batches.check_image_size(image_size)
+    require(0 <= probability <= 1, "a probability in 0..1", probability)
+    checks.check_image_size(image_size)
     for_share, for_row, for_column, for_mixing, for_partner = seeds.split(seed, 5)
     side = tf.sqrt(1.0 - _beta(for_share, alpha))
     ends = [
@@ -116,22 +124,22 @@ def draw_cutmix(
 def apply_cutmix(
     images: tf.Tensor, targets: tf.Tensor, plan: CutmixPlan
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Puts the partner's pixels into the box; the targets are mixed by the share of the pixels.
+    """Copies the partner's pixels into the box and mixes the targets by the fraction of pixels.
 
-    The share is that of the box as it is, not the lambda that was drawn: cutting to whole pixels
-    and at the border makes it smaller.
+    The fraction is that of the actual box, not the lambda that was drawn: rounding to pixels and
+    clipping at the border make the box smaller.
 
     Args:
         images: float32 [N, H, W, 3], 0..255, H and W known.
         targets: float32 [N, K], one-hot or any probabilities.
-        plan: for N images. What of the box lies outside the images is ignored.
+        plan: for N images. Parts of the box outside the images are ignored.
 
     Returns:
         images float32 [N, H, W, 3] and targets float32 [N, K], whose rows sum to 1 as before; both
-        as they came where the box is empty.
+        unchanged where the box is empty.
 
     Raises:
-        CommandError: images or targets of another type or rank, or lengths that differ.
+        ArgumentError: images or targets of another type or rank, or lengths that differ.
     """
     images, targets = _checked(images, targets, plan.partner)
     height, width = images.shape[1:3]
@@ -144,7 +152,7 @@ def apply_cutmix(
 
 
 def _ends(length: int, side: tf.Tensor, centre: tf.Tensor) -> tf.Tensor:
-    """First pixel of the box along one axis, and the one behind its last: int32 [2]."""
+    """First pixel of the box along one axis, and one past its last: int32 [2]."""
     half = tf.cast(length * side, tf.int32) // 2
     return tf.clip_by_value(tf.stack([centre - half, centre + half]), 0, length)
 
@@ -166,12 +174,72 @@ def _beta(seed: tf.Tensor, alpha: float) -> tf.Tensor:
 
 
 def _check_alpha(alpha: float) -> None:
-    checks.require(1e-6 <= alpha <= 1e6, "alpha in 1e-6..1e6", alpha)
+    require(1e-6 <= alpha <= 1e6, "alpha in 1e-6..1e6", alpha)
 
 
 def _checked(
     images: tf.Tensor, targets: tf.Tensor, partner: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    images = batches.float_images(images)
-    batches.check_count("a plan", tf.convert_to_tensor(partner), images)
-    return images, batches.float_targets(targets, images)
+    images = checks.float_images(images)
+    checks.check_count("a plan", tf.convert_to_tensor(partner), images)
+    return images, checks.float_targets(targets, images)
+
+
+@dataclasses.dataclass(frozen=True)
+class MixupMethod(Method):
+    """Mixup (Zhang et al., 2018): images and labels mixed in pairs."""
+
+    name = "mixup"
+    mixes_examples: ClassVar[bool] = True
+
+    mixup_alpha: float = setting(
+        1.0,
+        "Concentration of the Beta distribution of mixup's weight",
+        "Method",
+        low=1e-6,
+        high=1e6,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> MixupPlan:
+        """Draws the weight and the partners."""
+        return draw_mixup(streams.stream(seeds.METHOD), batch.size, self.mixup_alpha)
+
+    def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: MixupPlan) -> Views:
+        """One mixed view and its mixed targets."""
+        mixed, targets = apply_mixup(tf.cast(images, tf.float32), labels, plan)
+        return Views(mixed[:, None], targets)
+
+
+@dataclasses.dataclass(frozen=True)
+class CutmixMethod(Method):
+    """CutMix (Yun et al., 2019): a box of each image replaced by that of a partner."""
+
+    name = "cutmix"
+    mixes_examples: ClassVar[bool] = True
+
+    cutmix_alpha: float = setting(
+        1.0,
+        "Concentration of the Beta distribution of the box's area",
+        "Method",
+        low=1e-6,
+        high=1e6,
+    )
+    cutmix_probability: float = setting(
+        0.5, "Probability that CutMix mixes a batch", "Method", low=0, high=1
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> CutmixPlan:
+        """Draws the box and the partners."""
+        seed, shape = streams.stream(seeds.METHOD), (batch.size, batch.image_size)
+        return draw_cutmix(seed, *shape, self.cutmix_alpha, self.cutmix_probability)
+
+    def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: CutmixPlan) -> Views:
+        """One mixed view and its mixed targets."""
+        mixed, targets = apply_cutmix(tf.cast(images, tf.float32), labels, plan)
+        return Views(mixed[:, None], targets)

@@ -1,14 +1,16 @@
 """Common corruptions (-C) and perturbation sequences (-P), without TensorFlow."""
 
-from augmix_tf.corruptions.catalogue import CORRUPTIONS, apply, corrupt
-from augmix_tf.corruptions.sequences import PERTURBATIONS, perturb
-from augmix_tf.corruptions.writer import write_corrupted, write_perturbed
-from augmix_tf.metrics import CIFAR_SCRIPT_PERTURBATIONS
-from augmix_tf.metrics.names import (
+from augmix_tf.corruptions.catalogue import apply, corrupt, versions
+from augmix_tf.corruptions.sequences import perturb
+from augmix_tf.corruptions.write import write_corrupted, write_perturbed
+from augmix_tf.robustness import (
+    CIFAR_SCRIPT_PERTURBATIONS,
+    CORRUPTIONS,
     EXTRA_CORRUPTIONS,
     EXTRA_PERTURBATIONS,
     FROST_SYNTHETIC,
     HARDER_PERTURBATIONS,
+    PERTURBATIONS,
     SEVERITIES,
 )
 
@@ -24,6 +26,7 @@ __all__ = [
     "apply",
     "corrupt",
     "perturb",
+    "versions",
     "write_corrupted",
     "write_perturbed",
 ]

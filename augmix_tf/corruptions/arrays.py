@@ -1,4 +1,4 @@
-"""Array types, the original's way back to 8 bits, and the checks at this package's door."""
+"""Array types, conversion to 8 bits, and argument checks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from augmix_tf import checks
+from augmix_tf import errors
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
 Draws = tuple[npt.NDArray[Any], ...]
 
 MIN_SIDE = 16
-_WANTED = f"images uint8 [N, H, W, 3] with H and W of at least {MIN_SIDE}"
+_EXPECTED = f"images uint8 [N, H, W, 3] with H and W of at least {MIN_SIDE}"
 
 
-class Pictures(Protocol):
-    """Pictures uint8 [N, H, W, 3]: an array, or what is read like one, a few rows at a time."""
+class SliceableImages(Protocol):
+    """Images uint8 [N, H, W, 3]: an array, or an object that decodes the slices it is asked for."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -27,7 +27,7 @@ class Pictures(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """That of uint8."""
+        """uint8."""
 
     def __len__(self) -> int: ...
 
@@ -35,78 +35,80 @@ class Pictures(Protocol):
 
 
 def to_uint8(values: Floats) -> Images:
-    """Returns `values` in [0, 1] as 0..255: clipped, times 255, cut off (not rounded)."""
+    """Converts values in [0, 1] to 0..255: clipped, multiplied by 255, truncated (not rounded)."""
     return (np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
 def check_images(images: npt.NDArray[Any]) -> Images:
-    """Returns `images` if they are uint8 [N, H, W, 3] with sides of at least `MIN_SIDE`.
+    """Returns `images` if they are an array uint8 [N, H, W, 3] with sides of at least `MIN_SIDE`.
 
     Raises:
-        CommandError: they are something else.
+        ArgumentError: they are not.
     """
-    checks.require(isinstance(images, np.ndarray), _WANTED, type(images).__name__)
-    check_pictures(images)
+    errors.require(isinstance(images, np.ndarray), _EXPECTED, type(images).__name__)
+    check_sliceable(images)
     return images
 
 
-def check_pictures(pictures: Pictures) -> Pictures:
-    """Returns `pictures` if their type and shape are those of `check_images`; reads none of them.
+def check_sliceable(images: SliceableImages) -> SliceableImages:
+    """Returns `images` if type and shape are those of `check_images`, without reading any.
 
     Raises:
-        CommandError: they are something else.
+        ArgumentError: they are not.
     """
-    alike = isinstance(getattr(pictures, "dtype", None), np.dtype) and hasattr(pictures, "shape")
-    checks.require(alike, _WANTED, type(pictures).__name__)
-    shape = pictures.shape
-    sound = pictures.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
-    sound = sound and min(shape[1:3]) >= MIN_SIDE
-    checks.require(sound, _WANTED, f"{pictures.dtype} {list(shape)}")
-    return pictures
+    is_array_like = isinstance(getattr(images, "dtype", None), np.dtype) and hasattr(
+        images, "shape"
+    )
+    errors.require(is_array_like, _EXPECTED, type(images).__name__)
+    shape = images.shape
+    is_valid = images.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
+    is_valid = is_valid and min(shape[1:3]) >= MIN_SIDE
+    errors.require(is_valid, _EXPECTED, f"{images.dtype} {list(shape)}")
+    return images
 
 
 def check_labels(labels: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    """Returns the labels of `count` images in the smallest of uint8 and int64 that holds them.
+    """Returns the labels of `count` images as uint8, or as int64 if one does not fit.
 
     Raises:
-        CommandError: another number of labels than of images, no whole numbers, or no image.
+        ArgumentError: the labels are not integers [count], or `count` is 0.
     """
     given = np.asarray(labels)
-    sound = given.shape == (count,) and given.dtype.kind in "iu" and count > 0
-    wanted = f"labels that are whole numbers [{count}], one an image, and at least one image"
-    checks.require(sound, wanted, f"{given.dtype} {list(given.shape)}")
+    is_valid = given.shape == (count,) and given.dtype.kind in "iu" and count > 0
+    expected = f"integer labels [{count}], one per image, and at least one image"
+    errors.require(is_valid, expected, f"{given.dtype} {list(given.shape)}")
     # The published files hold uint8.
     return given.astype(np.uint8 if given.min() >= 0 and given.max() < 256 else np.int64)
 
 
 def check_ids(ids: Sequence[int] | npt.NDArray[Any] | None, count: int) -> npt.NDArray[np.uint64]:
-    """Returns the ids of `count` images as uint64 [count]; without `ids` 0, 1, 2, ...
+    """Returns the ids of `count` images as uint64 [count]; 0, 1, 2, ... if `ids` is None.
 
     Raises:
-        CommandError: another number of ids than of images, not whole numbers from 0, or one
-            of them twice.
+        ArgumentError: the ids are not integers [count], or are negative or repeated.
     """
     if ids is None:
         return np.arange(count, dtype=np.uint64)
     given = np.asarray(ids)
-    checks.require(given.shape == (count,), f"{count} ids, one an image", list(given.shape))
-    whole = given.dtype.kind in "iu" and (count == 0 or int(given.min()) >= 0)
-    checks.require(whole or count == 0, "ids that are whole numbers from 0", given[:3].tolist())
+    errors.require(given.shape == (count,), f"{count} ids, one per image", list(given.shape))
+    if count == 0:
+        return np.zeros(0, np.uint64)
+    is_valid = given.dtype.kind in "iu" and int(given.min()) >= 0
+    errors.require(is_valid, "ids that are integers of at least 0", given[:3].tolist())
     values, counts = np.unique(given, return_counts=True)
-    checks.require(len(values) == count, "ids that differ", f"{values[counts > 1][:3]} repeated")
+    errors.require(len(values) == count, "unique ids", f"{values[counts > 1][:3]} repeated")
     return given.astype(np.uint64)
 
 
-def check_whole(what: str, value: object, low: int, high: int | None = None) -> int:
-    """Returns `value` if it is a whole number of at least `low` and at most `high`.
+def check_integer(what: str, value: object, low: int, high: int | None = None) -> int:
+    """Returns `value` if it is an integer of at least `low` and at most `high`.
 
     Raises:
-        CommandError: it is not.
+        ArgumentError: it is not.
     """
-    bounds = f"from {low} on" if high is None else f"{low} to {high}"
-    wanted = f"{what} {bounds}"
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        checks.require(False, wanted, repr(value))
-    number = int(value)  # type: ignore[call-overload]
-    checks.require(low <= number and (high is None or number <= high), wanted, number)
+    bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    number = int(value) if is_integer else low  # type: ignore[call-overload]
+    is_valid = is_integer and low <= number and (high is None or number <= high)
+    errors.require(is_valid, f"an integer {what} {bounds}", repr(value))
     return number

@@ -1,59 +1,237 @@
-"""The corruptions by name: draw the chance of each image, apply it to a batch."""
+"""The corruptions by name, and the random streams from which they draw."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+import PIL
+import scipy
+from PIL import features
 
-from augmix_tf import checks
-from augmix_tf.corruptions import blur, digital, frost, noise, severities, weather
-from augmix_tf.corruptions.arrays import Draws, Images, check_ids, check_images, check_whole
-from augmix_tf.corruptions.streams import Streams
-from augmix_tf.metrics import COUNTED_CORRUPTIONS
-from augmix_tf.metrics.names import FROST_SYNTHETIC
+import augmix_tf
+from augmix_tf import errors
+from augmix_tf.corruptions import blur, digital, frost, noise, tables, weather
+from augmix_tf.corruptions.arrays import Draws, Images, check_ids, check_images, check_integer
+from augmix_tf.corruptions.tables import (
+    Defocus,
+    Elastic,
+    Fog,
+    Frost,
+    Glass,
+    Motion,
+    Saturation,
+    Snow,
+    Spatter,
+    Zoom,
+)
+from augmix_tf.robustness import FROST_SYNTHETIC
 
-CORRUPTIONS = COUNTED_CORRUPTIONS
+T = TypeVar("T")
 
-# Pixels that are worked on together: few enough for the processor's caches.
+# Pixels processed together: few enough for the processor's caches.
 CHUNK_PIXELS = 16 * 32 * 32
+
+Draw = Callable[[np.random.RandomState, Images, Any], Draws]
+Apply = Callable[[Images, Any, Draws], Images]
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One corruption: what it draws for one image (if it does), what it does to a batch."""
+    """The two functions of a corruption.
 
-    apply: Callable[[Images, Any, Draws], Images]
+    Attributes:
+        apply: (images uint8 [N, H, W, 3], setting, draws) -> uint8 [N, H, W, 3]. In its docstring x
+            is the image in [0, 1]. Unless it says otherwise, results are clipped to [0, 1],
+            multiplied by 255 and truncated.
+        draw: (random stream, image uint8 [H, W, 3], setting) -> draws of one image, for random
+            corruptions. `apply` takes the draws of N images, stacked.
+        cifar, imagenet: settings at severities 1 to 5 for images of 32x32 and 224x224.
+    """
+
+    apply: Apply
     draw: Callable[..., Draws] | None = None
+    cifar: tuple[Any, ...] = ()
+    imagenet: tuple[Any, ...] = ()
+
+
+def _rows(kind: type[T], *rows: tuple[Any, ...], **shared: Any) -> tuple[T, ...]:
+    """Constants of severities 1 to 5; `shared` are the same at all of them."""
+    return tuple(kind(*row, **shared) for row in rows)
 
 
 CATALOGUE = {
-    "gaussian_noise": Corruption(noise.gaussian_noise, noise.draw_normal),
-    "shot_noise": Corruption(noise.shot_noise, noise.draw_shot),
-    "impulse_noise": Corruption(noise.impulse_noise, noise.draw_impulse),
-    "defocus_blur": Corruption(blur.defocus_blur),
-    "glass_blur": Corruption(blur.glass_blur, blur.draw_glass),
-    "motion_blur": Corruption(blur.motion_blur, blur.draw_motion),
-    "zoom_blur": Corruption(blur.zoom_blur),
-    "snow": Corruption(weather.snow, weather.draw_snow),
-    "frost": Corruption(weather.frost, weather.draw_frost),
-    "fog": Corruption(weather.fog, weather.draw_fog),
-    "brightness": Corruption(weather.brightness),
-    "contrast": Corruption(digital.contrast),
-    "elastic_transform": Corruption(digital.elastic_transform, digital.draw_elastic),
-    "pixelate": Corruption(digital.pixelate),
-    "jpeg_compression": Corruption(digital.jpeg_compression),
-    "speckle_noise": Corruption(noise.speckle_noise, noise.draw_normal),
-    "gaussian_blur": Corruption(blur.gaussian_blur),
-    "spatter": Corruption(weather.spatter, weather.draw_spatter),
-    "saturate": Corruption(digital.saturate),
-    FROST_SYNTHETIC: Corruption(weather.frost, weather.draw_frost),
+    "gaussian_noise": Corruption(
+        noise.gaussian_noise,
+        noise.draw_normal,
+        cifar=(0.04, 0.06, 0.08, 0.09, 0.10),
+        imagenet=(0.08, 0.12, 0.18, 0.26, 0.38),
+    ),
+    "shot_noise": Corruption(
+        noise.shot_noise,
+        noise.draw_shot,
+        cifar=(500, 250, 100, 75, 50),
+        imagenet=(60, 25, 12, 5, 3),
+    ),
+    "impulse_noise": Corruption(
+        noise.impulse_noise,
+        noise.draw_impulse,
+        cifar=(0.01, 0.02, 0.03, 0.05, 0.07),
+        imagenet=(0.03, 0.06, 0.09, 0.17, 0.27),
+    ),
+    "defocus_blur": Corruption(
+        blur.defocus_blur,
+        cifar=_rows(Defocus, (0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+        imagenet=_rows(Defocus, (3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+    ),
+    "glass_blur": Corruption(
+        blur.glass_blur,
+        blur.draw_glass,
+        cifar=_rows(Glass, (0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+        imagenet=_rows(Glass, (0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+    ),
+    "motion_blur": Corruption(
+        blur.motion_blur,
+        blur.draw_motion,
+        cifar=_rows(Motion, (6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+        imagenet=_rows(Motion, (10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+    ),
+    "zoom_blur": Corruption(
+        blur.zoom_blur,
+        cifar=_rows(Zoom, (0.01, 7), (0.01, 12), (0.01, 16), (0.01, 21), (0.01, 26)),
+        imagenet=_rows(Zoom, (0.01, 12), (0.01, 16), (0.02, 11), (0.02, 13), (0.03, 11)),
+    ),
+    "snow": Corruption(
+        weather.snow,
+        weather.draw_snow,
+        cifar=(
+            Snow(0.1, 0.2, 1, 0.6, Motion(8, 3), 0.95),
+            Snow(0.1, 0.2, 1, 0.5, Motion(10, 4), 0.9),
+            Snow(0.15, 0.3, 1.75, 0.55, Motion(10, 4), 0.9),
+            Snow(0.25, 0.3, 2.25, 0.6, Motion(12, 6), 0.85),
+            Snow(0.3, 0.3, 1.25, 0.65, Motion(14, 12), 0.8),
+        ),
+        imagenet=(
+            Snow(0.1, 0.3, 3, 0.5, Motion(10, 4), 0.8),
+            Snow(0.2, 0.3, 2, 0.5, Motion(12, 4), 0.7),
+            Snow(0.55, 0.3, 4, 0.9, Motion(12, 8), 0.7),
+            Snow(0.55, 0.3, 4.5, 0.85, Motion(12, 8), 0.65),
+            Snow(0.55, 0.3, 2.5, 0.85, Motion(12, 12), 0.55),
+        ),
+    ),
+    "frost": Corruption(
+        weather.frost,
+        weather.draw_frost,
+        cifar=_rows(
+            Frost,
+            (1, 0.2),
+            (1, 0.3),
+            (0.9, 0.4),
+            (0.85, 0.4),
+            (0.75, 0.45),
+            photo_scale=0.2,
+            side=32,
+        ),
+        imagenet=_rows(
+            Frost,
+            (1, 0.4),
+            (0.8, 0.6),
+            (0.7, 0.7),
+            (0.65, 0.7),
+            (0.6, 0.75),
+            photo_scale=1,
+            side=224,
+        ),
+    ),
+    "fog": Corruption(
+        weather.fog,
+        weather.draw_fog,
+        cifar=_rows(Fog, (0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+        imagenet=_rows(Fog, (1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+    ),
+    "brightness": Corruption(
+        weather.brightness,
+        cifar=(0.05, 0.1, 0.15, 0.2, 0.3),
+        imagenet=(0.1, 0.2, 0.3, 0.4, 0.5),
+    ),
+    "contrast": Corruption(
+        digital.contrast,
+        cifar=(0.75, 0.5, 0.4, 0.3, 0.15),
+        imagenet=(0.4, 0.3, 0.2, 0.1, 0.05),
+    ),
+    "elastic_transform": Corruption(
+        digital.elastic_transform,
+        digital.draw_elastic,
+        cifar=(
+            Elastic(0, 0, 0.08),
+            Elastic(0.05, 0.2, 0.07),
+            Elastic(0.08, 0.06, 0.06),
+            Elastic(0.1, 0.04, 0.05),
+            Elastic(0.1, 0.03, 0.03),
+        ),
+        imagenet=(
+            Elastic(2, 0.7, 0.1, (244, 224)),
+            Elastic(2, 0.08, 0.2, (244, 224)),
+            Elastic(0.05, 0.01, 0.02, (244, 224)),
+            Elastic(0.07, 0.01, 0.02, (244, 224)),
+            Elastic(0.12, 0.01, 0.02, (244, 224)),
+        ),
+    ),
+    "pixelate": Corruption(
+        digital.pixelate,
+        cifar=(0.95, 0.9, 0.85, 0.75, 0.65),
+        imagenet=(0.6, 0.5, 0.4, 0.3, 0.25),
+    ),
+    "jpeg_compression": Corruption(
+        digital.jpeg_compression,
+        cifar=(80, 65, 58, 50, 40),
+        imagenet=(25, 18, 15, 10, 7),
+    ),
+    "speckle_noise": Corruption(
+        noise.speckle_noise,
+        noise.draw_normal,
+        cifar=(0.06, 0.1, 0.12, 0.16, 0.2),
+        imagenet=(0.15, 0.2, 0.35, 0.45, 0.6),
+    ),
+    "gaussian_blur": Corruption(
+        blur.gaussian_blur,
+        cifar=(0.4, 0.6, 0.7, 0.8, 1.0),
+        imagenet=(1, 2, 3, 4, 6),
+    ),
+    "spatter": Corruption(
+        weather.spatter,
+        weather.draw_spatter,
+        cifar=(
+            Spatter(0.62, 0.1, 0.7, 0.7, 0.5, False),
+            Spatter(0.65, 0.1, 0.8, 0.7, 0.5, False),
+            Spatter(0.65, 0.3, 1, 0.69, 0.5, False),
+            Spatter(0.65, 0.1, 0.7, 0.69, 0.6, True),
+            Spatter(0.65, 0.1, 0.5, 0.68, 0.6, True),
+        ),
+        imagenet=(
+            Spatter(0.65, 0.3, 4, 0.69, 0.6, False),
+            Spatter(0.65, 0.3, 3, 0.68, 0.6, False),
+            Spatter(0.65, 0.3, 2, 0.68, 0.5, False),
+            Spatter(0.65, 0.3, 1, 0.65, 1.5, True),
+            Spatter(0.67, 0.4, 1, 0.65, 1.5, True),
+        ),
+    ),
+    "saturate": Corruption(
+        digital.saturate,
+        cifar=_rows(Saturation, (0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+        imagenet=_rows(Saturation, (0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+    ),
 }
+"""Name -> corruption, with its constants at severities 1 to 5 for 32x32 and 224x224 images."""
+# The weights of frost, with other textures.
+CATALOGUE[FROST_SYNTHETIC] = CATALOGUE["frost"]
 
 
 def corrupt(
@@ -65,29 +243,28 @@ def corrupt(
     table: str | None = None,
     frost_dir: str | Path | None = None,
 ) -> Images:
-    """Returns the images under one corruption of the -C benchmarks.
+    """Applies one corruption of the -C benchmarks.
 
-    What an image gets depends on (seed, name, severity, its id) only: not on the other images,
-    their order, or the process. Same functions as the authors' scripts, bit for bit given the same
-    draws; as those scripts set no seed, the published files cannot be made again.
+    The result for an image is a function of (seed, name, severity, its id) only: neither the other
+    images, nor their order, nor the process change it. Given the same draws, values equal those of
+    the authors' scripts bit for bit. These set no seed: the published files cannot be reproduced.
 
     Args:
         images: uint8 [N, H, W, 3], sides of at least 16 pixels.
         name: one of `CORRUPTIONS`, `EXTRA_CORRUPTIONS` or "frost_synthetic".
         severity: 1 to 5.
-        seed: whole number from 0.
-        ids: N different whole numbers from 0, the images' places in their data set; without it
-            0, 1, 2, ...
-        table: constants to use, "cifar" or "imagenet"; without it CIFAR's up to 64 pixels a
-            side, ImageNet's above.
-        frost_dir: folder with the original frost photographs; without it an installed
-            `imagecorruptions` distribution is searched for them.
+        seed: integer of at least 0.
+        ids: N unique integers of at least 0, such as the indices of the images in their dataset
+            (default: 0, 1, 2, ...).
+        table: constants, "cifar" or "imagenet" (default: "cifar" up to 64 pixels a side).
+        frost_dir: folder with the original frost photographs (default: those of an installed
+            `imagecorruptions` distribution).
 
     Returns:
         uint8 [N, H, W, 3].
 
     Raises:
-        CommandError: a malformed argument, or frost without its photographs.
+        ArgumentError: an argument is invalid, or there are no photographs for frost.
 
     Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261).
 
@@ -95,94 +272,136 @@ def corrupt(
     >>> foggy = corrupt(images, "fog", severity=3)
     >>> foggy.shape, foggy.dtype
     ((2, 50, 70, 3), dtype('uint8'))
-    >>> bool((foggy[1:] == corrupt(images[1:], "fog", 3, ids=[1])).all())  # whatever is beside it
+    >>> bool((foggy[1:] == corrupt(images[1:], "fog", 3, ids=[1])).all())  # the id decides
     True
     """
-    kind, setting, draw = _resolve(images, name, severity, table, frost_dir)
+    corruption = errors.lookup("corruption", name, CATALOGUE)
+    setting = setting_of(check_images(images), name, severity, table)
+    draw = corruption.draw
+    if name in ("frost", FROST_SYNTHETIC):
+        textures = _frost_textures(name, setting, max(images.shape[1:3]), frost_dir)
+        draw = functools.partial(weather.draw_frost, photographs=textures)
     numbers = check_ids(ids, len(images))
-    streams = Streams(check_whole("seed", seed, 0), name, severity)
+    streams = Streams(check_integer("seed", seed, 0), name, severity)
     out = np.empty_like(images)
-    for part in chunks(images):
-        plan = tuple(
-            draw(streams.of(number), image, setting)
-            for number, image in zip(numbers[part], images[part], strict=True)
-        )
-        out[part] = kind.apply(images[part], setting, stack(plan))
+    for rows in chunks(images):
+        draws = draw_all(draw, streams, images[rows], numbers[rows], setting)
+        out[rows] = corruption.apply(images[rows], setting, draws)
     return out
 
 
 def apply(
     images: Images, name: str, severity: int, draws: Draws, table: str | None = None
 ) -> Images:
-    """Returns the images under a corruption whose random draws are given.
+    """Applies one corruption with given random draws.
 
     Args:
         images: uint8 [N, H, W, 3].
         name: as for `corrupt`.
         severity: 1 to 5.
-        draws: what the corruption's `draw_*` function returns, each array stacked for N images;
-            () where nothing is drawn.
+        draws: the arrays that the corruption's `draw_*` function returns, stacked for N images; ()
+            for a corruption that is not random.
         table: as for `corrupt`.
 
     Returns:
         uint8 [N, H, W, 3].
 
     Raises:
-        CommandError: a malformed argument.
+        ArgumentError: an argument is invalid.
     """
-    kind = checks.lookup("corruption", name, CATALOGUE)
+    corruption = errors.lookup("corruption", name, CATALOGUE)
     setting = setting_of(check_images(images), name, severity, table)
-    return kind.apply(images, setting, draws)
+    return corruption.apply(images, setting, draws)
 
 
 def setting_of(images: Images, name: str, severity: int, table: str | None = None) -> Any:
     """Returns the constants of corruption `name` at `severity` for images of this size.
 
     Raises:
-        CommandError: unknown name or table, or a severity outside 1 to 5.
+        ArgumentError: unknown name or table, or a severity outside 1 to 5.
     """
-    chosen = severities.TABLES[severities.table_name(table, *images.shape[1:3])]
-    row = checks.lookup("corruption", name, chosen)
-    return row[check_whole("severity", severity, 1, len(row)) - 1]
+    corruption = errors.lookup("corruption", name, CATALOGUE)
+    row = getattr(corruption, tables.table_name(table, *images.shape[1:3]))
+    return row[check_integer("severity", severity, 1, len(row)) - 1]
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of the libraries on which the values may depend."""
+    return {
+        "augmix_tf": augmix_tf.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+        "libjpeg": str(features.version("libjpeg_turbo") or features.version("jpg")),
+    }
+
+
+class Streams:
+    """The random streams of all images for one (seed, name, severity).
+
+    The stream of an image is Philox 4x64 with a 128-bit key: the first 64 bits are a hash of
+    (seed, name, severity), the others the image's id. It is read through numpy's legacy
+    `RandomState`, whose distributions are frozen (NEP 19): later numpy releases draw the same, and
+    `RandomState(seed)` draws what the original scripts drew.
+    """
+
+    def __init__(self, seed: int, name: str, severity: int) -> None:
+        digest = hashlib.sha256(f"{seed}/{name}/{severity}".encode()).digest()
+        self._key = np.array([int.from_bytes(digest[:8], "little"), 0], np.uint64)
+        bits = np.random.Philox(key=self._key)
+        self._start: dict[str, Any] = dict(bits.state)
+        self._start["state"]["key"] = self._key
+        self._stream = np.random.RandomState(bits)
+
+    def of(self, image_id: int) -> np.random.RandomState:
+        """Returns the stream of one image, at its beginning; valid until the next call."""
+        # Setting the state takes a tenth of the time of a new generator.
+        self._key[1] = image_id
+        self._stream.set_state(self._start)
+        return self._stream
+
+
+def draw_all(
+    draw: Draw | None,
+    streams: Streams,
+    images: Images,
+    ids: npt.NDArray[np.uint64],
+    setting: Any,
+) -> Draws:
+    """Returns the draws of every image, stacked; () without `draw`."""
+    if draw is None:
+        return ()
+    return stack(
+        [
+            draw(streams.of(number), image, setting)
+            for number, image in zip(ids, images, strict=True)
+        ]
+    )
+
+
+def stack(draws: Sequence[Draws]) -> Draws:
+    """Stacks the draws of single images, array by array."""
+    return tuple(np.stack(arrays) for arrays in zip(*draws, strict=True))
 
 
 def chunks(images: Images, frames: int = 1) -> Iterator[slice]:
-    """Yields slices of `images` small enough to be worked on at once, `frames` pictures each."""
+    """Yields slices of `CHUNK_PIXELS` pixels or less, counting every image `frames` times."""
     size = max(1, CHUNK_PIXELS // (images.shape[1] * images.shape[2] * frames))
     return (slice(first, first + size) for first in range(0, len(images), size))
 
 
-def stack(plan: Sequence[Draws]) -> Draws:
-    """Stacks the draws of single images, array by array."""
-    return tuple(np.stack(arrays) for arrays in zip(*plan, strict=True))
-
-
-def _resolve(
-    images: Images, name: str, severity: int, table: str | None, frost_dir: str | Path | None
-) -> tuple[Corruption, Any, Callable[..., Draws]]:
-    kind = checks.lookup("corruption", name, CATALOGUE)
-    setting = setting_of(check_images(images), name, severity, table)
-    if name in ("frost", FROST_SYNTHETIC):
-        textures = _frost_textures(name, setting, max(images.shape[1:3]), frost_dir)
-        return kind, setting, functools.partial(weather.draw_frost, photographs=textures)
-    return kind, setting, kind.draw or _draw_nothing
-
-
-def _draw_nothing(rng: np.random.RandomState, image: Images, setting: Any) -> Draws:
-    return ()
-
-
 def _frost_textures(
-    name: str, setting: severities.Frost, side: int, frost_dir: str | Path | None
+    name: str, setting: Frost, side: int, frost_dir: str | Path | None
 ) -> tuple[Images, ...]:
     scale = setting.photo_scale * side / setting.side
     if name == FROST_SYNTHETIC:
         return frost.synthetic(scale)
     folder = frost.find_photographs(frost_dir)
     if folder is None:
-        raise checks.CommandError(
-            f"want the original frost photographs ({', '.join(frost.PHOTOGRAPHS)}) in a given "
-            "folder or with the imagecorruptions distribution, got neither; "
-            f"{FROST_SYNTHETIC!r} needs none, but is another corruption"
+        raise errors.ArgumentError(
+            f"Expected the original frost photographs ({', '.join(frost.PHOTOGRAPHS)}) in "
+            "`frost_dir` or in an installed imagecorruptions distribution; found neither. "
+            f"The corruption {FROST_SYNTHETIC!r} needs none."
         )
     return frost.photographs(folder, scale)

@@ -1,8 +1,6 @@
-"""Digital: contrast, elastic transform, pixelate, JPEG; saturate (extra).
+"""Digital: contrast, elastic transform, pixelate, JPEG, saturate (extra); conversion to HSV.
 
-`draw_*` takes one image's stream and uint8 [H, W, 3] image; the others take uint8 [N, H, W, 3]
-and the draws of N images, stacked, and return uint8 [N, H, W, 3]. With x the image in [0, 1],
-results are clipped to [0, 1], multiplied by 255 and cut off.
+`catalogue.Corruption` describes arguments and results of the corruptions.
 """
 
 from __future__ import annotations
@@ -14,55 +12,94 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from augmix_tf.corruptions import hsv
 from augmix_tf.corruptions.arrays import Draws, Floats, Images, to_uint8
-from augmix_tf.corruptions.severities import Elastic, Saturation
+from augmix_tf.corruptions.tables import Elastic, Saturation
 
 
 def contrast(images: Images, factor: float, draws: Draws) -> Images:
-    """Pulls values towards the mean of their channel: (x - mean) `factor` + mean."""
-    light = images / 255.0
-    means = light.mean(axis=(1, 2), keepdims=True)
-    return to_uint8((light - means) * factor + means)
+    """Moves values towards the mean of their channel: (x - mean) `factor` + mean."""
+    values = images / 255.0
+    means = values.mean(axis=(1, 2), keepdims=True)
+    return to_uint8((values - means) * factor + means)
+
+
+def to_hsv(images: Images) -> tuple[Floats, Floats, Floats]:
+    """Converts uint8 [..., 3] to hue in [0, 1), saturation and value in [0, 1], float64 [...].
+
+    Grey has hue and saturation 0. The rounding is that of scikit-image, as results are truncated.
+
+    Source: A. R. Smith, Color gamut transform pairs, SIGGRAPH 1978.
+    """
+    red, green, blue = np.moveaxis(images, -1, 0) / 255.0
+    value = np.maximum(np.maximum(red, green), blue)
+    spread = value - np.minimum(np.minimum(red, green), blue)
+    is_grey = spread == 0
+    is_blue = blue == value
+    is_green = (green == value) & ~is_blue
+    difference = np.where(is_blue, red - green, np.where(is_green, blue - red, green - blue))
+    # Quotients of grey pixels are not used: 1.0 avoids a division by 0.
+    difference /= np.where(is_grey, 1.0, spread)
+    sixths = (4.0 * is_blue + 2.0 * is_green) + difference
+    hue = sixths / 6.0
+    hue += hue < 0
+    hue[is_grey] = 0.0
+    return hue, spread / np.where(value == 0, 1.0, value), value
+
+
+def from_hsv(hue: Floats, saturation: Floats, value: Floats) -> Images:
+    """Converts hue, saturation and value, as `to_hsv` returns them, to uint8 [..., 3]."""
+    sixths = hue * 6
+    sector = np.floor(sixths)
+    fraction = sixths - sector
+    low = value * (1 - saturation)
+    falling = value * (1 - fraction * saturation)
+    rising = value * (1 - (1 - fraction) * saturation)
+    sector = sector.astype(np.uint8) % 6
+    red = np.choose(sector, [value, falling, low, low, rising, value])
+    green = np.choose(sector, [rising, value, value, falling, low, low])
+    blue = np.choose(sector, [low, low, rising, value, value, falling])
+    return to_uint8(np.stack([red, green, blue], axis=-1))
 
 
 def saturate(images: Images, setting: Saturation, draws: Draws) -> Images:
     """Changes the saturation of HSV: S factor + offset, clipped."""
-    hue, saturation, value = hsv.from_rgb(*hsv.planes(images))
+    hue, saturation, value = to_hsv(images)
     saturation = np.clip(saturation * setting.factor + setting.offset, 0, 1)
-    return to_uint8(np.stack(hsv.to_rgb(hue, saturation, value), axis=-1))
+    return from_hsv(hue, saturation, value)
 
 
-def pixelate(images: Images, share: float, draws: Draws) -> Images:
-    """Shrinks the sides to `share` and enlarges them again, both by means over boxes."""
+def pixelate(images: Images, scale: float, draws: Draws) -> Images:
+    """Scales the sides by `scale` and back to their size, with box filters."""
     height, width = images.shape[1:3]
-    small = (int(width * share), int(height * share))
+    small = (int(width * scale), int(height * scale))
 
-    def coarse(image: Images) -> Images:
+    def pixelated(image: Images) -> Images:
         shrunk = Image.fromarray(image).resize(small, Image.Resampling.BOX)
         return np.asarray(shrunk.resize((width, height), Image.Resampling.BOX))
 
-    return np.stack([coarse(image) for image in images])
+    return np.stack([pixelated(image) for image in images])
 
 
 def jpeg_compression(images: Images, quality: int, draws: Draws) -> Images:
-    """Encodes and decodes as JPEG. The values depend on the libjpeg inside Pillow."""
+    """Encodes and decodes as JPEG. The values depend on Pillow's libjpeg."""
+    encoded = (io.BytesIO(encode_jpeg(image, quality)) for image in images)
+    return np.stack([np.asarray(Image.open(file)) for file in encoded])
 
-    def coded(image: Images) -> Images:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=quality)
-        return np.asarray(Image.open(file))
 
-    return np.stack([coded(image) for image in images])
+def encode_jpeg(image: Images, quality: int, optimize: bool = False) -> bytes:
+    """Encodes uint8 [H, W, 3] as JPEG, 4:2:0; `optimize` only makes the file smaller."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality, optimize=optimize)
+    return file.getvalue()
 
 
 def draw_elastic(rng: np.random.RandomState, image: Images, setting: Elastic) -> Draws:
-    """Returns shifts of three points, float64 [3, 2] in pixels, and two fields in [-1, 1), [H, W].
+    """Draws shifts of three points, float64 [3, 2] in pixels, and two fields in [-1, 1), [H, W].
 
     The fields become displacements to the right and down.
     """
     size = image.shape[:2]
-    jitter = _pixels(setting.jitter, setting, size)
+    jitter = _to_pixels(setting.jitter, setting, size)
     points = rng.uniform(-jitter, jitter, size=(3, 2))
     return points, rng.uniform(-1, 1, size=size), rng.uniform(-1, 1, size=size)
 
@@ -75,54 +112,36 @@ def elastic_transform(images: Images, setting: Elastic, draws: Draws) -> Images:
     """
     shifts, right, down = draws
     size = images.shape[1:3]
-    light = images.astype(np.float32) / np.float32(255.0)
-    warped = np.stack([_warp(image, shift) for image, shift in zip(light, shifts, strict=True)])
-    alpha, sigma = (_pixels(share, setting, size) for share in setting[:2])
+    values = images.astype(np.float32) / np.float32(255.0)
+    alpha, sigma = (_to_pixels(fraction, setting, size) for fraction in setting[:2])
     down, right = (
         (ndimage.gaussian_filter(field, (0, sigma, sigma), truncate=3) * alpha).astype(np.float32)
         for field in (down, right)
     )
     rows, columns = np.meshgrid(*(np.arange(side) for side in size), indexing="ij")
-    return to_uint8(_interpolate(warped, rows + down, columns + right))
+    coordinates = np.stack([rows + down, columns + right], axis=1)
+    out = np.empty_like(values)
+    for image, shift, places, result in zip(values, shifts, coordinates, out, strict=True):
+        warped = _warp(image, shift)
+        for channel in range(3):
+            ndimage.map_coordinates(
+                warped[..., channel], places, result[..., channel], order=1, mode="reflect"
+            )
+    return to_uint8(out)
 
 
-def _pixels(share: float, setting: Elastic, size: tuple[int, ...]) -> float:
-    multiple, of = setting.stretch
-    return min(size) * multiple / of * share
+def _to_pixels(fraction: float, setting: Elastic, size: tuple[int, ...]) -> float:
+    numerator, denominator = setting.stretch
+    return min(size) * numerator / denominator * fraction
 
 
-def _warp(light: Floats, shift: Floats) -> Floats:
-    """Moves a corner triangle around the centre of [H, W, 3] by `shift`, float [3, 2]."""
-    height, width = light.shape[:2]
+def _warp(values: Floats, shift: Floats) -> Floats:
+    """Moves three corners of a square around the centre of [H, W, 3] by `shift`, float [3, 2]."""
+    height, width = values.shape[:2]
     centre = np.array([width // 2, height // 2], np.float32)
     reach = min(height, width) // 3
     start = centre + np.array([[reach, reach], [reach, -reach], [-reach, -reach]], np.float32)
     matrix = cv2.getAffineTransform(start, start + shift.astype(np.float32))
     size = (width, height)
-    warped = cv2.warpAffine(light, matrix, size, borderMode=cv2.BORDER_REFLECT_101)
+    warped = cv2.warpAffine(values, matrix, size, borderMode=cv2.BORDER_REFLECT_101)
     return warped.astype(np.float32)
-
-
-def _interpolate(light: Floats, rows: Floats, columns: Floats) -> Floats:
-    """Reads float32 [N, H, W, C] at float64 [N, H, W] coordinates, mirrored about its edges.
-
-    Equal to `scipy.ndimage.map_coordinates(order=1, mode="reflect")`, all images at once.
-    """
-    count, height, width, channels = light.shape
-    pixels = light.reshape(-1, channels)
-    above, left = np.floor(rows), np.floor(columns)
-    row_parts, column_parts = rows - above, columns - left
-    image_starts = np.arange(count)[:, None, None] * (height * width)
-    total = np.zeros(light.shape)
-    for below, row_weights in ((0, 1 - row_parts), (1, row_parts)):
-        starts = image_starts + _mirrored(above, below, height) * width
-        for beside, column_weights in ((0, 1 - column_parts), (1, column_parts)):
-            values = pixels[starts + _mirrored(left, beside, width)].astype(np.float64)
-            total += values * row_weights[..., None] * column_weights[..., None]
-    return total.astype(np.float32)
-
-
-def _mirrored(index: Floats, step: int, side: int) -> np.ndarray:
-    """Folds whole numbers back between 0 and `side` - 1: -1 is 0, -2 is 1, `side` is `side` - 1."""
-    folded = (index.astype(np.int64) + step) % (2 * side)
-    return np.minimum(folded, 2 * side - 1 - folded)

@@ -1,4 +1,4 @@
-"""Moved frames of pictures: affine maps by Pillow, tilts by OpenCV, black where nothing was."""
+"""Affine maps with Pillow and perspective with OpenCV; pixels outside the image are black."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def inverse_affine(
     scale: float = 1.0,
     shear_degrees: float = 0.0,
 ) -> tuple[float, ...]:
-    """Returns (a, b, c, d, e, f): output (x, y) reads input (a x + b y + c, d x + e y + f).
+    """Returns (a, b, c, d, e, f): output (x, y) samples input (a x + b y + c, d x + e y + f).
 
-    Rotation is clockwise, the shift to the right. The fixed point is (W / 2 + 1/2, H / 2 + 1/2),
-    where pixel k covers [k, k + 1): torchvision 0.2, which made the benchmark, had it half a
-    pixel off the centre, and its shear also stretches y by 1 / cos.
+    Rotation is clockwise, the shift to the right. As in torchvision 0.2, which made the benchmark,
+    the fixed point is (W / 2 + 1/2, H / 2 + 1/2), where pixel k covers [k, k + 1): half a pixel off
+    the centre; and shear also stretches y by 1 / cos.
     """
     angle, shear = math.radians(angle_degrees), math.radians(shear_degrees)
     centre_x, centre_y = width * 0.5 + 0.5, height * 0.5 + 0.5
@@ -39,20 +39,20 @@ def inverse_affine(
 def affine(images: Images, matrix: tuple[float, ...], nearest: bool = False) -> Images:
     """Returns uint8 [N, H, W, 3] images resampled by Pillow, bilinear unless `nearest`."""
     size = images.shape[2], images.shape[1]
-    how = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+    filter_ = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
     moved = (
-        Image.fromarray(image).transform(size, Image.Transform.AFFINE, matrix, how)
+        Image.fromarray(image).transform(size, Image.Transform.AFFINE, matrix, filter_)
         for image in images
     )
-    return np.stack([np.asarray(picture) for picture in moved])
+    return np.stack([np.asarray(image) for image in moved])
 
 
 def tilt_matrix(width: int, height: int, angle_degrees: float) -> Floats:
-    """Returns the perspective of a picture turned about its x and y axes, float64 [3, 3].
+    """Returns the perspective of an image turned about its x and y axes, float64 [3, 3].
 
-    It maps input pixels to output pixels. The camera stands one picture diagonal f away; as the
-    original gives the picture itself depth 1, it ends up at f + 1 and is a little smaller than
-    before even at 0 degrees.
+    It maps input pixels to output pixels. The distance of the camera is the image diagonal f. The
+    original gives the image itself depth 1, so its depth is f + 1 and it shrinks by f / (f + 1)
+    even at 0 degrees.
     """
     focal = math.sqrt(width**2 + height**2)
     cos, sin = math.cos(math.radians(angle_degrees)), math.sin(math.radians(angle_degrees))
@@ -68,7 +68,7 @@ def tilt_matrix(width: int, height: int, angle_degrees: float) -> Floats:
 def tilt(images: Images, angle_degrees: float) -> Images:
     """Returns uint8 [N, H, W, 3] images in perspective, bilinear.
 
-    OpenCV 5 interpolates in floating point, 4.x between 1/32 pixels: up to 7 levels apart.
+    OpenCV 5 interpolates in floating point, 4.x at 1/32 pixels: they differ by up to 7 levels.
     """
     size = images.shape[2], images.shape[1]
     matrix = tilt_matrix(*size, angle_degrees)

@@ -1,8 +1,6 @@
 """Noise: gaussian, shot, impulse, speckle.
 
-`draw_*` takes one image's stream and uint8 [H, W, 3] image; `*_noise` takes uint8 [N, H, W, 3]
-and the draws of N images, stacked, and returns uint8 [N, H, W, 3]. With x the image in [0, 1],
-results are clipped to [0, 1], multiplied by 255 and cut off.
+`catalogue.Corruption` describes arguments and results of `draw_*` and `*_noise`.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from augmix_tf.corruptions.arrays import Draws, Images, to_uint8
 
 
 def draw_normal(rng: np.random.RandomState, image: Images, sigma: float) -> Draws:
-    """Returns float64 [H, W, 3], normal with mean 0 and standard deviation `sigma`."""
+    """Draws float64 [H, W, 3], normal with mean 0 and standard deviation `sigma`."""
     return (rng.normal(size=image.shape, scale=sigma),)
 
 
@@ -24,31 +22,31 @@ def gaussian_noise(images: Images, sigma: float, draws: Draws) -> Images:
 
 
 def speckle_noise(images: Images, sigma: float, draws: Draws) -> Images:
-    """Adds noise in proportion to the light: x + x n."""
+    """Adds noise in proportion to the value: x + x n."""
     (noise,) = draws
-    light = images / 255.0
-    return to_uint8(light + light * noise)
+    values = images / 255.0
+    return to_uint8(values + values * noise)
 
 
 def draw_shot(rng: np.random.RandomState, image: Images, photons: float) -> Draws:
-    """Returns photon counts, uint16 [H, W, 3]: Poisson with mean x `photons`."""
+    """Draws photon counts, uint16 [H, W, 3]: Poisson with mean x `photons`."""
     return (rng.poisson(image / 255.0 * photons).astype(np.uint16),)
 
 
 def shot_noise(images: Images, photons: float, draws: Draws) -> Images:
-    """Returns the light that was counted: count / `photons`, where white is `photons`."""
+    """Replaces values by count / `photons`, where white is `photons` counts."""
     (counts,) = draws
     return to_uint8(counts / float(photons))
 
 
 def draw_impulse(rng: np.random.RandomState, image: Images, amount: float) -> Draws:
-    """Returns two bool [H, W, 3]: values that are replaced, and those which become white."""
-    replaced = rng.random(image.shape) <= amount
-    return replaced, rng.random(image.shape) <= 0.5
+    """Draws two bool [H, W, 3]: which values are replaced, and which of them by 255."""
+    is_replaced = rng.random(image.shape) <= amount
+    return is_replaced, rng.random(image.shape) <= 0.5
 
 
 def impulse_noise(images: Images, amount: float, draws: Draws) -> Images:
     """Replaces single values, not whole pixels, by 0 or 255."""
-    replaced, white = draws
-    # v / 255 * 255, cut off, is v for every 8-bit v in float64: the trip may be left out.
-    return np.where(replaced, np.where(white, np.uint8(255), np.uint8(0)), images)
+    is_replaced, is_white = draws
+    # Converting 8-bit values to [0, 1] in float64 and back, truncated, does not change them.
+    return np.where(is_replaced, np.where(is_white, np.uint8(255), np.uint8(0)), images)

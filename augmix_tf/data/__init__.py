@@ -1,1 +1,5 @@
-"""Where pictures come from: built-in, on disk and benchmark sets, and the input pipeline."""
+"""Datasets: embedded, of TensorFlow Datasets (TFDS), in folders, benchmarks; the input pipeline."""
+
+EMBEDDED = "shapes"
+# Datasets of images that vary in size, with recipes of their own.
+FOLDER, IMAGENET = "folder", "imagenet2012"

@@ -10,17 +10,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from augmix_tf import checks, metrics
-from augmix_tf.metrics.names import EXTRA_CORRUPTIONS, FROST_SYNTHETIC
+from augmix_tf import errors, robustness
 
 T = TypeVar("T")
 Batch = tuple[np.ndarray, np.ndarray]
 """Images uint8 [N, H, W, 3] and their labels int64 [N]."""
 
 BATCH = 500
-_BATCH_BYTES = 64 * 2**20  # of float32 values, what 111 pictures of 224x224 have
+_BATCH_BYTES = 64 * 2**20  # of float32 values, as of 111 images of 224x224 have
 # The last ones are evaluated where a set has them, but enter no mean.
-CORRUPTIONS = (*metrics.COUNTED_CORRUPTIONS, *EXTRA_CORRUPTIONS, FROST_SYNTHETIC)
+CORRUPTIONS = (
+    *robustness.CORRUPTIONS,
+    *robustness.EXTRA_CORRUPTIONS,
+    robustness.FROST_SYNTHETIC,
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class CorruptedSet:
     @property
     def missing(self) -> tuple[str, ...]:
         """Those of the 15 counted corruptions that are not there."""
-        return tuple(name for name in metrics.COUNTED_CORRUPTIONS if name not in self.names)
+        return tuple(name for name in robustness.CORRUPTIONS if name not in self.names)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class PerturbedSet:
 
 
 def batch_size(image_size: Sequence[int]) -> int:
-    """Returns how many pictures are predicted together: `BATCH`, or fewer where they are large.
+    """Returns how many images are predicted together: `BATCH`, or fewer where they are large.
 
     Args:
         image_size: height and width; 96x96 is the largest square that leaves `BATCH`.
@@ -72,27 +75,13 @@ def batch_size(image_size: Sequence[int]) -> int:
     return max(1, min(BATCH, _BATCH_BYTES // (height * width * 3 * 4)))
 
 
-def blocks(pictures: Any, size: int) -> Iterator[np.ndarray]:
-    """Yields all pictures in order, uint8 [n, H, W, 3], `size` at a time and then the rest.
-
-    Args:
-        pictures: uint8 [N, H, W, 3], an array or `pictures.EncodedPictures`.
-        size: pictures at a time.
-    """
-    if not isinstance(pictures, np.ndarray):
-        yield from pictures.arrays(size)
-        return
-    for first in range(0, len(pictures), size):
-        yield pictures[first : first + size]
-
-
 def taken(count: int, limit: int) -> int:
     """Returns how many of `count` examples `limit` leaves; 0 leaves all.
 
     Raises:
-        CommandError: a negative limit.
+        ArgumentError: a negative limit.
     """
-    checks.require(limit >= 0, "eval_limit of 0 (all) or more", limit)
+    errors.require(limit >= 0, "eval_limit of 0 (all) or more", limit)
     return min(limit, count) if limit else count
 
 
@@ -100,10 +89,10 @@ def folder_of(place: str | Path) -> Path:
     """Returns `place` as a path.
 
     Raises:
-        CommandError: it is no folder.
+        ArgumentError: it is no folder.
     """
     folder = Path(place).expanduser()
-    checks.require(folder.is_dir(), "a folder with a set", f"{folder}, which is none")
+    errors.require(folder.is_dir(), "a folder with a set", f"{folder}, which is none")
     return folder
 
 
@@ -111,18 +100,18 @@ def all_sound(names: Iterable[str], open_one: Callable[[str], T]) -> dict[str, T
     """Returns name -> `open_one(name)`.
 
     Raises:
-        RunError: `open_one` raised one; the message says which names can still be evaluated.
+        FileError: `open_one` raised one; the message says which names can still be evaluated.
     """
     sound: dict[str, T] = {}
-    errors: list[checks.RunError] = []
+    problems: list[errors.FileError] = []
     for name in names:
         try:
             sound[name] = open_one(name)
-        except checks.RunError as error:
-            errors.append(error)
-    if errors:
-        more = f" (and {len(errors) - 1} more like it)" if errors[1:] else ""
-        raise checks.RunError(f"{errors[0]}{more}; {still(sound)}") from errors[0]
+        except errors.FileError as error:
+            problems.append(error)
+    if problems:
+        more = f" (and {len(problems) - 1} more like it)" if problems[1:] else ""
+        raise errors.FileError(f"{problems[0]}{more}; {still(sound)}") from problems[0]
     return sound
 
 
@@ -140,19 +129,21 @@ def open_array(path: Path, wanted: str, fits: Callable[[np.ndarray], bool]) -> n
         fits: tells whether an array of this type and shape is that; it reads no values.
 
     Raises:
-        RunError: names the file, what was wanted and what came.
+        FileError: names the file, what was wanted and what came.
     """
     try:
         # Unlike numpy.load, it takes nothing but a whole .npy file.
         array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError as error:
-        raise checks.RunError(f"{path}: want {wanted}, got no such file") from error
+        raise errors.FileError(f"{path}: expected {wanted}; received no such file") from error
     except (OSError, ValueError, TypeError, OverflowError, EOFError) as error:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        text = f"{path}: want {wanted}, got a truncated or damaged file ({reason})"
-        raise checks.RunError(text) from error
+        text = f"{path}: expected {wanted}; received a truncated or damaged file ({reason})"
+        raise errors.FileError(text) from error
     if not fits(array):
-        raise checks.RunError(f"{path}: want {wanted}, got {array.dtype} {list(array.shape)}")
+        raise errors.FileError(
+            f"{path}: expected {wanted}; received {array.dtype} {list(array.shape)}"
+        )
     return array
 
 
@@ -186,8 +177,8 @@ def read_manifest(folder: Path, benchmark: str) -> dict[str, Any] | None:
     """Returns the manifest of a generated set, None where there is none.
 
     Raises:
-        CommandError: it is of the other benchmark.
-        RunError: it is damaged.
+        ArgumentError: it is of the other benchmark.
+        FileError: it is damaged.
     """
     path = folder / "manifest.json"
     try:
@@ -195,13 +186,15 @@ def read_manifest(folder: Path, benchmark: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise checks.RunError(f"{path}: want a manifest, got a damaged file ({error})") from error
+        raise errors.FileError(
+            f"{path}: expected a manifest; received a damaged file ({error})"
+        ) from error
     parts = [manifest.get(key) for key in ("settings", "files")] if type(manifest) is dict else []
     if not parts or not all(isinstance(part, dict) for part in parts):
-        wanted = "want a manifest with settings and files"
-        raise checks.RunError(f"{path}: {wanted}, got another or damaged one")
+        wanted = "Expected a manifest with settings and files"
+        raise errors.FileError(f"{path}: {wanted}; received another or damaged one")
     found = manifest["settings"].get("benchmark")
-    checks.require(found == benchmark, f"a set of {benchmark} in {folder}", f"one of {found}")
+    errors.require(found == benchmark, f"a set of {benchmark} in {folder}", f"one of {found}")
     return manifest
 
 

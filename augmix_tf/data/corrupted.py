@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from augmix_tf import checks
+from augmix_tf import errors
 from augmix_tf.data import benchmark, corrupted_tfds, image_folders
 from augmix_tf.data.benchmark import CORRUPTIONS, Batch, CorruptedSet
-from augmix_tf.metrics.names import SEVERITIES
+from augmix_tf.robustness import SEVERITIES
 
 _BENCHMARK = "corruptions"
 
@@ -26,7 +26,7 @@ def open_set(
     imagenet_crop: str = "canonical",
     data_dir: str | None = None,
 ) -> CorruptedSet:
-    """Opens a -C set; its files are checked, the pictures are read when they are asked for.
+    """Opens a -C set; its files are checked, the images are read when they are asked for.
 
     Args:
         place: a folder, or "cifar10_corrupted" or "imagenet2012_corrupted" of TFDS. A folder
@@ -39,17 +39,17 @@ def open_set(
             are read in the order of the file names, ImageNet's official one.
         class_names: of the model. Where they are WordNet ids, ImageNet's classes are matched by
             name, and classes that the model lacks are left out; otherwise sorted ids count.
-        imagenet_crop: "canonical": the pictures are 224x224 and are not resized again.
+        imagenet_crop: "canonical": the images are 224x224 and are not resized again.
             "reference": enlarged to 256 and cut to 224, as the public AugMix script does.
         data_dir: where TFDS data lie; None means TFDS's own place.
 
     Raises:
-        CommandError: no set there, or none for this model.
-        RunError: a file is damaged, missing or of another shape or type. The message names it,
+        ArgumentError: no set there, or none for this model.
+        FileError: a file is damaged, missing or of another shape or type. The message names it,
             says what was wanted and which corruptions can still be evaluated.
     """
     benchmark.taken(0, eval_limit)
-    checks.lookup("crop", imagenet_crop, dict.fromkeys(image_folders.CROPS))
+    errors.lookup("crop", imagenet_crop, dict.fromkeys(image_folders.CROPS))
     if str(place) in corrupted_tfds.SETS:
         names = list(class_names) if class_names is not None else None
         return corrupted_tfds.open_set(
@@ -61,11 +61,11 @@ def open_set(
         return _open_arrays(folder, names, image_size, num_classes, eval_limit)
     folders = benchmark.finished(folder, image_folders.find(folder, CORRUPTIONS), _BENCHMARK)
     if not folders:
-        hint = next((f"; did you mean {p.parent}?" for p in folder.glob("*/labels.npy")), "")
-        raise checks.CommandError(
-            f"want a folder with <corruption>.npy files and labels.npy (CIFAR-C), or with "
+        hint = next((f"; Did you mean {p.parent}?" for p in folder.glob("*/labels.npy")), "")
+        raise errors.ArgumentError(
+            f"Expected a folder with <corruption>.npy files and labels.npy (CIFAR-C), or with "
             f"folders <corruption>/<severity>/<class> (ImageNet-C), where <corruption> is "
-            f"gaussian_noise, ..., got {folder} with none of them{hint}"
+            f"gaussian_noise, ...; received {folder} with none of them{hint}"
         )
     return _open_folders(
         folder, folders, image_size, num_classes, eval_limit, class_names, imagenet_crop
@@ -82,15 +82,17 @@ def _open_arrays(
         fits=lambda a: a.dtype == np.uint8 and a.shape[1:] == (*image_size, 3) and _by_five(a),
     )
     arrays = benchmark.all_sound(names, lambda name: open_one(folder / f"{name}.npy"))
-    checks.require(bool(arrays), f"<corruption>.npy files in {folder}", "labels.npy alone")
+    errors.require(bool(arrays), f"<corruption>.npy files in {folder}", "labels.npy alone")
     # The number that most files agree on: a file with fewer rows must not make all others wrong.
     rows = collections.Counter(len(array) for array in arrays.values()).most_common(1)[0][0]
     labels = _labels(folder / "labels.npy", rows, num_classes)
 
     def check_rows(name: str) -> None:
         if len(arrays[name]) != rows:
-            text = f"want {rows} rows, as many as there are labels, got {len(arrays[name])}"
-            raise checks.RunError(f"{folder / name}.npy: {text}")
+            text = (
+                f"Expected {rows} rows, as many as there are labels; received {len(arrays[name])}"
+            )
+            raise errors.FileError(f"{folder / name}.npy: {text}")
 
     benchmark.all_sound(arrays, check_rows)
     count = rows // len(SEVERITIES)
@@ -122,10 +124,10 @@ def _labels(path: Path, rows: int, num_classes: int) -> np.ndarray:
         labels = np.array(benchmark.open_array(path, wanted, fits)).astype(np.int64)
         outside = labels[(labels < 0) | (labels >= num_classes)]
         if outside.size:
-            text = f"want labels of 0 to {num_classes - 1}, the model's, got {outside[0]}"
-            raise checks.RunError(f"{path}: {text}")
-    except checks.RunError as error:
-        raise checks.RunError(f"{error}; {benchmark.still([])}") from error
+            text = f"Expected labels of 0 to {num_classes - 1}, the model's; received {outside[0]}"
+            raise errors.FileError(f"{path}: {text}")
+    except errors.FileError as error:
+        raise errors.FileError(f"{error}; {benchmark.still([])}") from error
     return labels
 
 
@@ -140,14 +142,14 @@ def _open_folders(
 ) -> CorruptedSet:
     listings = {
         folders[name] / str(severity): image_folders.listing(
-            folders[name] / str(severity), image_folders.PICTURES
+            folders[name] / str(severity), image_folders.IMAGES
         )
         for name in folders
         for severity in SEVERITIES
         if (folders[name] / str(severity)).is_dir()
     }
     files = image_folders.most_common(listings.values()) if listings else ()
-    checks.require(bool(files), f"pictures in <corruption>/<severity>/<class> in {place}", "none")
+    errors.require(bool(files), f"images in <corruption>/<severity>/<class> in {place}", "none")
 
     def check_cells(name: str) -> None:
         for severity in SEVERITIES:
@@ -160,14 +162,14 @@ def _open_folders(
     known = [file for file in files if image_folders.class_of(file) in table]
     chosen = known[: benchmark.taken(len(known), limit)]
     labels = np.array([table[image_folders.class_of(file)] for file in chosen], np.int64)
-    read = functools.partial(image_folders.read_picture, image_size=image_size, crop=crop)
+    read = functools.partial(image_folders.read_image, image_size=image_size, crop=crop)
 
     def cell(name: str, severity: int) -> Iterator[Batch]:
         paths = [folders[name] / str(severity) / file for file in chosen]
         first = 0
-        for pictures in image_folders.read_ahead(paths, read, benchmark.batch_size(image_size)):
-            yield np.stack(pictures), labels[first : first + len(pictures)]
-            first += len(pictures)
+        for images in image_folders.read_ahead(paths, read, benchmark.batch_size(image_size)):
+            yield np.stack(images), labels[first : first + len(images)]
+            first += len(images)
 
     what = f"ImageNet-C files ({len(table)} of {len(classes)} classes, {crop} crop)"
     data = benchmark.provenance(place, _BENCHMARK, len(chosen), what)

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from augmix_tf import checks
+from augmix_tf import errors
 from augmix_tf.data import benchmark, image_folders
 from augmix_tf.data.benchmark import CORRUPTIONS, Batch, CorruptedSet
-from augmix_tf.metrics.names import SEVERITIES
+from augmix_tf.robustness import SEVERITIES
 
-# Name -> what must be known of its pictures.
+# Name -> what must be known of its images.
 SETS = {
-    "cifar10_corrupted": "the published pictures, in TFDS's own order",
+    "cifar10_corrupted": "the published images, in TFDS's own order",
     "imagenet2012_corrupted": "made by TFDS's generator, which differs from the published one",
 }
 # The corruptions that TFDS's CIFAR set calls by other names.
@@ -39,25 +39,25 @@ def open_set(
         image_size, num_classes, eval_limit, class_names, data_dir: as in `corrupted.open_set`.
 
     Raises:
-        CommandError: no corruption is prepared in all severities, or it is for another model.
-        RunError: the data are damaged.
+        ArgumentError: no corruption is prepared in all severities, or it is for another model.
+        FileError: the data are damaged.
     """
     root = os.path.expanduser(data_dir) if data_dir else None
     prepared = {c: cells for c in CORRUPTIONS if (cells := _prepared(name, c, root))}
     if not prepared:
-        raise checks.CommandError(
-            f"want the configurations of {name} prepared in {root or 'the place of TFDS'}, all "
+        raise errors.ArgumentError(
+            f"Expected the configurations of {name} prepared in {root or 'the place of TFDS'}, all "
             f"severities of a corruption ({config(name, 'fog', 1)} to {config(name, 'fog', 5)}), "
-            "got none; tfds.load(<name>/<configuration>) prepares one"
+            "received none; tfds.load(<name>/<configuration>) prepares one"
         )
     first = next(iter(prepared.values()))[0]
     info = first.info
     shape = info.features["image"].shape
-    wanted = f"pictures of {image_size[0]}x{image_size[1]}, the model's"
-    checks.require(tuple(shape[:2]) == tuple(image_size), wanted, f"{name} with {shape}")
+    wanted = f"images of {image_size[0]}x{image_size[1]}, the model's"
+    errors.require(tuple(shape[:2]) == tuple(image_size), wanted, f"{name} with {shape}")
     names = info.features["label"].names
     table = image_folders.label_table(names, num_classes, class_names)
-    checks.require(len(table) == len(names), f"a model of all classes of {name}", len(table))
+    errors.require(len(table) == len(names), f"a model of all classes of {name}", len(table))
     labels = np.array([table[name] for name in names], np.int64)
     used = benchmark.taken(info.splits[_split(first)].num_examples, eval_limit)
 
@@ -88,7 +88,7 @@ def _prepared(name: str, corruption: str, root: str | None) -> list[Any]:
         except Exception as error:  # what lies there may be anything
             where = f"{name}/{key} in {root or 'the place of TFDS'}"
             reason = str(error).partition("\n")[0]
-            raise checks.RunError(f"cannot open {where}: {reason}") from error
+            raise errors.FileError(f"cannot open {where}: {reason}") from error
         if not (builder.data_path / "dataset_info.json").exists():
             return []
         builders.append(builder)
@@ -106,7 +106,9 @@ def _read(builder: Any, count: int, labels: np.ndarray) -> Iterator[Batch]:
 
     found = builder.info.splits[_split(builder)].num_examples
     if found < count:
-        raise checks.RunError(f"{builder.data_path}: want {count} examples or more, got {found}")
+        raise errors.FileError(
+            f"{builder.data_path}: expected {count} examples or more; received {found}"
+        )
     # One file after the other, so that the cells come in one order.
     options = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
     dataset = builder.as_dataset(split=_split(builder), read_config=options)
@@ -117,4 +119,4 @@ def _read(builder: Any, count: int, labels: np.ndarray) -> Iterator[Batch]:
             yield batch["image"], labels[batch["label"]]
     except (tf.errors.OpError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise checks.RunError(f"{builder.data_path} cannot be read ({reason})") from error
+        raise errors.FileError(f"{builder.data_path} cannot be read ({reason})") from error

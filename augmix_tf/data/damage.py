@@ -6,15 +6,15 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from augmix_tf.checks import RunError
+from augmix_tf.errors import FileError
 
 # Places that a message names; damage seldom comes alone.
 NAMED = 4
 TEST_IS_WHOLE = (
-    "test images are never left out, not by --skip_bad_examples either: "
+    "test images are never left out, even with skip_bad_examples: "
     "the error would be that of other images"
 )
-OPTION = "--skip_bad_examples leaves them out"
+OPTION = "set skip_bad_examples to leave them out"
 _WRONG = "more than half, so the data are wrong rather than damaged"
 
 
@@ -52,7 +52,7 @@ def settle(
         For the provenance, such as "3 of 8 train records left out"; "" where nothing is bad.
 
     Raises:
-        RunError: they may not be left out, or are more than half. Tells the count and names the
+        FileError: they may not be left out, or are more than half. Tells the count and names the
             first few.
     """
     if not bad:
@@ -61,7 +61,7 @@ def settle(
     broken = 2 * sum(part.count for part in bad) > total
     if whole or broken or not skip:
         why = _WRONG if broken else TEST_IS_WHOLE if whole else OPTION
-        raise RunError("; ".join(filter(None, (refusal(bad, total, what), remedy, why))))
+        raise FileError("; ".join(filter(None, (refusal(bad, total, what), remedy, why))))
     print(f"left out {share}, which cannot be read: {_named(bad)}", file=sys.stderr, flush=True)
     return f"{share} left out"
 

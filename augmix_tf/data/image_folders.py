@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from augmix_tf import checks
+from augmix_tf import errors
 from augmix_tf.data import damage
-from augmix_tf.ops import encoded
+from augmix_tf.ops import decoding
 
 # The archives that the sets were published in; unpacked, each may be a folder of its own.
 GROUPS = ("blur", "digital", "noise", "weather", "extra", "validation")
-PICTURES = frozenset({".jpeg", ".jpg", ".png"})
+IMAGES = frozenset({".jpeg", ".jpg", ".png"})
 VIDEOS = frozenset({".mp4"})
 CROPS = ("canonical", "reference")
 _WNID = re.compile(r"n\d{8}")
@@ -43,7 +43,7 @@ def listing(folder: Path, suffixes: frozenset[str]) -> tuple[str, ...]:
     first n files are a fair sample.
 
     Raises:
-        RunError: the folder cannot be read.
+        FileError: the folder cannot be read.
     """
     found: list[tuple[str, str]] = []
     try:
@@ -53,7 +53,7 @@ def listing(folder: Path, suffixes: frozenset[str]) -> tuple[str, ...]:
             wanted = (name for name in names if os.path.splitext(name)[1].lower() in suffixes)
             found += [(name, kind.name) for name in wanted if not name.startswith(".")]
     except OSError as error:
-        raise checks.RunError(f"cannot read {error.filename}: {error.strerror}") from error
+        raise errors.FileError(f"cannot read {error.filename}: {error.strerror}") from error
     # Each file comes once for every corruption and severity: they share one text.
     return tuple(sys.intern(f"{kind}/{name}") for name, kind in sorted(found))
 
@@ -75,7 +75,7 @@ def label_table(
             that either may have classes that the other lacks.
 
     Raises:
-        CommandError: the classes cannot be matched.
+        ArgumentError: the classes cannot be matched.
     """
     if class_names is not None:
         known = {name: label for label, name in enumerate(class_names)}
@@ -83,53 +83,53 @@ def label_table(
         by_name = all(map(_WNID.fullmatch, class_names)) and all(map(_WNID.fullmatch, names))
         if len(common) == len(names) or (by_name and common):
             return common
-        checks.require(not by_name, f"classes that the model knows ({class_names[0]}, ...)", names)
+        errors.require(not by_name, f"classes that the model knows ({class_names[0]}, ...)", names)
     wanted = f"a set of the model's {num_classes} classes"
-    checks.require(len(names) == num_classes, wanted, f"{len(names)} classes of other names")
+    errors.require(len(names) == num_classes, wanted, f"{len(names)} classes of other names")
     return {name: label for label, name in enumerate(names)}
 
 
-def read_picture(path: Path, image_size: tuple[int, int], crop: str) -> np.ndarray:
-    """Returns one picture, uint8 [H, W, 3].
+def read_image(path: Path, image_size: tuple[int, int], crop: str) -> np.ndarray:
+    """Returns one image, uint8 [H, W, 3].
 
     Args:
         path: a JPEG or PNG.
         image_size: (H, W) that is cut out of the centre.
-        crop: "canonical": the picture as it is. "reference": enlarged before by 256 / 224, as
+        crop: "canonical": the image as it is. "reference": enlarged before by 256 / 224, as
             the public AugMix script does, whose numbers on ImageNet-C this reproduces.
 
     Raises:
-        RunError: the picture is damaged or too small; names the file.
+        FileError: the image is damaged or too small; names the file.
     """
     try:
         with Image.open(path) as file:
-            picture = file.convert("RGB")
+            image = file.convert("RGB")
     # Beside OSError each format's decoder has errors of its own.
     except Exception as error:
-        problem = f"{path}: want a picture, got a damaged file ({error})"
-        raise checks.RunError(f"{problem}; {damage.TEST_IS_WHOLE}") from error
+        problem = f"{path}: expected an image; received a damaged file ({error})"
+        raise errors.FileError(f"{problem}; {damage.TEST_IS_WHOLE}") from error
     if crop == "reference":
-        picture = _enlarged(picture, encoded.short_side(image_size))
-    return centre(np.asarray(picture), image_size, path)
+        image = _enlarged(image, decoding.short_side(image_size))
+    return centre(np.asarray(image), image_size, path)
 
 
-def _enlarged(picture: Image.Image, short_side: int) -> Image.Image:
+def _enlarged(image: Image.Image, short_side: int) -> Image.Image:
     """Bilinear, so that the short side becomes `short_side`; the other one is cut down."""
-    shortest = min(picture.size)
-    width, height = (side * short_side // shortest for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.BILINEAR)
+    shortest = min(image.size)
+    width, height = (side * short_side // shortest for side in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def centre(pixels: np.ndarray, image_size: tuple[int, int], path: Path) -> np.ndarray:
     """Cuts (H, W) out of the centre of [..., H', W', 3].
 
     Raises:
-        RunError: there is less; names the file.
+        FileError: there is less; names the file.
     """
     sides = pixels.shape[-3:-1]
     if sides[0] < image_size[0] or sides[1] < image_size[1]:
         wanted = f"{image_size[0]}x{image_size[1]} pixels or more"
-        raise checks.RunError(f"{path}: want {wanted}, got {sides[0]}x{sides[1]}")
+        raise errors.FileError(f"{path}: expected {wanted}; received {sides[0]}x{sides[1]}")
     top, left = (round((side - want) / 2) for side, want in zip(sides, image_size, strict=True))
     return pixels[..., top : top + image_size[0], left : left + image_size[1], :]
 
@@ -155,14 +155,16 @@ def refuse_difference(folder: Path, found: Sequence[str], wanted: Sequence[str])
     """Refuses a folder that does not hold the files that it should.
 
     Raises:
-        RunError: names the folder, the counts and the first file that is missing or left over.
+        FileError: names the folder, the counts and the first file that is missing or left over.
     """
     if found == wanted:
         return
     kinds = {"missing": set(wanted) - set(found), "left over": set(found) - set(wanted)}
     kind, files = next((kind, files) for kind, files in kinds.items() if files)
-    got = f"got {len(found)} ({min(files)} is {kind})"
-    raise checks.RunError(f"{folder}: want the same {len(wanted)} files as its neighbours, {got}")
+    got = f"received {len(found)} ({min(files)} is {kind})"
+    raise errors.FileError(
+        f"{folder}: expected the same {len(wanted)} files as its neighbours, {got}"
+    )
 
 
 def most_common(listings: Collection[tuple[str, ...]]) -> tuple[str, ...]:

@@ -10,14 +10,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from augmix_tf import checks, metrics
+from augmix_tf import errors, robustness
 from augmix_tf.data import benchmark, image_folders
 from augmix_tf.data.benchmark import PerturbedSet
-from augmix_tf.metrics.names import EXTRA_PERTURBATIONS, HARDER_PERTURBATIONS
 
 _BENCHMARK = "perturbations"
 # The last ones are evaluated where a set has them, but enter no mean of the paper.
-PERTURBATIONS = (*metrics.PAPER_PERTURBATIONS, *EXTRA_PERTURBATIONS, *HARDER_PERTURBATIONS)
+PERTURBATIONS = (
+    *robustness.PERTURBATIONS,
+    *robustness.EXTRA_PERTURBATIONS,
+    *robustness.HARDER_PERTURBATIONS,
+)
 
 
 def open_set(place: str | Path, image_size: tuple[int, int], eval_limit: int = 0) -> PerturbedSet:
@@ -31,8 +34,8 @@ def open_set(place: str | Path, image_size: tuple[int, int], eval_limit: int = 0
         eval_limit: how many sequences of each perturbation to take, from the first; 0 takes all.
 
     Raises:
-        CommandError: no set there.
-        RunError: a file is damaged, missing or of another shape or type. The message names it,
+        ArgumentError: no set there.
+        FileError: a file is damaged, missing or of another shape or type. The message names it,
             says what was wanted and which perturbations can still be evaluated.
     """
     benchmark.taken(0, eval_limit)
@@ -42,10 +45,10 @@ def open_set(place: str | Path, image_size: tuple[int, int], eval_limit: int = 0
         return _open_arrays(folder, names, image_size, eval_limit)
     folders = image_folders.find(folder, PERTURBATIONS)
     if not folders:
-        raise checks.CommandError(
-            f"want a folder with <perturbation>.npy files (CIFAR-P), or with folders "
+        raise errors.ArgumentError(
+            f"Expected a folder with <perturbation>.npy files (CIFAR-P), or with folders "
             f"<perturbation>/<class> of mp4 files (ImageNet-P), where <perturbation> is "
-            f"gaussian_noise, ..., got {folder} with none of them"
+            f"gaussian_noise, ...; received {folder} with none of them"
         )
     return _open_videos(folder, folders, image_size, eval_limit)
 
@@ -66,8 +69,8 @@ def _open_arrays(
 
     def check_count(name: str) -> None:
         if len(arrays[name]) != count:
-            text = f"want {count} sequences as in the other files, got {len(arrays[name])}"
-            raise checks.RunError(f"{folder / name}.npy: {text}")
+            text = f"Expected {count} sequences as in the other files; received {len(arrays[name])}"
+            raise errors.FileError(f"{folder / name}.npy: {text}")
 
     benchmark.all_sound(arrays, check_count)
     used = benchmark.taken(count, limit)
@@ -94,7 +97,7 @@ def _open_videos(
         for name, folder in folders.items()
     }
     files = image_folders.most_common(listings.values())
-    checks.require(bool(files), f"mp4 files in <perturbation>/<class> in {place}", "none")
+    errors.require(bool(files), f"mp4 files in <perturbation>/<class> in {place}", "none")
 
     def check_files(name: str) -> None:
         image_folders.refuse_difference(folders[name], listings[name], files)
@@ -125,7 +128,7 @@ def read_video(path: Path, image_size: tuple[int, int], frames: int | None = Non
         uint8 [T, H, W, 3].
 
     Raises:
-        RunError: it cannot be read, or has too few pixels or another number of frames.
+        FileError: it cannot be read, or has too few pixels or another number of frames.
     """
     capture = cv2.VideoCapture(str(path))
     found = []
@@ -139,5 +142,5 @@ def read_video(path: Path, image_size: tuple[int, int], frames: int | None = Non
         capture.release()
     if len(found) < 2 or (frames is not None and len(found) != frames):
         wanted = "2 or more frames" if frames is None else f"{frames} frames, as the first has"
-        raise checks.RunError(f"{path}: want a video of {wanted}, got {len(found)}")
+        raise errors.FileError(f"{path}: expected a video of {wanted}; received {len(found)}")
     return np.ascontiguousarray(image_folders.centre(np.stack(found), image_size, path))

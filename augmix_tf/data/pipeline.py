@@ -1,38 +1,33 @@
-"""From pictures to batches of views, in an order that follows from the seed alone.
+"""From stored images to batches of views, in an order that follows from the seed alone.
 
-A batch is a pure function of (run seed, epoch, step). So a run that starts in the middle gets what
-it would have got, without computing what came before.
+A batch is a pure function of (run seed, epoch, step), so a run that resumes in the middle of an
+epoch gets the batches it would have had, without computing those before.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from augmix_tf import seeds
-from augmix_tf.data.pictures import EncodedPictures
-
-Images: TypeAlias = np.ndarray | EncodedPictures
-"""uint8 [M, H, W, 3], in memory or encoded on disk."""
+from augmix_tf.augment.crops import Crop
+from augmix_tf.augment.method import BatchShape, Method, Views
+from augmix_tf.compiled import compiled
+from augmix_tf.data.images import ImageStore
+from augmix_tf.errors import require
 
 _FEW_CORES = 4
-# Views that are made in one go, in bytes of their pixels: a large batch of large pictures is made
-# in pieces, so that what is in the making on all cores stays small. Smaller ones are as fast, and
-# to put them together takes the memory that they save.
+# Bytes of views that are made in one call. A large batch of large images is made in pieces, so that
+# the batches in progress on all cores stay small. Smaller batches are as fast whole, and joining
+# their pieces takes the memory that the pieces save.
 _PIECE = 2**27
-# Of larger batches, in bytes, one waits for the model: TensorFlow's own choice grows and grows.
+# Of larger batches, in bytes, one is prefetched: TensorFlow's own choice grows without limit.
 _LARGE = 2**25
-
-
-Method: TypeAlias = Callable[..., Any]
-"""What `augment.methods` makes: (images [N, H, W, 3], or the places [N, 2] of encoded ones, labels
-[N], epoch, step, rows) to the views float32 [M, V, H, W, 3] of these rows and their labels [M] or
-targets float32 [M, K]. Its attribute `mixes` tells that a row needs the pictures of others."""
 
 
 class Position(NamedTuple):
@@ -42,86 +37,135 @@ class Position(NamedTuple):
     step: int = 0
 
 
-class Share(NamedTuple):
-    """The part of each batch that one process makes, for the replicas that it feeds.
+class ReplicaSlice(NamedTuple):
+    """The replicas that one process feeds; by default the only one.
 
     Attributes:
         first: number of its first replica.
-        replicas: that it feeds.
+        replicas: number of its replicas.
         of: replicas of all processes together.
     """
 
-    first: int
-    replicas: int
-    of: int
+    first: int = 0
+    replicas: int = 1
+    of: int = 1
+
+
+ONE_REPLICA = ReplicaSlice()
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
-    """Batches of one epoch; the last may be partial."""
+    """Batches of one epoch; the last one may repeat examples of the epoch."""
     return -(-examples // batch_size)
 
 
 def training_batches(
-    images: Images,
-    labels: np.ndarray,
+    store: ImageStore,
     method: Method,
     *,
+    num_classes: int,
     run_seed: int,
     epochs: int,
     batch_size: int,
     start: Position = Position(),
-    share: Share | None = None,
+    replicas: ReplicaSlice = ONE_REPLICA,
 ) -> tf.data.Dataset:
     """Returns all batches of a run from `start` on, shuffled anew in each epoch.
 
+    Every batch is full: the last one of an epoch is completed with the first examples of the
+    epoch's own order.
+
     Args:
-        images: of all M examples.
-        labels: [M].
-        method: what is done to a batch; it always gets `batch_size` examples.
-        run_seed: the order of the examples follows from it and the epoch.
+        store: the training examples.
+        method: makes the views, after the store's random crop.
+        num_classes: K.
+        run_seed: the order of the examples and all other random choices follow from it.
         epochs: of the whole run.
-        batch_size: examples per batch; the last of an epoch holds the rest.
-        start: the first batch that is made.
-        share: makes the rows of some replicas only; all together have the views that one process
-            makes of the whole batch.
+        batch_size: examples per step, over all replicas.
+        start: position of the first batch.
+        replicas: makes the rows of some replicas only; together they have the views that one
+            process makes of the whole batch.
 
     Returns:
-        Dataset of (views float32 [N, V, H, W, 3], labels int64 [N] or targets float32 [N, K]).
-        With a `share` each element is one replica's part of a batch, in their order: (views
-        [n, V, H, W, 3], labels, present float32 [n]), n = ceil(batch_size / replicas) always;
-        where `present` is 0 the row is filling.
+        Dataset of (views float32 [n, V, H, W, 3] in 0..255, labels int64 [n] or targets
+        float32 [n, K]), n = batch_size / replicas.of: one element for each replica of a batch, in
+        their order.
+
+    Raises:
+        ArgumentError: a batch size that is not divisible by the replicas.
     """
-    held = tf.constant(images.places if isinstance(images, EncodedPictures) else images)
-    labels_tensor = tf.constant(labels, tf.int64)
+    divisible = batch_size % replicas.of == 0
+    require(divisible, f"a batch_size divisible by the {replicas.of} replicas", batch_size)
+    make = view_maker(store, method, num_classes, run_seed, batch_size)
+    dataset = _rows_of_batches(len(store), run_seed, epochs, batch_size, start)
 
-    def load(
-        epoch: tf.Tensor, step: tf.Tensor, rows: tf.Tensor, places: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, ...]:
-        # The last batch is filled up with its own examples before and cut after: one shape means
-        # that the views are compiled once.
-        present = tf.shape(rows)[0]
-        filled = tf.gather(rows, tf.range(batch_size) % present)
-        whole = tf.gather(held, filled), tf.gather(labels_tensor, filled), epoch, step
-        if places is None:
-            views, targets = method(*whole)
-            return views[:present], targets[:present]
-        views, targets = method(*whole, places % batch_size)
-        return views, targets, tf.cast(places < present, tf.float32)
-
-    dataset = _rows_of_batches(len(images), run_seed, epochs, batch_size, start)
-    rows, size = _rows_of_replica(batch_size, share), _bytes_of_views(images)
-    pieces = min(rows, -(-rows * size // _PIECE))
-    if pieces > 1 and not getattr(method, "mixes", False):
-        dataset = _in_pieces(dataset, load, pieces, batch_size, share)
-    elif share is None:
-        dataset = _parallel(dataset, load)
+    rows = batch_size // replicas.of
+    places = tf.range(replicas.first * rows, (replicas.first + replicas.replicas) * rows)
+    size = rows * method.views_per_image * 4 * 3 * math.prod(store.image_size)
+    pieces = 1 if method.mixes_examples else min(rows, -(-size // _PIECE))
+    if pieces > 1:
+        dataset = _in_pieces(dataset, make, tf.reshape(places, [-1, rows]), pieces)
+    elif replicas.of == 1:
+        dataset = _parallel(dataset, lambda epoch, step, rows: make(epoch, step, rows, None))
     else:
-        places = _places(share, batch_size)
-        dataset = _parallel(
-            dataset, lambda e, s, rows: _by_replica(share, *load(e, s, rows, places))
-        )
+        dataset = _parallel(dataset, lambda epoch, step, rows: make(epoch, step, rows, places))
+        split = [replicas.replicas, rows]
+        dataset = dataset.map(lambda *parts: [tf.reshape(p, split + p.shape[1:]) for p in parts])
         dataset = dataset.unbatch()
-    return dataset.prefetch(1 if rows * size > _LARGE else tf.data.AUTOTUNE)
+    return dataset.prefetch(1 if size > _LARGE else tf.data.AUTOTUNE)
+
+
+def view_maker(
+    store: ImageStore, method: Method, num_classes: int, run_seed: int, batch_size: int
+) -> Callable[..., Views]:
+    """Returns the function that makes the views of a batch, or of some places in it."""
+    held = tf.constant(store.held)
+    labels = tf.constant(store.labels, tf.int64)
+    crop: Any = store.crop
+    shape = BatchShape(batch_size, crop.size(held))
+    together = method.compiled and crop.compiled
+    apply = view_program(method, crop) if together else _views_function(method, crop)
+
+    def make(epoch: tf.Tensor, step: tf.Tensor, rows: tf.Tensor, places: tf.Tensor | None) -> Views:
+        streams = seeds.BatchSeeds(run_seed, epoch, step)
+        # Drawn for the whole batch, so that the views do not depend on how it is divided.
+        drawn = crop.draw(streams.stream(seeds.CROP_AND_FLIP), batch_size)
+        batch = (tf.gather(labels, rows), drawn, method.draw(streams, shape))
+        if method.mixes_examples:
+            targets = tf.one_hot(batch[0], num_classes)
+            made = apply(tf.gather(held, rows), targets, *batch[1:])
+            return Views(*_take(made, places))
+        rows, batch = _take((rows, batch), places)
+        return apply(tf.gather(held, rows), *batch)
+
+    return make
+
+
+def _views_function(method: Method, crop: Crop) -> Callable[..., Views]:
+    def views(held: tf.Tensor, labels: tf.Tensor, crop_plan: Any, plan: Any) -> Views:
+        return method.apply(crop.apply(held, crop_plan), labels, plan)
+
+    return views
+
+
+@functools.cache
+def view_program(method: Method, crop: Any) -> Callable[..., Views]:
+    """Returns crop and method as one XLA program; pipelines of equal methods share it.
+
+    Starting a program takes as long as cropping sixty small images.
+    """
+    return compiled(_views_function(method, crop))
+
+
+def _take(batch: Any, places: tf.Tensor | None) -> Any:
+    """Takes some rows of all tensors of a batch; None: all rows."""
+    if places is None:
+        return batch
+
+    def take(part: tf.Tensor | None) -> tf.Tensor | None:
+        return None if part is None else tf.gather(part, places)
+
+    return tf.nest.map_structure(take, batch)
 
 
 def _rows_of_batches(
@@ -136,75 +180,49 @@ def _rows_of_batches(
         return steps.map(lambda step: (epoch, step, rows(order, step)))
 
     def rows(order: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        begin = tf.cast(step, tf.int32) * batch_size
-        return order[begin : begin + batch_size]
+        return tf.gather(order, (step * batch_size + tf.range(batch_size, dtype=tf.int64)) % count)
 
     return tf.data.Dataset.range(start.epoch, epochs).flat_map(batches_of)
 
 
-def _parallel(dataset: tf.data.Dataset, function: Callable[..., tuple]) -> tf.data.Dataset:
-    return dataset.map(function, num_parallel_calls=_parallel_calls(), deterministic=True)
-
-
-def _rows_of_replica(batch_size: int, share: Share | None) -> int:
-    return -(-batch_size // (share.of if share else 1))
-
-
-def _bytes_of_views(images: Images) -> int:
-    """Of one example: three views of float32, as a rule."""
-    return 3 * 4 * math.prod(images.shape[1:])
-
-
 def _in_pieces(
-    dataset: tf.data.Dataset,
-    load: Callable[..., tuple],
-    pieces: int,
-    batch_size: int,
-    share: Share | None,
+    dataset: tf.data.Dataset, make: Callable[..., Views], by_replica: tf.Tensor, pieces: int
 ) -> tf.data.Dataset:
-    """Makes the views of each replica piece by piece, and puts them together."""
-    own = share or Share(0, 1, 1)
-    by_replica = tf.reshape(_places(own, batch_size), [own.replicas, -1])
-    rows = by_replica.shape[1]
+    """Makes the views of each replica piece by piece and joins them.
+
+    Args:
+        dataset: of `_rows_of_batches`.
+        make: of `view_maker`.
+        by_replica: int32 [replicas, n], the places of each replica in a batch.
+        pieces: of each replica.
+    """
+    replicas, rows = by_replica.shape
     size = -(-rows // pieces)
-    # The last piece may be filled up with rows of the first ones.
-    filled = tf.gather(by_replica, tf.range(pieces * size) % rows, axis=1)
-    places = tf.reshape(filled, [own.replicas * pieces, size])
+    # The last piece may be completed with rows of the first ones.
+    completed = tf.gather(by_replica, tf.range(pieces * size) % rows, axis=1)
+    places = tf.reshape(completed, [replicas * pieces, size])
 
     def in_pieces(*batch: tf.Tensor) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(places).map(lambda piece: (*batch, piece))
 
-    def joined(*made: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        whole = [tf.reshape(part, [-1, *part.shape[2:]])[:rows] for part in made]
-        if share is not None:
-            return tuple(whole)
-        present = tf.cast(tf.reduce_sum(whole[2]), tf.int32)
-        return whole[0][:present], whole[1][:present]
+    def joined(*parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return tuple(tf.reshape(part, [-1, *part.shape[2:]])[:rows] for part in parts)
 
-    dataset = _parallel(dataset.flat_map(in_pieces), load)
+    dataset = _parallel(dataset.flat_map(in_pieces), make)
     dataset = dataset.batch(pieces, drop_remainder=True, num_parallel_calls=2)
     return dataset.map(joined)
 
 
-def _places(share: Share, batch_size: int) -> tf.Tensor:
-    """The places of a share in a batch that is filled up to be divisible by the replicas."""
-    rows = -(-batch_size // share.of)
-    return tf.range(share.first * rows, (share.first + share.replicas) * rows)
+def _parallel(dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
+    def plain(*parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return tuple(function(*parts))
 
-
-def _by_replica(share: Share, *parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    return tuple(tf.reshape(part, [share.replicas, -1, *part.shape[1:]]) for part in parts)
+    return dataset.map(plain, num_parallel_calls=_parallel_calls(), deterministic=True)
 
 
 def _parallel_calls() -> int:
-    """How many batches are in the making at a time."""
+    """How many batches are made at a time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    # With few cores TensorFlow's own choice is one call a core, and a core waits whenever its call
-    # does; one more was a tenth faster on two. With many cores each call counts in memory.
+    # With few cores TensorFlow's own choice is one call per core, and a core idles whenever its
+    # call waits; one more was 10 % faster on two. With many cores each call counts in memory.
     return cores + 1 if cores and cores <= _FEW_CORES else tf.data.AUTOTUNE
-
-
-def evaluation_batches(images: np.ndarray, batch_size: int) -> tf.data.Dataset:
-    """Returns the images in order, float32 [N, H, W, 3] in 0..255, the last batch partial."""
-    dataset = tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
-    return dataset.map(lambda batch: tf.cast(batch, tf.float32)).prefetch(tf.data.AUTOTUNE)

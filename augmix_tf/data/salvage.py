@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from augmix_tf import checks
+from augmix_tf import errors
 from augmix_tf.data import damage, tfds_files, tfrecord
 from augmix_tf.data.damage import Bad
 
@@ -41,7 +41,7 @@ class _Wrong(Exception):  # noqa: N818 - it is no error of the program
 def read(
     builder: Any, split: str, limit: int, skip_bad: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """Returns images, labels, ids and what was left out, as `sources.Split` has them.
+    """Returns images, labels, ids and what was left out, as `images.InMemoryStore` has them.
 
     TFDS reads where all is well. What is left out changes neither ids nor order of the others;
     under a limit the next ones take the places.
@@ -53,8 +53,8 @@ def read(
         skip_bad: whether training examples that cannot be read may be left out, up to half.
 
     Raises:
-        CommandError: the labels are hidden.
-        RunError: a file is missing or in a format of its own, or examples cannot be read.
+        ArgumentError: the labels are hidden.
+        FileError: a file is missing or in a format of its own, or examples cannot be read.
     """
     try:
         return *tfds_files.read(builder, split, limit), ""
@@ -62,10 +62,10 @@ def read(
         unreadable = f"{builder.data_dir} cannot be read ({error}); {AGAIN}"
         _refuse_missing(builder, split)
         if str(builder.info.file_format.value) != "tfrecord":
-            raise checks.RunError(unreadable) from error
+            raise errors.FileError(unreadable) from error
         places, ids, bad = _scan(builder, split)
         if not bad:
-            raise checks.RunError(unreadable) from error
+            raise errors.FileError(unreadable) from error
     total = builder.info.splits[split].num_examples
     what = f"{split} records"
     whole = split != "train"
@@ -78,7 +78,7 @@ def read(
 def _refuse_missing(builder: Any, split: str) -> None:
     for path in builder.info.splits[split].filepaths:
         if not path.exists():
-            raise checks.RunError(f"{path} is missing; {AGAIN}")
+            raise errors.FileError(f"{path} is missing; {AGAIN}")
 
 
 def _scan(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray, list[Bad]]:
@@ -128,7 +128,7 @@ def _records(builder: Any, split: str, check: bool) -> Iterator[_Place]:
                 for data, problem_here in tfrecord.read(file, check):
                     if at == count:
                         extra = f"{path} is damaged (holds more than its {count} examples)"
-                        raise checks.RunError(f"{extra}; {AGAIN}")
+                        raise errors.FileError(f"{extra}; {AGAIN}")
                     if data is None:
                         problem = f"{problem_here}, and none behind it can be found"
                         break
@@ -136,7 +136,7 @@ def _records(builder: Any, split: str, check: bool) -> Iterator[_Place]:
                     yield _Place(first + at, str(path), where, 1, data, problem_here)
                     at += 1
         except OSError as error:
-            raise checks.RunError(f"{path} cannot be read: {error.strerror or error}") from error
+            raise errors.FileError(f"{path} cannot be read: {error.strerror or error}") from error
         if at < count:
             where = f"from record {at + 1} of {count} on, the rest of the file"
             yield _Place(first + at, str(path), where, count - at, None, problem.format(at))
@@ -175,7 +175,7 @@ class _Parser:
         return _Example(image, label, number)
 
     def image(self, example: _Example) -> np.ndarray:
-        """Decodes the picture, uint8 [H, W, C]."""
+        """Decodes the image, uint8 [H, W, C]."""
         import tensorflow as tf
 
         try:

@@ -4,13 +4,13 @@ The program draws it itself, so that it runs anywhere with nothing to download, 
 for byte alike on every machine and with every version of NumPy:
 
 - Chance is the raw 64-bit output of the Philox generator, which NumPy keeps stable for good (the
-  streams of its distributions may change). Every picture has its own words of it.
+  streams of its distributions may change). Every image has its own words of it.
 - Bytes are reached only through integers and through float64 +, -, *, /, sqrt, floor, minimum and
   maximum taken element by element, whose results IEEE 754 fixes to the last bit. There is no sum
   over an axis (its order is free), no matrix product, no power and nothing from libm: a rotation
   takes its cosine and sine from a rational formula.
 
-Lengths are in pixels, x to the right, y downwards, the origin in the middle of the picture. A
+Lengths are in pixels, x to the right, y downwards, the origin in the middle of the image. A
 "distance" is signed and negative inside an outline; drawing turns it into the share of a pixel
 that is covered, which is what smooths the edges.
 """
@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from augmix_tf import checks
+from augmix_tf import errors
 
 Array = np.ndarray
 
@@ -35,7 +35,7 @@ STROKES = STROKES_BEHIND + 1  # the last one lies over the object
 LATTICES = ((3, 3), (6, 6), (16, 16), (2, 14), (14, 2))
 KNOTS = tuple((down + 1) * (across + 1) for down, across in LATTICES)  # one byte each
 LATTICE_WORDS = -(-sum(KNOTS) // 8)
-# Random numbers of one picture besides its lattices: ground 17, each stroke 10, object 14.
+# Random numbers of one image besides its lattices: ground 17, each stroke 10, object 14.
 SCALAR_WORDS = 17 + 10 * STROKES + 14
 _HALF_SQRT3 = 0.8660254037844386
 # Unit normals of a regular pentagon's sides; the first points up.
@@ -52,25 +52,25 @@ def make(split: str, seed: int = 0) -> tuple[Array, Array]:
     """Draws one split of the embedded dataset.
 
     Classes are equally frequent and in random order. Place, size, direction, colours, contrast,
-    texture and clutter change from picture to picture; no picture comes twice.
+    texture and clutter change from image to image; no image comes twice.
 
     Args:
-        split: "train" (5,000 pictures) or "test" (1,000 others).
-        seed: 0 to 2**64 - 1; another seed gives other pictures of the same kind.
+        split: "train" (5,000 images) or "test" (1,000 others).
+        seed: 0 to 2**64 - 1; another seed gives other images of the same kind.
 
     Returns:
         images uint8 [N, 32, 32, 3], RGB; labels int64 [N], indices into `CLASS_NAMES`.
 
     Raises:
-        CommandError: no such split, or a seed out of range.
+        ArgumentError: no such split, or a seed out of range.
     """
-    count = checks.lookup("split", split, SPLIT_SIZES)
-    checks.require(0 <= seed < 2**64, "a seed of 0 to 2**64 - 1", seed)
+    count = errors.lookup("split", split, SPLIT_SIZES)
+    errors.require(0 <= seed < 2**64, "a seed of 0 to 2**64 - 1", seed)
     generator = np.random.Philox(key=int(seed) | SPLIT_KEYS[split] << 64)
     labels = np.argsort(generator.random_raw(count), kind="stable") % len(CLASS_NAMES)
     words = generator.random_raw(count * (SCALAR_WORDS + LATTICE_WORDS)).reshape(count, -1)
     images = np.empty((count, SIDE, SIDE, 3), np.uint8)
-    # One class at a time, because all its pictures share one outline; it also stays in the cache.
+    # One class at a time, because all its images share one outline; it also stays in the cache.
     for label, outline in enumerate(OUTLINES.values()):
         rows = np.flatnonzero(labels == label)
         images[rows] = _draw(Draws(words[rows]), outline)
@@ -78,7 +78,7 @@ def make(split: str, seed: int = 0) -> tuple[Array, Array]:
 
 
 class Draws:
-    """Hands out the random numbers of M pictures from uint64 words [M, SCALAR_WORDS + ...]."""
+    """Hands out the random numbers of M images from uint64 words [M, SCALAR_WORDS + ...]."""
 
     def __init__(self, words: Array):
         self._scalars = words[:, :SCALAR_WORDS]
@@ -120,7 +120,7 @@ class Draws:
 
 
 def _draw(draws: Draws, outline: Callable[[Array, Array], Array]) -> Array:
-    """Pictures uint8 [M, 32, 32, 3] of one class: ground, clutter, object, one stroke over it."""
+    """Images uint8 [M, 32, 32, 3] of one class: ground, clutter, object, one stroke over it."""
     centre = np.arange(SIDE, dtype=np.float64) + (0.5 - SIDE / 2)
     x, y = centre[None, None, :], centre[None, :, None]
     tone = draws.colour(45.0, 210.0)
@@ -161,7 +161,7 @@ def _stretch(knots: Array) -> Array:
 
 
 def _stroke(draws: Draws, canvas: Array, x: Array, y: Array, opacity: Array) -> Array:
-    """Clutter: a straight stroke with round ends, from a dot to half the picture long."""
+    """Clutter: a straight stroke with round ends, from a dot to half the image long."""
     cosine, sine = draws.direction()
     length = np.maximum(draws.uniform(-6.0, 18.0), 0.5)
     from_x, from_y = x - draws.uniform(-17.0, 17.0), y - draws.uniform(-17.0, 17.0)

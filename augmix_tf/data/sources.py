@@ -1,6 +1,6 @@
-"""Datasets: the embedded one, those of TensorFlow Datasets (TFDS), and folders of pictures.
+"""Datasets: the embedded one, those of TensorFlow Datasets (TFDS), and folders of images.
 
-Pictures of one size are read into memory; those of varying sizes stay encoded on disk. All rows
+Images of one size are read into memory; those of varying sizes stay encoded on disk. All rows
 come in the official order, so that "the first n examples" are the same ones wherever and however a
 set was prepared: TFDS shuffles what it writes, and each version may do so differently.
 
@@ -20,12 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from augmix_tf import checks
-from augmix_tf.data import salvage, tfds_download, tfds_files
-from augmix_tf.data.split import Source, Split
-from augmix_tf.settings import FOLDER, IMAGENET
+from augmix_tf import errors
+from augmix_tf.data import EMBEDDED, FOLDER, IMAGENET, salvage, tfds_download, tfds_files
+from augmix_tf.data.images import ImageStore, InMemoryStore, Source
 
-EMBEDDED = "shapes"
 # Dataset, then perhaps a configuration and a version: "emnist/letters:3.1.0".
 _NAME = re.compile(r"(\w+)(?:/([\w.+-]+))?(?::[\d.*]+)?")
 
@@ -39,7 +37,7 @@ def load(
     skip_bad_examples: bool = False,
     image_size: int = 0,
 ) -> Source:
-    """Reads a dataset into memory, or finds its pictures where their sizes vary.
+    """Reads a dataset into memory, or finds its images where their sizes vary.
 
     What would be downloaded is said on stderr beforehand. Without a network that ends within
     seconds, instead of the minutes for which TFDS keeps trying.
@@ -56,17 +54,17 @@ def load(
         eval_limit: the same for the test split.
         skip_bad_examples: leaves out what cannot be read of the train split, up to half of it, and
             says so on stderr and in the description. The others keep ids and order. Encoded
-            pictures are all decoded once for it.
-        image_size: side of the pictures where the set's have varying sizes; else 0.
+            images are all decoded once for it.
+        image_size: side of decoded images where the dataset's have varying sizes; else 0.
 
     Raises:
-        CommandError: no such dataset, one that this reader cannot hold (varying image sizes without
+        ArgumentError: no such dataset, one that cannot be held (varying image sizes without
             an `image_size`, too large for the memory) or that is not labelled images, or a negative
             limit.
-        RunError: data are missing, unreadable or damaged, or could not be downloaded.
+        FileError: data are missing, unreadable or damaged, or could not be downloaded.
     """
     for limit, value in (("train_limit", train_limit), ("eval_limit", eval_limit)):
-        checks.require(value >= 0, f"{limit} of 0 (all) or more", value)
+        errors.require(value >= 0, f"{limit} of 0 (all) or more", value)
     if name == EMBEDDED:
         _check_one_size(name, image_size)
         return _load_shapes(train_limit, eval_limit)
@@ -88,27 +86,37 @@ def load(
         if varies:
             from augmix_tf.data import large
 
-            train, tested = large.prepared(builder, limits, image_size, skip_bad_examples)
+            stores: list[ImageStore] = [
+                *large.prepared(builder, limits, image_size, skip_bad_examples)
+            ]
         else:
-            train = Split(*salvage.read(builder, "train", train_limit, skip_bad_examples))
-            tested = Split(*salvage.read(builder, test, eval_limit, False))
+            stores = [
+                _in_memory(*salvage.read(builder, "train", train_limit, skip_bad_examples)),
+                _in_memory(*salvage.read(builder, test, eval_limit, False)),
+            ]
         source = Source(
             name=name,
-            train=train,
-            test=tested,
+            train=stores[0],
+            test=stores[1],
             class_names=_class_names(builder.info.features["label"]),
             description=f"{dataset} {version} (TFDS, {builder.data_path})",
         )
-    return source.without(source.train.left_out)
+    return source.with_note(source.train.left_out)
+
+
+def _in_memory(
+    images: np.ndarray, labels: np.ndarray, ids: np.ndarray, left_out: str = ""
+) -> InMemoryStore:
+    return InMemoryStore(images=images, labels=labels, ids=ids, left_out=left_out)
 
 
 def _load_shapes(train_limit: int, eval_limit: int) -> Source:
     from augmix_tf.data import shapes
 
-    def draw(split: str, limit: int) -> Split:
+    def draw(split: str, limit: int) -> InMemoryStore:
         images, labels = shapes.make(split)
-        rows = np.arange(len(images))[: limit or len(images)]
-        return Split(images[rows], labels[rows], rows.astype(np.int64))
+        count = min(limit or len(images), len(images))
+        return _in_memory(images[:count], labels[:count], np.arange(count, dtype=np.int64))
 
     train, test = draw("train", train_limit), draw("test", eval_limit)
     description = "shapes (embedded, drawn by this program)"
@@ -135,7 +143,7 @@ def _open(name: str, root: str | None) -> Any:
     """The TFDS builder of `name`, prepared or not; no network is touched."""
     # Anything else would make TFDS import, or fetch, code of third parties.
     wanted = "a dataset name such as 'shapes', 'cifar10' or 'emnist/letters:3.1.0'"
-    checks.require(_NAME.fullmatch(name) is not None, wanted, repr(name))
+    errors.require(_NAME.fullmatch(name) is not None, wanted, repr(name))
     if root is not None:
         _check_directory(root)
     import tensorflow_datasets as tfds
@@ -143,16 +151,16 @@ def _open(name: str, root: str | None) -> Any:
     try:
         return tfds.builder(name, data_dir=root)
     except tfds.core.DatasetNotFoundError as error:
-        raise checks.CommandError(_unknown_dataset(name)) from error
+        raise errors.ArgumentError(_unknown_dataset(name)) from error
     except Exception as error:  # a set's own code may raise anything
         reason = tfds_files.reason(error)
         # Only of the configuration or version that was asked for can the name be guilty.
         unreadable = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
         variant = "/" in name or ":" in name
         if variant and isinstance(error, AssertionError | ValueError) and not unreadable:
-            raise checks.CommandError(_unknown_variant(name, reason)) from error
+            raise errors.ArgumentError(_unknown_variant(name, reason)) from error
         where = f" in {root}" if root else ""
-        raise checks.RunError(f"cannot open dataset {name!r}{where}: {reason}") from error
+        raise errors.FileError(f"cannot open dataset {name!r}{where}: {reason}") from error
 
 
 def _check_directory(root: str) -> None:
@@ -163,7 +171,7 @@ def _check_directory(root: str) -> None:
         os.listdir(root)
     except OSError as error:
         reason = error.strerror or error
-        raise checks.RunError(f"cannot read the data directory {root}: {reason}") from error
+        raise errors.FileError(f"cannot read the data directory {root}: {reason}") from error
 
 
 def _unknown_dataset(name: str) -> str:
@@ -172,7 +180,7 @@ def _unknown_dataset(name: str) -> str:
     dataset = re.split("[/:]", name)[0]
     names = [EMBEDDED, *tfds.list_builders(with_community_datasets=False)]
     return (
-        f"unknown dataset {name!r}{checks.nearest_name(dataset.lower(), names)} "
+        f"Unknown dataset {name!r}.{errors.nearest_name(dataset.lower(), names)} "
         f"Known: {EMBEDDED}, and the {len(names) - 1} names of TensorFlow Datasets"
     )
 
@@ -187,13 +195,14 @@ def _unknown_variant(name: str, reason: str) -> str:
     if config is None or config in configs:
         return f"dataset {name!r}: {reason}"
     if not configs:
-        return f"dataset {dataset!r} has no configurations, got {name!r}"
-    return f"unknown configuration {config!r} of {dataset!r}{checks.nearest_name(config, configs)}"
+        return f"dataset {dataset!r} has no configurations; received {name!r}"
+    return f"Unknown configuration {config!r} of {dataset!r}.{errors.nearest_name(config, configs)}"
 
 
 def _check_one_size(name: str, image_size: int) -> None:
-    wanted = f"no --image_size for {name}, whose pictures have one size"
-    checks.require(image_size == 0, wanted, image_size)
+    if image_size:
+        problem = f"does not apply to {name}, whose images have one size; received {image_size}."
+        raise errors.SettingError("image_size", problem)
 
 
 def _check_features(name: str, features: Any, image_size: int) -> bool:
@@ -206,21 +215,22 @@ def _check_features(name: str, features: Any, image_size: int) -> bool:
         label, tfds.features.ClassLabel
     ):
         found = ", ".join(sorted(known)) or type(features).__name__
-        raise checks.CommandError(
-            f"want an image classification dataset (features image and label), "
-            f"got {name!r} with {found}"
+        raise errors.ArgumentError(
+            f"Expected an image classification dataset (features image and label), "
+            f"received {name!r} with {found}"
         )
     varies = None in image.shape[:2]
     if varies and not image_size:
-        raise checks.CommandError(
-            f"want --image_size=224 or another side for pictures of varying size, got {name!r} "
-            f"with {image.shape}"
+        raise errors.SettingError(
+            "image_size",
+            f"must be 224 or another side for images of varying size; received {image_size} for "
+            f"{name!r} with {image.shape}.",
         )
     if not varies:
         _check_one_size(name, image_size)
     fits = image.shape[-1] in (1, 3) and image.np_dtype == np.uint8
     wanted = "uint8 images with 1 or 3 channels"
-    checks.require(fits, wanted, f"{name!r} with {np.dtype(image.np_dtype)} {image.shape}")
+    errors.require(fits, wanted, f"{name!r} with {np.dtype(image.np_dtype)} {image.shape}")
     return varies
 
 
@@ -236,7 +246,9 @@ def _check_splits(name: str, builder: Any, limits: dict[str, int], in_memory: bo
     missing = [key for key in limits if key not in splits or not splits[key].num_examples]
     if missing:
         wanted = "a dataset with the splits train and test (or validation)"
-        raise checks.CommandError(f"want {wanted}, got {name!r} with {', '.join(splits) or 'none'}")
+        raise errors.ArgumentError(
+            f"Expected {wanted}; received {name!r} with {', '.join(splits) or 'none'}"
+        )
     if not in_memory:
         return
     height, width, _ = builder.info.features["image"].shape
@@ -244,8 +256,9 @@ def _check_splits(name: str, builder: Any, limits: dict[str, int], in_memory: bo
     rows = sum(min(limit or counts[split], counts[split]) for split, limit in limits.items())
     needed, memory = rows * height * width * 3, _memory_bytes()
     if needed > memory:
-        raise checks.CommandError(
-            f"want a dataset that fits into memory ({memory / 2**30:.1f} GiB), got {name!r} "
+        raise errors.ArgumentError(
+            f"Expected a dataset that fits into memory ({memory / 2**30:.1f} GiB); received "
+            f"{name!r} "
             f"with {needed / 2**30:.1f} GiB of images; a limit on the examples makes it smaller"
         )
 

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterable
 from typing import Any
 
-from augmix_tf import checks
+from augmix_tf import errors
 from augmix_tf.data import tfds_files
 
 PROBE_SECONDS = 5.0
@@ -29,7 +29,7 @@ def is_prepared(builder: Any) -> bool:
         return True
     if directory.exists():
         # TFDS would take it for prepared as well, and fail on it later.
-        raise checks.RunError(
+        raise errors.FileError(
             f"{directory} is incomplete (no dataset_info.json): remove it and prepare it again"
         )
     return False
@@ -44,9 +44,9 @@ def prepare(builder: Any, name: str, download: bool) -> None:
     command = f'python -c "import tensorflow_datasets as tfds; {command}"'
     by_hand = _by_hand(builder)
     if by_hand:
-        raise checks.RunError(f"{missing}, and TFDS cannot download it: {by_hand}")
+        raise errors.FileError(f"{missing}, and TFDS cannot download it: {by_hand}")
     if not download:
-        raise checks.RunError(f"{missing}; prepare it with `{command}` or drop --nodownload")
+        raise errors.FileError(f"{missing}; prepare it with `{command}`, or allow the download")
     if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         said = f"Preparing {builder.info.full_name} in {builder.data_dir_root}"
         print(said, file=sys.stderr, flush=True)
@@ -61,7 +61,7 @@ def prepare(builder: Any, name: str, download: bool) -> None:
             builder.download_and_prepare()
     except Exception as error:  # network, disk, or the set's own code: all beyond our power
         failed = f"cannot download and prepare {builder.info.full_name}: {tfds_files.reason(error)}"
-        raise checks.RunError(f"{failed}; try it apart with `{command}`") from error
+        raise errors.FileError(f"{failed}; try it apart with `{command}`") from error
     finally:
         if not progress:
             tfds.enable_progress_bar()
@@ -81,7 +81,7 @@ def _require_network(builder: Any, missing: str, command: str) -> None:
     _announce(builder, urls)
     unreachable = _unreachable(urls or [builder.info.homepage])
     if unreachable:
-        raise checks.RunError(
+        raise errors.FileError(
             f"{missing} and cannot be downloaded: {unreachable}; where there is a network, "
             f"prepare it with `{command}`"
         )

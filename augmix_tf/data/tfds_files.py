@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from augmix_tf import checks
+from augmix_tf import errors
 
 BATCH = 1000
 _NUMBERED_ID = re.compile(rb"[A-Za-z_-]*(\d{1,18})")
@@ -19,10 +19,10 @@ class UnreadableError(Exception):
 
 
 def read(builder: Any, split: str, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns images, labels and ids of a split in the official order, as `sources.Split` has them.
+    """Returns images, labels and ids of a split in the official order, as `InMemoryStore` has.
 
     Raises:
-        CommandError: the labels are hidden.
+        ArgumentError: the labels are hidden.
         UnreadableError: a file is missing, damaged or unreadable; `salvage` finds out which.
     """
     import tensorflow as tf
@@ -37,10 +37,11 @@ def read(builder: Any, split: str, limit: int) -> tuple[np.ndarray, np.ndarray, 
         raise UnreadableError("a record is no tf.train.Example") from error
     except NotImplementedError as error:
         kind = builder.info.file_format.value
-        raise UnreadableError(f"want TFRecord files, got {kind}") from error
+        raise UnreadableError(f"Expected TFRecord files; received {kind}") from error
     if (labels == -1).all():
-        raise checks.CommandError(
-            f"want labelled images, got {builder.info.full_name!r} whose {split} labels are hidden"
+        raise errors.ArgumentError(
+            f"Expected labelled images; received {builder.info.full_name!r} whose {split} "
+            f"labels are hidden"
         )
     if labels.min() < 0 or labels.max() >= builder.info.features["label"].num_classes:
         raise UnreadableError("labels out of range")

@@ -1,6 +1,6 @@
 """Where each example of a large split of TensorFlow Datasets (TFDS) lies, and its label.
 
-Reads some bytes of each record and jumps over the pictures: a record is its length (uint64), a
+Reads some bytes of each record and jumps over the images: a record is its length (uint64), a
 checksum of that, the data and their checksum; the data are a `tf.train.Example`. Sources:
 TensorFlow's guide "TFRecord and tf.train.Example", and the encoding of Protocol Buffers.
 """
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from augmix_tf import checks
+from augmix_tf import errors
 from augmix_tf.data import folders_by_class
-from augmix_tf.data.pictures import EncodedPictures
+from augmix_tf.data.encoded_store import EncodedStore
 
 AGAIN = "remove the directory and prepare it again"
 _HEADER, _CHECKSUM = 12, 4
-_AT_A_TIME = 512  # bytes: all of a record but its picture, as a rule
+_AT_A_TIME = 512  # bytes: usually all of a record but its image
 _THREADS = 16
 
 
@@ -37,30 +37,32 @@ class _Wrong(Exception):  # noqa: N818 - it is no error of the program
 
 def open_split(
     builder: Any, split: str, image_size: tuple[int, int], limit: int = 0
-) -> tuple[EncodedPictures, np.ndarray, np.ndarray]:
-    """Finds the pictures of a prepared split, without decoding any.
+) -> EncodedStore:
+    """Finds the images of a prepared split, without decoding any.
 
     Args:
         builder: of prepared data in TFRecord files, with the features `image` and `label`.
         split: its name.
-        image_size: (H, W) for testing.
+        image_size: (H, W) of decoded images.
         limit: how many to take from the first of the order of `folders_by_class.official_order`
             (by the feature `file_name`; without it by the place in the files); 0 takes all.
 
     Returns:
-        pictures, labels int64 [N], ids int64 [N]: places in that order.
+        A store in that order; `ids` are 0 to N - 1.
 
     Raises:
-        CommandError: the labels are hidden.
-        RunError: a file is missing or damaged, or of another format; names it.
+        ArgumentError: the labels are hidden.
+        FileError: a file is missing or damaged, or of another format; names it.
     """
     info = builder.info.splits[split]
     kind = str(builder.info.file_format.value)
     if kind != "tfrecord":
-        raise checks.RunError(f"{builder.data_path}: want TFRecord files, got {kind}")
+        raise errors.FileError(f"{builder.data_path}: expected TFRecord files; received {kind}")
     paths = [os.fspath(path) for path in info.filepaths]
     if "://" in paths[0]:
-        raise checks.RunError(f"want prepared data on a local disk, got {builder.data_path}")
+        raise errors.FileError(
+            f"Expected prepared data on a local disk; received {builder.data_path}"
+        )
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(_index, paths, info.shard_lengths))
     files = np.repeat(np.arange(len(paths)), [len(one.offsets) for one in found])
@@ -72,22 +74,26 @@ def open_split(
     if all(names):
         rows = folders_by_class.official_order(names, labels)
     rows = rows[: limit or len(rows)]
-    places = np.stack([files, offsets], axis=1)[rows]
-    encoded_paths = np.array([os.fsencode(path) for path in paths])
-    pictures = EncodedPictures(encoded_paths, places, image_size)
-    return pictures, labels[rows], np.arange(len(rows), dtype=np.int64)
+    return EncodedStore(
+        files=np.array([os.fsencode(path) for path in paths]),
+        places=np.stack([files, offsets], axis=1)[rows],
+        labels=labels[rows],
+        ids=np.arange(len(rows), dtype=np.int64),
+        size=image_size,
+    )
 
 
 def _check_labels(builder: Any, split: str, labels: np.ndarray) -> None:
     classes = builder.info.features["label"].num_classes
     if (labels == -1).all():
-        raise checks.CommandError(
-            f"want labelled images, got {builder.info.full_name!r} whose {split} labels are hidden"
+        raise errors.ArgumentError(
+            f"Expected labelled images; received {builder.info.full_name!r} whose {split} "
+            f"labels are hidden"
         )
     wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
-        wanted = f"{builder.data_path}: want labels of 0 to {classes - 1} in {split}"
-        raise checks.RunError(f"{wanted}, got {wrong[0]}; {AGAIN}")
+        wanted = f"{builder.data_path}: expected labels of 0 to {classes - 1} in {split}"
+        raise errors.FileError(f"{wanted}; received {wrong[0]}; {AGAIN}")
 
 
 def _index(path: str, count: int) -> _Found:
@@ -106,13 +112,13 @@ def _index(path: str, count: int) -> _Found:
                 offset = end
     except OSError as error:
         reason = error.strerror or error
-        raise checks.RunError(f"{path} cannot be read: {reason}; {AGAIN}") from error
+        raise errors.FileError(f"{path} cannot be read: {reason}; {AGAIN}") from error
     except _Wrong as error:
         where = f"record {len(found.offsets) + 1} of {count}"
-        raise checks.RunError(f"{path} {where} is damaged: {error}; {AGAIN}") from error
+        raise errors.FileError(f"{path} {where} is damaged: {error}; {AGAIN}") from error
     if len(found.offsets) != count:
-        got = f"want {count} records in {path}, got {len(found.offsets)}"
-        raise checks.RunError(f"{got}; {AGAIN}")
+        got = f"Expected {count} records in {path}; received {len(found.offsets)}"
+        raise errors.FileError(f"{got}; {AGAIN}")
     return found
 
 

@@ -1,1 +1,1 @@
-"""Evaluation: a set is predicted once, everything is computed from the logits."""
+"""Evaluation: predicts each set once and computes all metrics from the logits."""

@@ -1,73 +1,69 @@
-"""A -C set that is made while it is evaluated, for users who have none."""
+"""A -C set that is generated during evaluation, for users who have none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from augmix_tf import checks, corruptions
-from augmix_tf.corruptions import arrays, frost, severities, store
+from augmix_tf import corruptions, errors
+from augmix_tf.corruptions import arrays, frost, tables
 from augmix_tf.data import benchmark
 from augmix_tf.data.benchmark import Batch, CorruptedSet
+from augmix_tf.data.images import ImageStore
 
 
 def corrupted_set(
-    images: arrays.Pictures,
-    labels: np.ndarray,
+    store: ImageStore,
     *,
     seed: int = 0,
-    ids: Sequence[int] | np.ndarray | None = None,
     table: str | None = None,
     frost_dir: str | Path | None = None,
     what: str = "the test images",
 ) -> CorruptedSet:
-    """Returns a -C set of clean images, whose cells are made each time they are asked for.
+    """Returns a -C set of clean images, generated each time it is iterated over.
 
-    A cell holds what `corruptions.write_corrupted` with the same arguments writes.
+    The images are those that `corruptions.write_corrupted` with the same arguments writes.
 
     Args:
-        images: uint8 [N, H, W, 3]; encoded pictures are decoded once for each cell.
-        labels: whole numbers [N].
-        seed, ids, table, frost_dir: as for `corruptions.corrupt`.
+        store: the clean images; encoded images are decoded for each corruption and severity.
+            Random choices follow from their `ids`.
+        seed, table, frost_dir: as for `corruptions.corrupt`.
         what: the images, for the description.
 
     Returns:
-        The 15 corruptions; 14 where the photographs for frost are missing. Frost's stand-in is
-        not among them, as it enters no mean.
+        The 15 corruptions, or 14 without frost if its photographs are not available. Synthetic
+        frost is left out because it enters no mean.
 
     Raises:
-        CommandError: a malformed argument, or a `frost_dir` without the photographs.
+        ArgumentError: an argument is invalid, or `frost_dir` does not hold the photographs.
     """
-    count = len(arrays.check_pictures(images))
-    checks.require(count > 0, "at least one image", "none")
-    classes = np.asarray(labels)
-    sound = classes.shape == (count,) and classes.dtype.kind in "iu"
-    checks.require(sound, f"labels [{count}] of integers", f"{classes.dtype} {classes.shape}")
-    numbers = arrays.check_ids(ids, count)
-    arrays.check_whole("seed", seed, 0)
-    chosen = severities.table_name(table, *images.shape[1:3])
+    arrays.check_sliceable(store.pixels)
+    errors.require(len(store) > 0, "at least one image", "none")
+    ids = arrays.check_ids(store.ids, len(store))
+    arrays.check_integer("seed", seed, 0)
+    chosen = tables.table_name(table, *store.image_size)
     no_frost = frost.find_photographs(frost_dir) is None
     names = [n for n in corruptions.CORRUPTIONS if not (no_frost and n == "frost")]
 
     def cell(name: str, severity: int) -> Iterator[Batch]:
         first = 0
-        for block in benchmark.blocks(images, benchmark.batch_size(images.shape[1:3])):
-            rows = slice(first, first + len(block))
-            made = corruptions.corrupt(
-                block, name, severity, seed, numbers[rows], chosen, frost_dir
+        for images in store.batches(benchmark.batch_size(store.image_size)):
+            rows = slice(first, first + len(images))
+            corrupted = corruptions.corrupt(
+                images, name, severity, seed, ids[rows], chosen, frost_dir
             )
-            yield made, classes[rows].astype(np.int64)
-            first += len(block)
+            yield corrupted, store.labels[rows].astype(np.int64)
+            first += len(images)
 
-    without = ", without frost for want of its photographs" if no_frost else ""
+    note = ", without frost: its photographs are not available" if no_frost else ""
     data = {
         "source": "generated",
-        "description": f"made of {what} while evaluating, not the published files{without}",
-        "images": count,
+        "description": f"generated from {what} during evaluation, not the published files{note}",
+        "images": len(store),
         "seed": seed,
         "table": chosen,
-        "versions": store.versions(),
+        "versions": corruptions.versions(),
     }
     return CorruptedSet(tuple(names), data, cell)

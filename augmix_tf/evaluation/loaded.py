@@ -1,7 +1,9 @@
-"""A saved model of any origin as a program to evaluate."""
+"""Saved models of any origin, for evaluation."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,83 +11,136 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from augmix_tf.checks import CommandError, require
+from augmix_tf import files
+from augmix_tf.errors import ArgumentError, first_line, require
 from augmix_tf.evaluation.predict import Predictor
 
 _SIGNATURE = "serving_default"
-_LEAST = 1e-30  # the smallest probability that is told from 0
+_LEAST = 1e-30  # the smallest probability that is distinguished from 0
+_PROBES = 8
+_SUM_TOLERANCE = 1e-2  # of probabilities in bfloat16
 
 
-def program(path: Path, image_size: tuple[int, int], num_classes: int) -> Predictor:
-    """Loads a `.keras` file or a SavedModel (its signature `serving_default`).
+@dataclasses.dataclass(frozen=True)
+class SavedClassifier:
+    """A model that was loaded.
 
-    Of several outputs "logits" is taken, else "probabilities", else the first with a row of
-    `num_classes` for each image. Rows of probabilities become logits by their logarithm; those
-    below 1e-30 count as 1e-30.
+    Attributes:
+        path: the file or folder.
+        image_size: (height, width) of its input, None where the model takes any.
+        outputs: images [N, H, W, 3] -> outputs by name.
+    """
+
+    path: Path
+    image_size: tuple[int | None, int | None]
+    outputs: Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
+
+    def program(self, image_size: tuple[int, int], num_classes: int) -> Predictor:
+        """Returns the model as a function from images to logits.
+
+        Of several outputs, "logits" is used, else "probabilities", else the first with
+        `num_classes` values per image. An output of another name than these holds probabilities if
+        its rows for random images are nonnegative and sum to 1; otherwise it holds logits. This is
+        decided once, here. Probabilities become logits by their logarithm; those below 1e-30 count
+        as 1e-30.
+
+        Args:
+            image_size: (height, width) of the images to evaluate.
+            num_classes: K.
+
+        Returns:
+            float32 images [N, H, W, 3] in 0..255 to logits float32 [N, K].
+
+        Raises:
+            ArgumentError: the model takes other images or has other classes.
+        """
+        own, given = map(_pixels, (self.image_size, image_size))
+        fits = all(side in (None, of) for side, of in zip(self.image_size, image_size, strict=True))
+        require(fits, f"images of {own} pixels, the input size of {self.path}", given)
+        random = np.random.default_rng(0).integers(0, 256, (_PROBES, *image_size, 3))
+        try:
+            probed = self.outputs(tf.constant(random, tf.float32))
+        except Exception as error:  # a model of unknown origin raises errors of every kind
+            reason = first_line(error)
+            raise ArgumentError(f"Cannot run {self.path} on {given} images: {reason}") from error
+        shapes = {name: tuple(values.shape) for name, values in probed.items()}
+        row = (_PROBES, num_classes)
+        names = [n for n, shape in shapes.items() if shape == row and probed[n].dtype.is_floating]
+        require(bool(names), f"an output of {self.path} of {num_classes} values per image", shapes)
+        name = next(name for name in ("logits", "probabilities", *names) if name in names)
+        softmax = name == "probabilities" or (name != "logits" and _sums_to_one(probed[name]))
+
+        def logits(images: tf.Tensor) -> tf.Tensor:
+            values = tf.cast(self.outputs(images)[name], tf.float32)
+            return tf.math.log(tf.maximum(values, _LEAST)) if softmax else values
+
+        return logits
+
+
+def load(path: Path) -> SavedClassifier:
+    """Loads a `.keras` file or a SavedModel with the signature `serving_default`.
+
+    Classes of models and layers outside Keras, such as `augmix_tf.AugMixModel`, must have been
+    imported before, which registers them with Keras.
 
     Args:
-        path: a file or a folder. It takes images [N, H, W, 3] of any type, 0 to 255.
-        image_size: (height, width) of the images to come.
-        num_classes: K.
-
-    Returns:
-        float32 images [N, H, W, 3], 0..255, to logits float32 [N, K].
+        path: a file or a folder. The model takes images [N, H, W, 3] in 0..255.
 
     Raises:
-        CommandError: nothing that can be loaded, or a model for other images or classes.
+        ArgumentError: there is no such file, or no model that can be loaded.
     """
-    require(path.exists(), "--model_path of a .keras file or a SavedModel folder", path)
+    require(path.exists(), "a .keras file or the folder of a SavedModel", path)
     try:
-        call = _saved_model(path) if path.is_dir() else _keras_file(path)
-        blank = np.zeros((2, *image_size, 3), np.float32)
-        wanted = _chosen(call(tf.constant(blank)), num_classes)
-    except (OSError, ValueError, TypeError, KeyError, tf.errors.OpError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        size = "x".join(map(str, image_size))
-        raise CommandError(f"cannot use {path} on {size} images: {reason}") from error
-    if wanted is None:
-        raise CommandError(f"want {num_classes} values for each image of {path}, got none such")
-
-    def logits(images: tf.Tensor) -> tf.Tensor:
-        values = tf.cast(_named(call(images))[wanted], tf.float32)
-        return tf.math.log(tf.maximum(values, _LEAST)) if _probabilities(values) else values
-
-    return logits
+        return _load_saved_model(path) if path.is_dir() else _load_keras_file(path)
+    except Exception as error:  # loading raises errors of every kind
+        raise ArgumentError(f"Cannot load the model {path}: {first_line(error)}") from error
 
 
-def _keras_file(path: Path) -> Any:
+def _load_keras_file(path: Path) -> SavedClassifier:
     model = keras.models.load_model(path, compile=False)
-    return lambda images: model(images, training=False)
+    size = _size_of(_input_shape(model))
+    return SavedClassifier(path, size, lambda images: _named(model(images, training=False)))
 
 
-def _saved_model(path: Path) -> Any:
-    loaded = tf.saved_model.load(str(path))
+def _load_saved_model(path: Path) -> SavedClassifier:
+    with files.without_patterns(path) as plain:
+        loaded = tf.saved_model.load(str(plain))
     signature = loaded.signatures[_SIGNATURE]
     ((name, spec),) = signature.structured_input_signature[1].items()
 
-    def call(images: tf.Tensor) -> Any:
+    def outputs(images: tf.Tensor) -> Mapping[str, tf.Tensor]:
         return signature(**{name: tf.saturate_cast(images, spec.dtype)})
 
-    call.keep = loaded  # type: ignore[attr-defined]  # a signature does not hold its variables
-    return call
+    outputs.loaded = loaded  # type: ignore[attr-defined]  # a signature does not hold its variables
+    return SavedClassifier(path, _size_of(spec.shape), outputs)
 
 
-def _named(outputs: Any) -> dict[str, tf.Tensor]:
+def _input_shape(model: keras.Model) -> Any:
+    """Shape of the images that a model takes; None if it is not known."""
+    if hasattr(model, "inputs"):  # functional or sequential
+        return model.input_shape
+    inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return _input_shape(inner[0]) if len(inner) == 1 else None
+
+
+def _size_of(shape: Any) -> tuple[int | None, int | None]:
+    if shape is None or (isinstance(shape, tf.TensorShape) and shape.rank is None):
+        return None, None
+    require(len(shape) == 4, "a model of one input [N, H, W, 3]", shape)
+    return shape[1], shape[2]
+
+
+def _named(outputs: Any) -> Mapping[str, tf.Tensor]:
     if isinstance(outputs, dict):
         return outputs
-    several = outputs if isinstance(outputs, list | tuple) else [outputs]
-    return {str(number): tensor for number, tensor in enumerate(several)}
+    tensors = outputs if isinstance(outputs, list | tuple) else [outputs]
+    return {str(number): tensor for number, tensor in enumerate(tensors)}
 
 
-def _chosen(outputs: Any, num_classes: int) -> str | None:
-    named = {
-        name: tensor
-        for name, tensor in _named(outputs).items()
-        if tensor.dtype.is_floating and tuple(tensor.shape[1:]) == (num_classes,)
-    }
-    return next((n for n in ("logits", "probabilities", *named) if n in named), None)
+def _pixels(size: tuple[int | None, int | None]) -> str:
+    return "x".join("any" if side is None else str(side) for side in size)
 
 
-def _probabilities(values: tf.Tensor) -> bool:
-    rows = np.asarray(values)
-    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1.0, atol=1e-3))
+def _sums_to_one(values: tf.Tensor) -> bool:
+    rows = np.asarray(tf.cast(values, tf.float32))
+    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1.0, atol=_SUM_TOLERANCE))

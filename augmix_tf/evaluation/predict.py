@@ -1,4 +1,4 @@
-"""The only place that runs a model over a whole set."""
+"""Predictions of a model for all images of a store, batches or sequences."""
 
 from __future__ import annotations
 
@@ -8,36 +8,29 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from augmix_tf.corruptions.arrays import Pictures
 from augmix_tf.data import benchmark
-from augmix_tf.data.pipeline import evaluation_batches
+from augmix_tf.data.images import ImageStore
 
 Predictor = Callable[[tf.Tensor], tf.Tensor]
 
 
-def predict(program: Predictor, images: Pictures, batch_size: int | None = None) -> np.ndarray:
+def predict(program: Predictor, store: ImageStore, batch_size: int | None = None) -> np.ndarray:
     """Returns the logits of all images in order.
 
     Args:
         program: of `predictor`.
-        images: uint8 [M, H, W, 3], an array or encoded pictures, which are decoded batch by batch.
-        batch_size: images at a time, the last batch holds the rest; `benchmark.batch_size` if it
-            is not given.
+        store: M images, which are read batch by batch.
+        batch_size: images at a time, the last batch may be smaller (default:
+            `benchmark.batch_size` of the image size).
 
     Returns:
         float32 [M, K].
 
     Raises:
-        RunError: a picture cannot be decoded; names the file.
+        FileError: an image cannot be read; names the file.
     """
-    size = batch_size or benchmark.batch_size(images.shape[1:3])
-    return np.concatenate([np.asarray(program(batch)) for batch in _batches(images, size)])
-
-
-def _batches(images: Pictures, size: int) -> Iterable[tf.Tensor]:
-    if isinstance(images, np.ndarray):
-        return evaluation_batches(images, size)
-    return (tf.cast(block, tf.float32) for block in benchmark.blocks(images, size))
+    batches = store.batches(batch_size or benchmark.batch_size(store.image_size))
+    return np.concatenate([np.asarray(program(tf.cast(b, tf.float32))) for b in batches])
 
 
 def predict_labelled(
@@ -75,7 +68,7 @@ def predict_sequences(program: Predictor, sequences: np.ndarray) -> np.ndarray:
 
 
 def predictor(classifier: keras.Model) -> Predictor:
-    """Returns the classifier as a program for batches of any size, traced once.
+    """Returns the classifier as a function of batches of any size, traced once.
 
     Under a strategy of `tf.distribute` the replicas share each batch, and every worker gets all
     logits; all workers have to call it with the same images.
@@ -89,15 +82,17 @@ def predictor(classifier: keras.Model) -> Predictor:
 
 def _shared(classifier: keras.Model, devices: tf.distribute.Strategy) -> Predictor:
     replicas = devices.num_replicas_in_sync
-    picture = classifier.input_shape[1:]
-    rows = -(-benchmark.batch_size(picture[:2]) // replicas)
+    image_shape = classifier.input_shape[1:]
+    rows = -(-benchmark.batch_size(image_shape[:2]) // replicas)
 
-    # Of one size always, as a TPU wants it, so that no replica is without an image either.
-    @tf.function(input_signature=[tf.TensorSpec([rows * replicas, *picture], tf.float32)])
+    # A fixed size, as a TPU requires; it also leaves no replica without an image.
+    @tf.function(input_signature=[tf.TensorSpec([rows * replicas, *image_shape], tf.float32)])
     def full(images: tf.Tensor) -> tf.Tensor:
         def of_replica() -> tf.Tensor:
             first = tf.distribute.get_replica_context().replica_id_in_sync_group * rows
-            return classifier(tf.slice(images, [first, 0, 0, 0], [rows, *picture]), training=False)
+            return classifier(
+                tf.slice(images, [first, 0, 0, 0], [rows, *image_shape]), training=False
+            )
 
         return devices.gather(devices.run(of_replica), axis=0)
 
@@ -105,8 +100,8 @@ def _shared(classifier: keras.Model, devices: tf.distribute.Strategy) -> Predict
         parts = []
         for first in range(0, len(images), rows * replicas):
             part = images[first : first + rows * replicas]
-            empty = rows * replicas - len(part)
-            parts.append(full(tf.pad(part, [[0, empty], [0, 0], [0, 0], [0, 0]]))[: len(part)])
+            padding = rows * replicas - len(part)
+            parts.append(full(tf.pad(part, [[0, padding], [0, 0], [0, 0], [0, 0]]))[: len(part)])
         return tf.concat(parts, axis=0)
 
     return program

@@ -1,41 +1,38 @@
-"""Error and calibration on other test sets of a model's classes: part "shifted" of `results.json`.
+"""Other test sets of a model's classes, under a distribution shift.
 
-ImageNet-R (renditions) and ImageNet-A (hard photographs) have 200 of ImageNet's classes,
-ImageNet-Sketch and ImageNet-V2 all 1000.
+ImageNet-R (renditions) and ImageNet-A (natural adversarial examples) have 200 of ImageNet's
+classes, ImageNet-Sketch and ImageNet-V2 all 1000.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from augmix_tf import checks
-from augmix_tf.corruptions.arrays import Pictures
+from augmix_tf import errors
 from augmix_tf.data import benchmark, folders_by_class
-from augmix_tf.evaluation import predict, results
+from augmix_tf.data.images import ImageStore
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ShiftedSet:
-    """Test pictures of some of a model's classes, read only where they are asked for.
+    """Test images of some of a model's classes, read when they are predicted.
 
     Attributes:
-        name: of its folder.
-        data: where it comes from, as `results.json` keeps it: "source", "description", "images".
-        images: uint8 [N, H, W, 3].
-        labels: int64 [N], 0 to k - 1: places in `classes`.
-        classes: int64 [k], rising: the model's numbers of the set's own classes.
+        name: name of its directory.
+        data: "source", "description" and "images" of `results.json`.
+        store: the images; their labels are 0 to k - 1, indices of `classes`.
+        classes: int64 [k], ascending: the model's class ids of the set's own classes.
     """
 
     name: str
     data: Mapping[str, Any]
-    images: Pictures
-    labels: np.ndarray
+    store: ImageStore
     classes: np.ndarray
 
 
@@ -45,16 +42,18 @@ def open_sets(
     image_size: tuple[int, int],
     eval_limit: int = 0,
 ) -> list[ShiftedSet]:
-    """Opens several sets; the arguments are those of `open_set`.
+    """Opens several sets; other arguments as for `open_set`.
 
     Raises:
-        CommandError: as for `open_set`, or two folders of one name.
+        ArgumentError: as for `open_set`, or two directories with the same name.
         RunError: as for `open_set`.
     """
     opened: dict[str, ShiftedSet] = {}
     for folder in folders:
         found = open_set(folder, class_names, image_size, eval_limit)
-        checks.require(found.name not in opened, "folders of different names", f"{folder} as well")
+        errors.require(
+            found.name not in opened, "directories with different names", f"{folder} as well"
+        )
         opened[found.name] = found
     return list(opened.values())
 
@@ -65,72 +64,38 @@ def open_set(
     image_size: tuple[int, int],
     eval_limit: int = 0,
 ) -> ShiftedSet:
-    """Opens a folder of test pictures, `<class>/<file>`; none is read yet.
+    """Opens a directory of test images, `<class>/<file>`, without reading the images.
 
     Args:
-        folder: its sub-folders are the set's own classes, called as the model calls them
-            (ImageNet: WordNet ids) or, as in ImageNet-V2, by their numbers "0", "1", ... among the
+        folder: its subdirectories are the set's own classes, named as the model's classes
+            (ImageNet: WordNet ids) or, as in ImageNet-V2, by their indices "0", "1", ... among the
             sorted names of the model's classes.
-        class_names: of all classes of the model, in the order of its answers.
-        image_size: (H, W) of the model. The short side becomes 256 / 224 of it, then the centre is
-            cut out.
-        eval_limit: how many pictures to take, from the first; 0 takes all.
+        class_names: of all classes of the model, in the order of its logits.
+        image_size: (H, W) of the model. Images are resized so that the short side is 256 / 224 of
+            it, then center-cropped.
+        eval_limit: number of images to use, from the first; 0 uses all.
 
     Raises:
-        CommandError: no such folder, or a sub-folder that is no class of the model (with the
-            nearest one) or has no pictures.
-        RunError: a folder cannot be read.
+        ArgumentError: no such directory, or a subdirectory that is not a class of the model (the
+            message has the nearest one) or has no images.
+        RunError: a directory cannot be read.
     """
     benchmark.taken(0, eval_limit)
     place = Path(os.path.abspath(Path(folder).expanduser()))
     found = folders_by_class.class_names(place)
     names = _names_there(found, class_names)
-    images, labels, _ = folders_by_class.open_split(place, names, image_size, eval_limit)
+    store = folders_by_class.open_split(place, names, image_size, eval_limit)
     classes = np.flatnonzero([name in found for name in names])
     description = f"the folder {place} ({len(classes)} of the model's {len(names)} classes)"
-    data = {"source": "folder", "description": description, "images": len(labels)}
-    return ShiftedSet(place.name, data, images, np.searchsorted(classes, labels), classes)
+    data = {"source": "folder", "description": description, "images": len(store)}
+    store = dataclasses.replace(store, labels=np.searchsorted(classes, store.labels))
+    return ShiftedSet(place.name, data, store, classes)
 
 
 def _names_there(found: Sequence[str], class_names: Sequence[str]) -> list[str]:
-    """What the folders of the model's classes are called where these sub-folders are found."""
+    """Returns the directory name of each of the model's classes, given the subdirectories."""
     numbered = all(name.isascii() and name.isdecimal() for name in found)
     if not numbered or set(found) <= set(class_names):
         return list(class_names)
     numbers = {name: str(number) for number, name in enumerate(sorted(class_names))}
     return [numbers[name] for name in class_names]
-
-
-def evaluate(
-    program: predict.Predictor, shifted_set: ShiftedSet, temperature: float | None = None
-) -> dict[str, Any]:
-    """Predicts a set once and measures all from the logits of the set's own classes.
-
-    The logits of the model's other classes are left out before softmax and argmax, as in the
-    published protocol of ImageNet-R and ImageNet-A: an answer is the likeliest of the set's k
-    classes, and its probability is p_i / sum of p over these.
-
-    Args:
-        program: of `predict.predictor`.
-        shifted_set: of `open_set`.
-        temperature: fitted on held-out images; adds the calibrated measures.
-
-    Returns:
-        One entry of part "shifted" of `docs/results-schema.md`.
-
-    Raises:
-        RunError: a picture cannot be decoded, or a logit is NaN or infinite; names the set.
-
-    Source: Hendrycks et al., The Many Faces of Robustness, ICCV 2021 (arXiv 2006.16241), and
-    Natural Adversarial Examples, CVPR 2021 (arXiv 1907.07174).
-    """
-    logits = predict.predict(program, shifted_set.images)[:, shifted_set.classes]
-    try:
-        measures = results.measures(logits, shifted_set.labels, temperature)
-    except checks.RunError as error:
-        raise checks.RunError(f"{shifted_set.name}: {error}") from error
-    return {
-        **measures,
-        "classes": len(shifted_set.classes),
-        "data": dict(shifted_set.data),
-    }

@@ -1,13 +1,17 @@
-"""Metrics of clean, corrupted and perturbed pictures: NumPy in, Python floats out."""
+"""Metrics on clean, corrupted and perturbed images: NumPy in, Python floats out."""
 
 from augmix_tf.metrics.calibration import (
+    ReliabilityBin,
     aurra,
     expected_calibration_error,
     fit_temperature,
+    pool_bins,
+    reliability_bins,
     rms_calibration_error,
 )
 from augmix_tf.metrics.classification import (
     ClassificationSums,
+    Predictions,
     brier_score,
     error_rate,
     log_softmax,
@@ -15,17 +19,15 @@ from augmix_tf.metrics.classification import (
     top1_confidence,
 )
 from augmix_tf.metrics.corruption import (
-    ALEXNET_CLEAN_ERROR,
-    ALEXNET_ERRORS,
-    COUNTED_CORRUPTIONS,
+    CorruptionErrors,
     alexnet_corruption_error,
     mean_corruption_error,
     relative_corruption_error,
     unnormalized_corruption_error,
 )
 from augmix_tf.metrics.perturbation import (
-    CIFAR_SCRIPT_PERTURBATIONS,
-    PAPER_PERTURBATIONS,
+    PerturbationRates,
+    SequencePredictions,
     SequenceSums,
     flip_probability,
     mean_flip_probability,
@@ -36,12 +38,12 @@ from augmix_tf.metrics.perturbation import (
 )
 
 __all__ = [
-    "ALEXNET_CLEAN_ERROR",
-    "ALEXNET_ERRORS",
-    "CIFAR_SCRIPT_PERTURBATIONS",
-    "COUNTED_CORRUPTIONS",
-    "PAPER_PERTURBATIONS",
     "ClassificationSums",
+    "CorruptionErrors",
+    "PerturbationRates",
+    "Predictions",
+    "ReliabilityBin",
+    "SequencePredictions",
     "SequenceSums",
     "alexnet_corruption_error",
     "aurra",
@@ -56,7 +58,9 @@ __all__ = [
     "mean_flip_rate",
     "mean_top5_distance",
     "negative_log_likelihood",
+    "pool_bins",
     "relative_corruption_error",
+    "reliability_bins",
     "rms_calibration_error",
     "top1_confidence",
     "top5_distance",

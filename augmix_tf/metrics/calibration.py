@@ -1,49 +1,51 @@
-"""How far a model's confidence is from how often it is right.
+"""Calibration: how far a model's confidence is from its accuracy.
 
-`confidence` is the probability of the answered class, `correct` whether the answer is right
-(`classification.top1_confidence` makes both). Everything is a fraction, not per cent.
+`confidence` is the probability of the predicted class, `correct` whether the prediction is correct
+(`classification.top1_confidence` returns both). All values are fractions.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from augmix_tf import checks
+from augmix_tf import errors
 from augmix_tf.metrics import classification
 
-# A fitted temperature is at most this many times larger or smaller than the logits' spread.
+# A fitted temperature is at most this many times larger or smaller than the logits' deviation.
 TEMPERATURE_RANGE = 100.0
-# A float32 softmax may come out this much above one.
+# A float32 softmax can exceed one by this much.
 ROUNDING = 1e-5
+BINS = 15
 
 
 def rms_calibration_error(
     confidence: ArrayLike, correct: ArrayLike, bin_size: int = 100, drop_last_bin: bool = False
 ) -> float:
-    """Root mean square calibration error over bins of equally many examples.
+    """Root mean square (RMS) calibration error over bins with equally many examples.
 
         sqrt(sum_b (n_b / n) (mean confidence in b - mean correct in b)^2)
 
-    Examples are sorted by confidence (equal ones keep their order) and cut into n // bin_size
-    consecutive bins; the last, most confident one takes the remainder. Fewer examples than
-    `bin_size` make a single bin.
+    Examples are sorted by confidence (a stable sort) and cut into n // bin_size consecutive bins;
+    the last, most confident bin takes the remainder. Fewer examples than `bin_size` make one bin.
 
     Args:
         confidence: float [N], 0 to 1.
         correct: bool or 0/1 [N].
-        bin_size: examples in a bin.
-        drop_last_bin: leave the last bin's term out of the sum, still dividing by n, as the
-            public code of the metric's authors does.
+        bin_size: examples per bin.
+        drop_last_bin: omit the last bin's term but still divide by n, as the authors' public code
+            does.
 
     Returns:
         0 to 1.
 
     Raises:
-        CommandError: shapes or values do not fit, or N = 0.
+        ArgumentError: shapes or values do not fit, or N = 0.
 
     Source: Hendrycks, Mazeika, Dietterich, Deep Anomaly Detection with Outlier Exposure, ICLR
     2019; adaptive bins after Nguyen and O'Connor, EMNLP 2015.
@@ -53,7 +55,7 @@ def rms_calibration_error(
     0.1
     """
     confidence, correct = _checked(confidence, correct)
-    checks.require(bin_size >= 1, "bins of at least one example", bin_size)
+    errors.require(bin_size >= 1, "bins of at least one example", bin_size)
     order = np.argsort(confidence, kind="stable")
     starts = np.arange(max(len(order) // bin_size, 1)) * bin_size
     counts = np.diff(np.append(starts, len(order)))
@@ -62,12 +64,14 @@ def rms_calibration_error(
     return math.sqrt(terms[:-1].sum() if drop_last_bin else terms.sum())
 
 
-def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
-    """Expected calibration error over equally wide bins.
+def expected_calibration_error(
+    confidence: ArrayLike, correct: ArrayLike, bins: int = BINS
+) -> float:
+    """Expected calibration error (ECE) over bins of equal width.
 
         sum_b (n_b / n) |mean correct in b - mean confidence in b|,  bin b = (b/bins, (b+1)/bins]
 
-    A confidence of 0 counts to the first bin; empty bins count nothing.
+    A confidence of 0 belongs to the first bin; empty bins contribute nothing.
 
     Args:
         confidence: float [N], 0 to 1.
@@ -78,7 +82,7 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
         0 to 1.
 
     Raises:
-        CommandError: shapes or values do not fit, or N = 0.
+        ArgumentError: shapes or values do not fit, or N = 0.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (arXiv 1706.04599).
 
@@ -86,7 +90,7 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     0.35
     """
     confidence, correct = _checked(confidence, correct)
-    checks.require(bins >= 1, "at least one bin", bins)
+    errors.require(bins >= 1, "at least one bin", bins)
     inner_edges = np.arange(1, bins) / bins
     index = np.searchsorted(inner_edges, confidence, side="left")
     # n_b |mean difference in b| = |sum of differences in b|: empty bins need no care.
@@ -94,11 +98,52 @@ def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: 
     return float(np.abs(sums).sum() / len(confidence))
 
 
-def aurra(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the response rate accuracy curve.
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """One bin of a reliability diagram: mean confidence and accuracy of `count` images."""
 
-    The mean over n = 1..N of the accuracy on the n most confident examples (equal confidences
-    keep their order): how right a model is that may stay silent when in doubt.
+    confidence: float | None  # None: an empty bin of an older file
+    accuracy: float | None
+    count: int
+
+
+def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> list[ReliabilityBin]:
+    """Returns the bins of a reliability diagram that are not empty, of 15 of equal width.
+
+    Args:
+        confidence: float [N], 0 to 1.
+        correct: bool [N].
+    """
+    index = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    return [
+        ReliabilityBin(
+            confidence=float(confidence[index == b].mean()),
+            accuracy=float(correct[index == b].mean()),
+            count=int((index == b).sum()),
+        )
+        for b in np.unique(index)
+    ]
+
+
+def pool_bins(diagrams: Iterable[Sequence[ReliabilityBin]]) -> list[ReliabilityBin]:
+    """Returns the reliability diagram of all images of several diagrams of `reliability_bins`."""
+    sums: dict[int, np.ndarray] = {}
+    for entry in (entry for bins in diagrams for entry in bins):
+        if entry.count > 0 and entry.confidence is not None and entry.accuracy is not None:
+            index = min(max(math.ceil(entry.confidence * BINS), 1), BINS)
+            row = entry.count * np.array([entry.confidence, entry.accuracy, 1.0])
+            sums[index] = sums.get(index, 0.0) + row
+    return [
+        ReliabilityBin(float(confidence / count), float(accuracy / count), int(count))
+        for _, (confidence, accuracy, count) in sorted(sums.items())
+    ]
+
+
+def aurra(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Area under the response rate accuracy curve (AURRA).
+
+    The mean over n = 1..N of the accuracy on the n most confident examples (a stable sort): the
+    accuracy of a model that may abstain when it is not confident.
 
     Args:
         confidence: float [N], 0 to 1.
@@ -108,7 +153,7 @@ def aurra(confidence: ArrayLike, correct: ArrayLike) -> float:
         0 to 1, higher is better.
 
     Raises:
-        CommandError: shapes or values do not fit, or N = 0.
+        ArgumentError: shapes or values do not fit, or N = 0.
 
     Source: Hendrycks et al., Natural Adversarial Examples, CVPR 2021 (arXiv 1907.07174).
     """
@@ -118,14 +163,14 @@ def aurra(confidence: ArrayLike, correct: ArrayLike) -> float:
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
-    """The temperature T that minimises the negative log likelihood of softmax(logits / T).
+    """Temperature T that minimizes the negative log-likelihood of softmax(logits / T).
 
-    Fit it on held-out data, then divide all logits by it: answers stay, confidence changes.
-    T scales with the logits: c times the logits give c times T.
+    Fit it on held-out images, then divide all logits by it: predictions stay the same, confidence
+    changes. T is proportional to the logits.
 
-    The search covers 1/100 to 100 times the logits' standard deviation within a row, so T stays
-    bounded where none is best (every answer right: the smaller the better; worse than chance:
-    the larger). Where the logits of each row are all equal every T is as good, and it is 1.
+    The search covers 1/100 to 100 times the standard deviation of the logits within a row, so T is
+    bounded where no minimum exists (all predictions correct: 0; worse than chance: infinity). It is
+    1 where all logits of each row are equal.
 
     Args:
         logits: float [N, K], finite.
@@ -135,15 +180,15 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         A number above 0.
 
     Raises:
-        CommandError: shapes or labels do not fit, or N = 0.
+        ArgumentError: shapes or labels do not fit, or N = 0.
         RunError: a logit is NaN or infinite.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
     """
     scores, classes = classification.checked_logits(logits, labels)
-    checks.require(len(classes) > 0, "at least one example", 0)
-    # Working in units of the spread makes the search the same for logits of any size. Scaling by
-    # the largest logit first keeps the squares from overflowing.
+    errors.require(len(classes) > 0, "at least one example", 0)
+    # In units of the standard deviation the search is the same for logits of any scale. Dividing
+    # by the largest logit first keeps the squares from overflowing.
     scores = scores - scores.max(axis=1, keepdims=True)
     largest = np.abs(scores).max()
     if largest == 0.0:
@@ -155,7 +200,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         return classification.negative_log_likelihood(scores / math.exp(log_temperature), classes)
 
     bound = math.log(TEMPERATURE_RANGE)
-    # The loss is convex in 1/T, so in ln T it has one valley and a bounded search finds it.
+    # The loss is convex in 1/T, so it has a single minimum in ln T.
     best = optimize.minimize_scalar(
         loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-7}
     )
@@ -163,13 +208,13 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both as float64 [N], N > 0, with values they may have, or refuses."""
+    """Returns both as float64 [N], checked: N > 0, 0 to 1 and 0 or 1."""
     sure, right = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
-    checks.require(sure.ndim == 1 and sure.size > 0, "confidence [N], N of 1 or more", sure.shape)
-    checks.require(right.shape == sure.shape, f"correct {list(sure.shape)}", right.shape)
+    errors.require(sure.ndim == 1 and sure.size > 0, "confidence [N], N of 1 or more", sure.shape)
+    errors.require(right.shape == sure.shape, f"correct {list(sure.shape)}", right.shape)
     # Written so that NaN fails too.
     inside = (sure >= 0.0) & (sure <= 1.0 + ROUNDING)
-    checks.require(bool(inside.all()), "confidence of 0 to 1", sure[~inside][:1])
+    errors.require(bool(inside.all()), "confidence of 0 to 1", sure[~inside][:1])
     binary = (right == 0.0) | (right == 1.0)
-    checks.require(bool(binary.all()), "correct of 0 or 1", right[~binary][:1])
+    errors.require(bool(binary.all()), "correct of 0 or 1", right[~binary][:1])
     return np.minimum(sure, 1.0), right

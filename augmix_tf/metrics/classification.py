@@ -1,25 +1,28 @@
-"""Error, negative log likelihood and Brier score, from logits, in float64.
+"""Error, negative log-likelihood and Brier score, from logits, in float64.
 
-Errors and probabilities are fractions (0 to 1), never per cent. `ClassificationSums` holds sums
-and a count and divides once, at the end, so that a smaller last batch weighs what it should.
+Errors and probabilities are fractions, 0 to 1. `ClassificationSums` keeps sums and a count and
+divides once at the end, so that a smaller last batch has the right weight.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from augmix_tf import checks
+from augmix_tf import errors
 
 # Rows of bfloat16 or float16 probabilities miss a sum of one by up to this much.
 SUM_TOLERANCE = 1e-2
+# Logits that are worked on together.
+VALUES_PER_BATCH = 2**22
 
 
 @dataclass(frozen=True)
 class ClassificationSums:
-    """Sums over examples: those of two disjoint sets add up to those of their union.
+    """Sums over examples; sums of disjoint sets of examples can be merged.
 
     >>> first = ClassificationSums.empty().update([[2.0, 0.0], [0.0, 1.0]], [0, 0])
     >>> second = ClassificationSums.empty().update([[0.0, 3.0]], [1])
@@ -45,7 +48,7 @@ class ClassificationSums:
             labels: int [N], 0 to K - 1.
 
         Raises:
-            CommandError: shapes or labels do not fit.
+            ArgumentError: shapes or labels do not fit.
             RunError: a logit is NaN or infinite.
         """
         scores, classes = checked_logits(logits, labels)
@@ -72,9 +75,9 @@ class ClassificationSums:
         """Returns the means: `error` (0..1), `nll` (nats), `brier` (0..2).
 
         Raises:
-            CommandError: there was no example.
+            ArgumentError: there was no example.
         """
-        checks.require(self.count > 0, "at least one example", self.count)
+        errors.require(self.count > 0, "at least one example", self.count)
         return {
             "error": self.wrong / self.count,
             "nll": self.nll_sum / self.count,
@@ -82,25 +85,69 @@ class ClassificationSums:
         }
 
 
+class Predictions:
+    """Logits of labelled images, with what most metrics are computed from.
+
+    Attributes:
+        means: `error` (0..1), `nll` (nats) and `brier` (0..2).
+        confidence: float64 [M], probability of the predicted class.
+        correct: bool [M], whether the predicted class is the label.
+    """
+
+    def __init__(
+        self, logits: ArrayLike, labels: ArrayLike, temperature: float | None = None
+    ) -> None:
+        """Takes logits float [M, K] and labels int [M]; a temperature divides the logits.
+
+        Raises:
+            ArgumentError: shapes or labels do not fit, M = 0, or a temperature that is not above 0.
+            RunError: a logit is NaN or infinite.
+        """
+        if temperature is not None:
+            errors.require(temperature > 0.0, "temperature above 0", temperature)
+        self._logits, self._labels = np.asarray(logits), np.asarray(labels)
+        self._temperature = temperature
+        sums, confidence, correct = ClassificationSums.empty(), [], []
+        for scores, classes in self.batches():
+            sums = sums.update(scores, classes)
+            probability, hit = top1_confidence(scores, classes)
+            confidence.append(probability)
+            correct.append(hit)
+        self.means = sums.compute()
+        self.confidence, self.correct = np.concatenate(confidence), np.concatenate(correct)
+
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields all logits, divided by the temperature, and labels: [m, K] and [m] at a time."""
+        # In float64 the logits of ImageNet, and every array computed from them, are 400 MB.
+        count = max(1, -(-self._logits.size // VALUES_PER_BATCH))
+        parts = (np.array_split(array, count) for array in (self._logits, self._labels))
+        for logits, labels in zip(*parts, strict=True):
+            if self._temperature is not None:
+                logits = np.asarray(logits, np.float64) / self._temperature
+            yield logits, labels
+
+
 def error_rate(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Share of examples whose highest logit is not the label's; of equal logits the first counts.
+    """Fraction of examples whose predicted class is not the label.
+
+    The predicted class is the one with the highest logit, the first of equal ones.
 
     Args:
-        logits: float [N, K]; probabilities do as well.
+        logits: float [N, K]; probabilities work as well.
         labels: int [N], 0 to K - 1.
 
     Returns:
         0 to 1.
 
     Raises:
-        CommandError: shapes or labels do not fit, or N = 0.
+        ArgumentError: shapes or labels do not fit, or N = 0.
         RunError: a logit is NaN or infinite.
     """
     return ClassificationSums.empty().update(logits, labels).compute()["error"]
 
 
 def negative_log_likelihood(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Mean over examples of -ln p(label), p = softmax(logits), in nats, 0 or more.
+    """Mean over examples of -ln p(label), p = softmax(logits), in nats, at least 0.
 
     Arguments and errors as for `error_rate`.
     """
@@ -112,14 +159,14 @@ def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
         Brier = (1/N) sum_n sum_k (p_nk - [k = label_n])^2
 
-    Between 0 (sure and right) and 2 (sure and wrong): the sum over classes, not their mean.
+    Between 0 (certain and correct) and 2 (certain and wrong): a sum over classes, not a mean.
 
     Args:
         probabilities: float [N, K], rows sum to 1.
         labels: int [N], 0 to K - 1.
 
     Raises:
-        CommandError: shapes or labels do not fit, N = 0, or rows are no distributions.
+        ArgumentError: shapes or labels do not fit, N = 0, or a row is not a distribution.
         RunError: a probability is NaN or infinite.
 
     Source: Brier, Monthly Weather Review 78, 1950.
@@ -128,11 +175,11 @@ def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
     0.25
     """
     p, classes = checked_logits(probabilities, labels)
-    checks.require(len(p) > 0, "at least one example", 0)
+    errors.require(len(p) > 0, "at least one example", 0)
     lowest, sums = p.min(), p.sum(axis=1)
-    checks.require(lowest >= 0.0, "probabilities of 0 or more", lowest)
+    errors.require(lowest >= 0.0, "probabilities of 0 or more", lowest)
     off = sums[np.abs(sums - 1.0).argmax()]
-    checks.require(abs(off - 1.0) <= SUM_TOLERANCE, "probabilities with sum 1 in each row", off)
+    errors.require(abs(off - 1.0) <= SUM_TOLERANCE, "probabilities with sum 1 in each row", off)
     return float(_brier(p, classes).mean())
 
 
@@ -145,7 +192,7 @@ def log_softmax(logits: ArrayLike) -> np.ndarray:
 
 
 def top1_confidence(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Probability of the class a model answers, and whether that answer is right.
+    """Probability of the predicted class, and whether the prediction is correct.
 
     Args:
         logits: float [N, K], finite.
@@ -155,7 +202,7 @@ def top1_confidence(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, n
         confidence float64 [N], 1/K to 1; correct bool [N].
 
     Raises:
-        CommandError, RunError: as for `ClassificationSums.update`.
+        ArgumentError, RunError: as for `ClassificationSums.update`.
     """
     scores, classes = checked_logits(logits, labels)
     answers = scores.argmax(axis=1)
@@ -163,22 +210,27 @@ def top1_confidence(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, n
 
 
 def checked_logits(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Returns scores float64 [N, K] and labels int64 [N] that belong together, or refuses."""
+    """Returns scores float64 [N, K] and labels int64 [N], checked.
+
+    Raises:
+        ArgumentError: shapes or labels do not fit.
+        RunError: a score is NaN or infinite.
+    """
     scores, classes = np.asarray(logits, np.float64), np.asarray(labels)
-    checks.require(scores.ndim == 2 and scores.shape[1] > 0, "scores [N, K]", scores.shape)
-    checks.require(
+    errors.require(scores.ndim == 2 and scores.shape[1] > 0, "scores [N, K]", scores.shape)
+    errors.require(
         classes.shape == scores.shape[:1], f"{len(scores)} labels, one for each row", classes.shape
     )
     if not np.isfinite(scores).all():
         row = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
-        raise checks.RunError(f"want finite scores, got {scores[row]} in row {row}")
+        raise errors.RunError(f"Expected finite scores; received {scores[row]} in row {row}.")
     if classes.size:
-        checks.require(
+        errors.require(
             np.issubdtype(classes.dtype, np.integer), "labels of integers", classes.dtype
         )
         last = scores.shape[1] - 1
         outside = classes[(classes < 0) | (classes > last)]
-        checks.require(not outside.size, f"labels of 0 to {last}", outside[:1])
+        errors.require(not outside.size, f"labels of 0 to {last}", outside[:1])
     return scores, classes.astype(np.int64)
 
 

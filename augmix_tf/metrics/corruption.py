@@ -1,50 +1,25 @@
-"""Errors on corrupted pictures (the -C benchmarks): two quantities that share the name "mCE".
+"""Errors on corrupted images (the -C benchmarks). Two metrics share the name "mCE":
 
 - CIFAR-10-C and CIFAR-100-C: `unnormalized_corruption_error`, a plain mean of errors, a fraction.
-- ImageNet-C: `alexnet_corruption_error`, each corruption's error as a percentage of AlexNet's
-  before the mean is taken.
+- ImageNet-C: `alexnet_corruption_error`, the mean of each corruption's error divided by AlexNet's.
 
-Errors go in as a mapping from corruption to the errors of its severities, as fractions (0 to 1);
-one number stands for a mean over severities. What comes out relative to a baseline network is in
-per cent of that network, as published: 100 is as good as the baseline, lower is better.
+Errors are given as corruption -> errors at its severities, as fractions (0 to 1); a single number
+is taken as the mean over severities. Metrics relative to a baseline network are percentages of
+that network, as published: 100 equals the baseline, lower is better.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from augmix_tf import checks
+from augmix_tf.errors import ArgumentError, require, unknown_name
+from augmix_tf.robustness import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS, CORRUPTIONS
 
 Errors = Mapping[str, ArrayLike]
-
-# AlexNet's top-1 error on ImageNet-C, mean over the five severities, in the canonical order.
-# Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions
-# and Perturbations, ICLR 2019; digits as in the public ImageNet script of AugMix
-# (google-research/augmix, imagenet.py, commit 9b9824c).
-ALEXNET_ERRORS: dict[str, float] = {
-    "gaussian_noise": 0.886428,
-    "shot_noise": 0.894468,
-    "impulse_noise": 0.922640,
-    "defocus_blur": 0.819880,
-    "glass_blur": 0.826268,
-    "motion_blur": 0.785948,
-    "zoom_blur": 0.798360,
-    "snow": 0.866816,
-    "frost": 0.826572,
-    "fog": 0.819324,
-    "brightness": 0.564592,
-    "contrast": 0.853204,
-    "elastic_transform": 0.646056,
-    "pixelate": 0.717840,
-    "jpeg_compression": 0.606500,
-}
-# AlexNet's top-1 error on the clean ImageNet validation set; sources as above.
-ALEXNET_CLEAN_ERROR = 0.4348
-# The corruptions that count; the four extra ones (for validation) never do.
-COUNTED_CORRUPTIONS = tuple(ALEXNET_ERRORS)
 
 
 def mean_corruption_error(errors: Errors, baseline: Errors | None = None) -> float:
@@ -53,19 +28,19 @@ def mean_corruption_error(errors: Errors, baseline: Errors | None = None) -> flo
         plain:     (1/C) sum_c mean_s E[c, s]
         relative:  (100/C) sum_c (mean_s E[c, s] / mean_s B[c, s])
 
-    The caller chooses the set of corruptions: the keys of `errors`, which must be those of
-    `baseline`. For the published quantities, which insist on the 15 that count, call
-    `unnormalized_corruption_error` or `alexnet_corruption_error`.
+    The mean is over the keys of `errors`, which must be those of `baseline`. For the published
+    metrics over all 15 corruptions use `unnormalized_corruption_error` or
+    `alexnet_corruption_error`.
 
     Args:
-        errors: corruption -> errors of its severities, float [S] or one float, 0 to 1.
-        baseline: the same of the network to compare with, such as `ALEXNET_ERRORS`, above 0.
+        errors: corruption -> errors at its severities, float [S] or one float, 0 to 1.
+        baseline: errors of the baseline network, such as `ALEXNET_ERRORS`, above 0.
 
     Returns:
-        A fraction, 0 to 1, without a baseline; per cent of the baseline's error with one.
+        A fraction, 0 to 1, without a baseline; a percentage of the baseline's error with one.
 
     Raises:
-        CommandError: names missing, left over or wrong; no error at all; errors out of range.
+        ArgumentError: missing, extra or unknown names; no errors; errors out of range.
 
     >>> errors = {"fog": [0.1, 0.3], "snow": [0.5, 0.7]}
     >>> round(mean_corruption_error(errors), 3)
@@ -79,23 +54,21 @@ def mean_corruption_error(errors: Errors, baseline: Errors | None = None) -> flo
     return float(100.0 * np.mean(ours / _baseline_means(baseline)))
 
 
-def unnormalized_corruption_error(
-    errors: Errors, names: Iterable[str] = COUNTED_CORRUPTIONS
-) -> float:
-    """The number published for CIFAR-10-C and CIFAR-100-C: the mean error over all cells.
+def unnormalized_corruption_error(errors: Errors, names: Iterable[str] = CORRUPTIONS) -> float:
+    """Mean corruption error as published for CIFAR-10-C and CIFAR-100-C.
 
-    The mean over corruptions of the mean over severities. No baseline: not comparable with
-    ImageNet-C's mCE.
+    The mean over corruptions of the mean over severities. It has no baseline, so it is not
+    comparable with the mCE of ImageNet-C.
 
     Args:
-        errors: corruption -> errors of its severities, float [S] or one float, 0 to 1.
-        names: the corruptions wanted, neither more nor fewer; the 15 that count by default.
+        errors: corruption -> errors at its severities, float [S] or one float, 0 to 1.
+        names: the corruptions that `errors` must have; the 15 of the benchmark by default.
 
     Returns:
         A fraction, 0 to 1.
 
     Raises:
-        CommandError: names missing, left over or wrong; errors out of range.
+        ArgumentError: missing, extra or unknown names; errors out of range.
 
     Source: Hendrycks et al., AugMix, ICLR 2020 (arXiv 1912.02781), section 4.1.
     """
@@ -103,18 +76,18 @@ def unnormalized_corruption_error(
 
 
 def alexnet_corruption_error(errors: Errors) -> float:
-    """The mCE published for ImageNet-C: `mean_corruption_error` relative to AlexNet.
+    """Mean corruption error relative to AlexNet (mCE), as published for ImageNet-C.
 
         mCE = (100/15) sum_c (mean_s E[c, s] / mean_s AlexNet[c, s])
 
     Args:
-        errors: each of the 15 corruptions -> errors of its severities, 0 to 1.
+        errors: each of the 15 corruptions -> errors at its severities, 0 to 1.
 
     Returns:
-        Per cent of AlexNet's error.
+        A percentage of AlexNet's error.
 
     Raises:
-        CommandError: names missing, left over or wrong; errors out of range.
+        ArgumentError: missing, extra or unknown names; errors out of range.
 
     Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261), section 4.
     """
@@ -127,28 +100,28 @@ def relative_corruption_error(
     baseline: Errors = ALEXNET_ERRORS,
     baseline_clean_error: float = ALEXNET_CLEAN_ERROR,
 ) -> float:
-    """Relative mCE: what corruption adds to the clean error, compared with a baseline's.
+    """Increase of the error under corruption relative to a baseline network's (relative mCE).
 
         (100/C) sum_c (mean_s E[c, s] - E_clean) / (mean_s B[c, s] - B_clean)
 
     Args:
-        errors: corruption -> errors of its severities, float [S] or one float, 0 to 1.
-        clean_error: the error on clean pictures, 0 to 1.
-        baseline: the same as `errors` of the network to compare with.
-        baseline_clean_error: its error on clean pictures, below all of `baseline`'s means.
+        errors: corruption -> errors at its severities, float [S] or one float, 0 to 1.
+        clean_error: error on clean images, 0 to 1.
+        baseline: errors of the baseline network, in the form of `errors`.
+        baseline_clean_error: its error on clean images, below all means of `baseline`.
 
     Returns:
-        Per cent of what the baseline loses.
+        A percentage of the baseline's increase.
 
     Raises:
-        CommandError: names missing, left over or wrong; errors out of range.
+        ArgumentError: missing, extra or unknown names; errors out of range.
 
     Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261), section 4.
     """
-    checks.require(0.0 <= clean_error <= 1.0, "clean error of 0 to 1", clean_error)
+    require(0.0 <= clean_error <= 1.0, "clean error of 0 to 1", clean_error)
     added = _severity_means("error", errors, baseline) - clean_error
     baseline_added = _baseline_means(baseline) - baseline_clean_error
-    checks.require(
+    require(
         bool((baseline_added > 0.0).all()),
         "baseline errors above the baseline's clean error",
         baseline_added.min() + baseline_clean_error,
@@ -156,19 +129,39 @@ def relative_corruption_error(
     return float(100.0 * np.mean(added / baseline_added))
 
 
+@dataclass(frozen=True)
+class CorruptionErrors:
+    """Errors on a -C benchmark, from which its metrics are computed.
+
+    Attributes:
+        errors: corruption -> errors at its severities, of those of the 15 that were evaluated.
+        clean_error: error on the clean images, None where it is not known.
+        classes: number of classes of the model.
+    """
+
+    errors: Errors
+    clean_error: float | None
+    classes: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether all 15 corruptions were evaluated."""
+        return len(self.errors) == len(CORRUPTIONS)
+
+
 def check_names(kind: str, given: Iterable[str], wanted: Iterable[str]) -> None:
-    """Refuses unless `given` holds exactly the names `wanted`, in any order.
+    """Checks that `given` holds exactly the names `wanted`, in any order.
 
     Raises:
-        CommandError: an unknown name (with the nearest valid one), else the missing ones.
+        ArgumentError: an unknown name (the message has the nearest one) or missing names.
     """
     names, needed = list(given), list(wanted)
-    checks.require(bool(needed), f"at least one {kind}", "none")
+    require(bool(needed), f"at least one {kind}", "none")
     for name in names:
         if name not in needed:
-            raise checks.CommandError(checks.unknown_name(kind, name, needed))
+            raise ArgumentError(unknown_name(kind, name, needed))
     missing = [name for name in needed if name not in names]
-    checks.require(
+    require(
         not missing,
         f"every {kind} of {', '.join(needed)}",
         f"{len(names)} of {len(needed)} without {', '.join(missing)}",
@@ -176,7 +169,7 @@ def check_names(kind: str, given: Iterable[str], wanted: Iterable[str]) -> None:
 
 
 def _severity_means(kind: str, errors: Errors, names: Iterable[str]) -> np.ndarray:
-    """Returns the mean over severities of each of `names`, float64 [C], in their order."""
+    """Mean over severities of each of `names`, float64 [C]."""
     wanted = list(names)
     check_names("corruption", errors, wanted)
     return np.array([_mean(f"{kind} on {name}", errors[name]) for name in wanted])
@@ -184,15 +177,13 @@ def _severity_means(kind: str, errors: Errors, names: Iterable[str]) -> np.ndarr
 
 def _baseline_means(baseline: Errors) -> np.ndarray:
     means = _severity_means("baseline error", baseline, baseline)
-    checks.require(bool((means > 0.0).all()), "baseline errors above 0", means.min())
+    require(bool((means > 0.0).all()), "baseline errors above 0", means.min())
     return means
 
 
 def _mean(what: str, values: ArrayLike) -> float:
     cells = np.atleast_1d(np.asarray(values, np.float64))
-    checks.require(
-        cells.ndim == 1 and cells.size > 0, f"{what} [severities] or one number", cells.shape
-    )
+    require(cells.ndim == 1 and cells.size > 0, f"{what} [severities] or one number", cells.shape)
     inside = (cells >= 0.0) & (cells <= 1.0)
-    checks.require(bool(inside.all()), f"{what} of 0 to 1 (a fraction)", cells[~inside][:1])
+    require(bool(inside.all()), f"{what} of 0 to 1 (a fraction)", cells[~inside][:1])
     return float(cells.mean())

@@ -1,12 +1,12 @@
-"""Stability of answers along sequences of slightly changing pictures (the -P benchmarks).
+"""Stability of predictions along sequences of perturbed frames (the -P benchmarks).
 
-Which frames are compared: in sequences of noise each frame is a fresh draw, so every later frame
-is held against frame 0, whatever the difficulty (harder noise is other data). In all others frame
-t is held against frame t + difficulty. No labels are needed.
+Which frames are compared: in sequences of noise each frame is a fresh draw, so every frame is
+compared with frame 0, at any difficulty (harder noise is other data). In all other sequences frame
+t is compared with frame t + difficulty. No labels are needed.
 
-Arrays are [S, T] (S sequences of T frames) or [S, T, K] (K classes). What comes out relative to a
-baseline network is in per cent of that network: 100 is as good as the baseline, lower is better.
-No baseline table is shipped: AlexNet's rates on ImageNet-P are in no public repository.
+Arrays are [S, T] (S sequences of T frames) or [S, T, K] (K classes). Metrics relative to a baseline
+network are percentages of that network: 100 equals the baseline, lower is better. AlexNet's rates
+on ImageNet-P are in no public repository, so the user provides them.
 
 Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations, ICLR 2019 (arXiv 1903.12261), section 4.
@@ -20,37 +20,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from augmix_tf import checks
+from augmix_tf import errors
 from augmix_tf.metrics import corruption
+from augmix_tf.robustness import PERTURBATIONS
 
 TOP = 5
 LARGEST_TOP5_DISTANCE = TOP * (TOP + 1) / 2
 
-# The ten of the paper and of ImageNet-P.
-PAPER_PERTURBATIONS = (
-    "gaussian_noise",
-    "shot_noise",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "brightness",
-    "translate",
-    "rotate",
-    "tilt",
-    "scale",
-)
-# The ten that the benchmark's public CIFAR script averages, with spatter in place of snow. A
-# reported mean must say which of the two sets it is of.
-CIFAR_SCRIPT_PERTURBATIONS = tuple(
-    "spatter" if name == "snow" else name for name in PAPER_PERTURBATIONS
-)
-
 
 @dataclass(frozen=True)
 class SequenceSums:
-    """Sums over pairs of frames: those of two sets of sequences add up to those of both.
+    """Sums over pairs of frames; sums of disjoint sets of sequences can be merged.
 
-    Pairs are not weighted by sequence, so all sequences of one sum should have one length.
+    Pairs are not weighted by sequence, so all sequences should have the same length.
     """
 
     pairs: int = 0
@@ -67,11 +49,11 @@ class SequenceSums:
 
         Args:
             logits: float [S, T, K], K of 5 or more.
-            is_noise: hold every frame against frame 0.
-            difficulty: how many frames apart the two of a pair are, unless `is_noise`.
+            is_noise: compare every frame with frame 0.
+            difficulty: distance in frames between the two of a pair, unless `is_noise`.
 
         Raises:
-            CommandError: shapes do not fit, or there are too few frames or classes.
+            ArgumentError: shapes do not fit, or there are too few frames or classes.
             RunError: a logit is NaN or infinite.
         """
         ranking = _ranking(logits)
@@ -92,9 +74,9 @@ class SequenceSums:
         """Returns the means: `flip_probability` (0..1) and `top5_distance` (0..15).
 
         Raises:
-            CommandError: there was no pair of frames.
+            ArgumentError: there was no pair of frames.
         """
-        checks.require(self.pairs > 0, "at least one pair of frames", self.pairs)
+        errors.require(self.pairs > 0, "at least one pair of frames", self.pairs)
         return {
             "flip_probability": self.flips / self.pairs,
             "top5_distance": self.distance_sum / self.pairs,
@@ -102,32 +84,32 @@ class SequenceSums:
 
 
 def flip_probability(predictions: ArrayLike, is_noise: bool, difficulty: int = 1) -> float:
-    """Share of the compared pairs of frames whose answers differ, mean over sequences.
+    """Fraction of the compared pairs of frames with different predictions, mean over sequences.
 
     Args:
-        predictions: int [S, T], the class answered on each frame.
-        is_noise: hold every frame against frame 0.
-        difficulty: how many frames apart the two of a pair are, unless `is_noise`.
+        predictions: int [S, T], the predicted class of each frame.
+        is_noise: compare every frame with frame 0.
+        difficulty: distance in frames between the two of a pair, unless `is_noise`.
 
     Returns:
         0 to 1.
 
     Raises:
-        CommandError: not [S, T] of integers, S = 0, or too few frames for one pair.
+        ArgumentError: not [S, T] of integers, S = 0, or too few frames for one pair.
 
     >>> flip_probability([[3, 3, 5, 5], [1, 1, 1, 1]], is_noise=False)  # 1 of 3 pairs, 0 of 3
     0.16666666666666666
     """
     answers = np.asarray(predictions)
-    checks.require(answers.ndim == 2 and len(answers) > 0, "predictions [S, T]", answers.shape)
-    checks.require(
+    errors.require(answers.ndim == 2 and len(answers) > 0, "predictions [S, T]", answers.shape)
+    errors.require(
         np.issubdtype(answers.dtype, np.integer), "predictions of integers", answers.dtype
     )
     return float(_flips(answers, is_noise, difficulty).mean())
 
 
 def top5_distance(logits: ArrayLike, is_noise: bool, difficulty: int = 1) -> float:
-    """T5D: how far the five best classes of one frame move in the ranking of the other.
+    """Top-5 distance (T5D): how far the top five classes of one frame move in the other's ranking.
 
         d(a, b) = sum_{j=0..4} |j - min(s_j, 5)|
 
@@ -137,14 +119,14 @@ def top5_distance(logits: ArrayLike, is_noise: bool, difficulty: int = 1) -> flo
 
     Args:
         logits: float [S, T, K], K of 5 or more.
-        is_noise: hold every frame against frame 0.
-        difficulty: how many frames apart the two of a pair are, unless `is_noise`.
+        is_noise: compare every frame with frame 0.
+        difficulty: distance in frames between the two of a pair, unless `is_noise`.
 
     Returns:
         0 (same five in the same order) to 15 (all five gone).
 
     Raises:
-        CommandError: shapes do not fit, S = 0, or too few frames or classes.
+        ArgumentError: shapes do not fit, S = 0, or too few frames or classes.
         RunError: a logit is NaN or infinite.
 
     >>> frames = [[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], [5.0, 6.0, 4.0, 3.0, 2.0, 1.0]]
@@ -155,43 +137,43 @@ def top5_distance(logits: ArrayLike, is_noise: bool, difficulty: int = 1) -> flo
 
 
 def mean_flip_probability(
-    probabilities: Mapping[str, float], names: Iterable[str] = PAPER_PERTURBATIONS
+    probabilities: Mapping[str, float], names: Iterable[str] = PERTURBATIONS
 ) -> float:
-    """mFP: the mean over perturbations of their flip probabilities, the number for CIFAR-P.
+    """Mean over perturbations of the flip probability (mFP), as published for CIFAR-10-P.
 
     Args:
         probabilities: perturbation -> flip probability, 0 to 1.
-        names: the perturbations wanted, neither more nor fewer.
+        names: the perturbations that `probabilities` must have.
 
     Returns:
         A fraction, 0 to 1.
 
     Raises:
-        CommandError: names missing, left over or wrong; probabilities out of range.
+        ArgumentError: missing, extra or unknown names; probabilities out of range.
     """
     return float(np.mean(_values("flip probability", probabilities, names, 1.0)))
 
 
 def mean_flip_rate(probabilities: Mapping[str, float], baseline: Mapping[str, float]) -> float:
-    """mFR: the mean over perturbations of flip probability relative to a baseline network's.
+    """Mean over perturbations of the flip probability relative to a baseline network's (mFR).
 
     Args:
         probabilities: perturbation -> flip probability, 0 to 1.
-        baseline: the same of the network to compare with (published: AlexNet), above 0.
+        baseline: flip probabilities of the baseline network (published: AlexNet), above 0.
 
     Returns:
-        Per cent of the baseline.
+        A percentage of the baseline.
 
     Raises:
-        CommandError: names missing, left over or wrong; probabilities out of range.
+        ArgumentError: missing, extra or unknown names; probabilities out of range.
     """
     return _relative("flip probability", probabilities, baseline, 1.0)
 
 
 def unnormalized_top5_distance(
-    distances: Mapping[str, float], names: Iterable[str] = PAPER_PERTURBATIONS
+    distances: Mapping[str, float], names: Iterable[str] = PERTURBATIONS
 ) -> float:
-    """uT5D: the mean over perturbations of their top-5 distances, 0 to 15.
+    """Mean over perturbations of the top-5 distance (uT5D), 0 to 15.
 
     Arguments and errors as for `mean_flip_probability`, with distances of 0 to 15.
     """
@@ -199,29 +181,88 @@ def unnormalized_top5_distance(
 
 
 def mean_top5_distance(distances: Mapping[str, float], baseline: Mapping[str, float]) -> float:
-    """mT5D: the mean over perturbations of top-5 distance relative to a baseline network's.
+    """Mean over perturbations of the top-5 distance relative to a baseline network's (mT5D).
 
-    Arguments and errors as for `mean_flip_rate`, with distances of 0 to 15; per cent.
+    Arguments, result and errors as for `mean_flip_rate`, with distances of 0 to 15.
     """
     return _relative("top-5 distance", distances, baseline, LARGEST_TOP5_DISTANCE)
+
+
+class SequencePredictions:
+    """Predictions on all sequences of one perturbation, from which its metrics are computed.
+
+    Attributes:
+        is_noise: whether every frame is compared with frame 0.
+    """
+
+    def __init__(self, is_noise: bool) -> None:
+        self.is_noise = is_noise
+        self._batches: list[np.ndarray] = []
+        self._sums = SequenceSums.empty()
+
+    def add(self, logits: np.ndarray) -> None:
+        """Adds the logits [S, T, K] of some sequences.
+
+        Raises:
+            RunError: a logit is NaN or infinite.
+        """
+        if not np.isfinite(logits).all():
+            raise errors.RunError("Expected finite logits; received NaN or infinity.")
+        self._batches.append(logits.argmax(axis=2))
+        if logits.shape[2] > TOP:
+            self._sums = self._sums.update(logits, self.is_noise)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """The predicted class of each frame, int [S, T]."""
+        return np.concatenate(self._batches)
+
+    @property
+    def top5_distance(self) -> float | None:
+        """Mean over the compared pairs; None with 5 classes or fewer, all of them the top five."""
+        return self._sums.compute()["top5_distance"] if self._sums.pairs else None
+
+
+@dataclass(frozen=True)
+class PerturbationRates:
+    """Metrics of each perturbation of a -P benchmark, from which its means are computed.
+
+    Attributes:
+        values: perturbation -> "flip_probability" and "top5_distance" (None: not defined).
+        baseline: metric -> perturbation -> value of a baseline network (published: AlexNet); {}
+            where none is given.
+    """
+
+    values: Mapping[str, Mapping[str, float | None]]
+    baseline: Mapping[str, Mapping[str, float]]
+
+    def of(self, metric: str, names: Iterable[str] = PERTURBATIONS) -> dict[str, float] | None:
+        """Returns perturbation -> value for all `names`; None where one of them is missing."""
+        found: dict[str, float] = {}
+        for name in names:
+            value = self.values.get(name, {}).get(metric)
+            if value is None:
+                return None
+            found[name] = value
+        return found
 
 
 def _ranking(logits: ArrayLike) -> np.ndarray:
     """Returns the classes from best to worst, int64 [S, T, K]; equal logits go by class index."""
     scores = np.asarray(logits)
-    checks.require(scores.ndim == 3, "logits [S, T, K]", scores.shape)
-    checks.require(scores.shape[2] >= TOP, f"at least {TOP} classes", scores.shape[2])
+    errors.require(scores.ndim == 3, "logits [S, T, K]", scores.shape)
+    errors.require(scores.shape[2] >= TOP, f"at least {TOP} classes", scores.shape[2])
     if not np.isfinite(scores).all():
-        raise checks.RunError("want finite logits, got NaN or infinity")
+        raise errors.RunError("Expected finite logits; received NaN or infinity.")
     return np.argsort(-scores.astype(np.float64), axis=-1, kind="stable")
 
 
 def _pairs(frames: np.ndarray, is_noise: bool, difficulty: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first and the second frames of all pairs: [S, 1 or P, ...] and [S, P, ...]."""
-    checks.require(difficulty >= 1, "difficulty of 1 or more", difficulty)
+    errors.require(difficulty >= 1, "difficulty of 1 or more", difficulty)
     step = 1 if is_noise else difficulty
     count = frames.shape[1]
-    checks.require(count > step, f"sequences of {step + 1} or more frames", count)
+    errors.require(count > step, f"sequences of {step + 1} or more frames", count)
     first = frames[:, :1] if is_noise else frames[:, :-step]
     return first, frames[:, step:]
 
@@ -248,7 +289,7 @@ def _values(
     corruption.check_names("perturbation", table, wanted)
     values = np.array([table[name] for name in wanted], np.float64)
     inside = (values >= 0.0) & (values <= largest)
-    checks.require(bool(inside.all()), f"{what} of 0 to {largest:g}", values[~inside][:1])
+    errors.require(bool(inside.all()), f"{what} of 0 to {largest:g}", values[~inside][:1])
     return values
 
 
@@ -257,5 +298,5 @@ def _relative(
 ) -> float:
     ours = _values(what, table, baseline, largest)
     theirs = _values(f"baseline {what}", baseline, baseline, largest)
-    checks.require(bool((theirs > 0.0).all()), f"baseline {what} above 0", theirs.min())
+    errors.require(bool((theirs > 0.0).all()), f"baseline {what} above 0", theirs.min())
     return float(100.0 * np.mean(ours / theirs))

@@ -1,33 +1,38 @@
-"""Image classifiers of the AugMix experiments: normalised float32 images in, logits out."""
+"""Image classifiers of the AugMix experiments: normalised float32 images in, logits out.
+
+Importing this loads neither Keras nor TensorFlow, so that the command line can read the settings
+of every model quickly.
+"""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
-import keras
+from etils import epy
 
-from augmix_tf.checks import lookup, require
-from augmix_tf.models.allconv import allconv
-from augmix_tf.models.blocks import LayerFactory, require_counts
-from augmix_tf.models.densenet import densenet
-from augmix_tf.models.resnet import resnet50
-from augmix_tf.models.resnext import resnext
+from augmix_tf.errors import lookup, require
+from augmix_tf.models.allconv import AllConv
+from augmix_tf.models.blocks import Architecture, LayerFactory, require_counts
+from augmix_tf.models.densenet import DenseNet
+from augmix_tf.models.resnet import ResNet50
+from augmix_tf.models.resnext import ResNeXt
 from augmix_tf.models.torch_state import load_torch_state
-from augmix_tf.models.wide_resnet import wide_resnet
+from augmix_tf.models.wide_resnet import WideResNet
 
-__all__ = ["MODELS", "build", "load_torch_state"]
+with epy.lazy_imports():
+    import keras
+
+__all__ = ["MODELS", "build", "build_model", "load_torch_state"]
 
 Shape = tuple[int | None, int | None, int]
 
-MODELS: Mapping[str, Callable[..., keras.KerasTensor]] = {
-    "allconv": allconv,
-    "densenet": densenet,
-    "resnet50": resnet50,
-    "resnext": resnext,
-    "wrn": wide_resnet,
+MODELS: Mapping[str, type[Architecture]] = {
+    architecture.name: architecture
+    for architecture in (AllConv, DenseNet, ResNet50, ResNeXt, WideResNet)
 }
+"""Name -> frozen dataclass whose fields are the options of the model."""
 
 
 def build(
@@ -39,45 +44,73 @@ def build(
     synchronized_bn: bool = False,
     **options: Any,
 ) -> keras.Model:
-    """Returns a functional Keras model, float32 [N, H, W, C] to logits float32 [N, num_classes].
-
-    The images come normalised already. The model is made of Keras's own layers only, so a saved
-    file loads without this package and gives the same logits; to train on as here, build the model
-    and load its weights (why: `models.batch_norm`). The logits are float32 under any precision
-    policy.
+    """Returns the model called `name`; see `build_model`.
 
     Args:
         name: `allconv`, `densenet`, `resnet50`, `resnext` or `wrn`.
-        num_classes: classes, from 2 on.
-        input_shape: (height, width, channels); None leaves a side open.
-        seed: initial weights and dropout follow from it alone; None: from Keras's global seed.
-        synchronized_bn: batch statistics over all replicas of a `tf.distribute` strategy.
-        options: the keyword arguments of the model's function, such as `depth=16`.
+        num_classes, input_shape, seed, synchronized_bn: as in `build_model`.
+        options: fields of the model's dataclass in `MODELS`, such as `depth=16`.
 
     Raises:
-        CommandError: unknown model or option, or a value that the architecture cannot take.
+        ArgumentError: unknown model or option, or a value that the architecture cannot take.
 
     >>> model = build("wrn", num_classes=10, depth=10, widen_factor=1)
     >>> model.output_shape, f"{model.count_params():,}"
     ((None, 10), '78,330')
     """
-    builder = lookup("model", name, MODELS)
-    parameters = inspect.signature(builder).parameters.values()
-    known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    architecture = lookup("model", name, MODELS)
+    fields = {field.name: field for field in dataclasses.fields(architecture)}
     for option in options:
-        lookup(f"option of {name}", option, known)
+        lookup(f"option of {name}", option, fields)
+    return build_model(
+        architecture(**options),
+        num_classes,
+        input_shape,
+        seed=seed,
+        synchronized_bn=synchronized_bn,
+    )
+
+
+def build_model(
+    architecture: Architecture,
+    num_classes: int,
+    input_shape: Shape = (32, 32, 3),
+    *,
+    seed: int | None = None,
+    synchronized_bn: bool = False,
+) -> keras.Model:
+    """Returns a functional Keras model, float32 [N, H, W, C] to logits float32 [N, num_classes].
+
+    The images must be normalised already. The model consists of Keras's own layers only, so a saved
+    file loads without this package and gives the same logits. To continue training, build the model
+    and load the weights instead (see `models.batch_norm`). The logits are float32 under any
+    precision policy.
+
+    Args:
+        architecture: such as `WideResNet(depth=16)`.
+        num_classes: number of classes, at least 2.
+        input_shape: (height, width, channels); None leaves a side open.
+        seed: determines initial weights and dropout; None: Keras's global seed does.
+        synchronized_bn: batch statistics over all replicas of a `tf.distribute` strategy.
+
+    Raises:
+        ArgumentError: fewer than 2 classes, no such shape, or sides too small for the model.
+    """
     require_counts(num_classes=num_classes)
     require(num_classes >= 2, "num_classes from 2 on", num_classes)
-    check_input_shape(input_shape)
+    check_input_shape(input_shape, architecture)
     images = keras.Input(input_shape, dtype="float32", name="images")
-    logits = builder(LayerFactory(seed, synchronized_bn), images, num_classes, **options)
-    return keras.Model(images, logits, name=name)
+    logits = architecture.logits(LayerFactory(seed, synchronized_bn), images, num_classes)
+    return keras.Model(images, logits, name=architecture.name)
 
 
-def check_input_shape(shape: Shape) -> None:
-    """Raises `CommandError` unless `shape` is (height, width, channels), sides None if open."""
+def check_input_shape(shape: Shape, architecture: Architecture) -> None:
+    """Raises `ArgumentError` unless `shape` is (height, width, channels) that the model takes."""
     require(len(shape) == 3, "input_shape (height, width, channels)", shape)
-    height, width, channels = shape
-    for side in (height, width):
+    sides, channels = shape[:2], shape[2]
+    for side in sides:
         require_counts(input_shape=1 if side is None else side)
     require_counts(input_shape=channels)
+    smallest = architecture.smallest_side
+    fits = all(side is None or side >= smallest for side in sides)
+    require(fits, f"{architecture.name} images of at least {smallest}x{smallest}", sides)

@@ -1,4 +1,4 @@
-"""A model together with its normalisation, so that no caller can feed it on another scale."""
+"""Models of raw pixels: the normalisation is their first layer."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import keras
 
 CIFAR_NORMALIZATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""(mean, standard deviation) of each channel on the scale 0 to 1, as in the authors' training."""
+"""(mean, standard deviation) of each channel, for pixels scaled to 0..1; the authors' values."""
 IMAGENET_NORMALIZATION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""The same for ImageNet: torchvision's."""
+"""The same for ImageNet, as in torchvision."""
 
 
 def with_normalization(
     backbone: keras.Model, mean: Sequence[float], std: Sequence[float]
 ) -> keras.Model:
-    """Returns the classifier of raw pixels: float32 [N, H, W, 3] in 0..255 to logits.
+    """Returns a classifier of raw pixels, float32 [N, H, W, 3] in 0..255 to logits.
 
-    (x / 255 - mean) / std comes first, then `backbone`. Keras's own layers only.
+    Applies (x / 255 - mean) / std, then `backbone`. Consists of Keras's own layers only.
     """
     images = keras.Input(backbone.input_shape[1:], dtype="float32", name="images")
     scale = [1.0 / (255.0 * s) for s in std]

@@ -6,13 +6,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
-import numpy as np
+from etils import epy
 
-from augmix_tf.checks import CommandError, lookup
+from augmix_tf.errors import ArgumentError, lookup
 from augmix_tf.models.blocks import GROUP
 
-# What a weight of a Keras layer is called in the PyTorch layer of the same name.
+with epy.lazy_imports():
+    import keras
+    import numpy as np
+
+# Weight of a Keras layer -> its name in the PyTorch layer of the same name.
 TORCH_NAMES = {
     "kernel": "weight",
     "bias": "bias",
@@ -21,48 +24,46 @@ TORCH_NAMES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-# PyTorch axes, as Keras orders them, by rank: convolution, linear layer, vector.
+# Rank -> PyTorch's axes in Keras's order: convolution, linear layer, vector.
 KERAS_AXES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
-# Offenders of one kind that an error message lists.
+# Names of one kind that an error message lists.
 LISTED = 6
 
 
 def load_torch_state(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
-    """Copies a PyTorch state dict onto the model of the same architecture and size.
+    """Copies a PyTorch state dict into the model of the same architecture and size.
 
     `num_batches_tracked` is ignored, and so is the prefix `module.` of a DataParallel model.
 
     Args:
-        model: what `augmix_tf.models.build` returned.
-        state: array by PyTorch name, as in `{k: v.numpy() for k, v in state_dict.items()}`.
+        model: from `augmix_tf.models.build`.
+        state: PyTorch name -> array, as in `{k: v.numpy() for k, v in state_dict.items()}`.
 
     Raises:
-        CommandError: names are missing, left over or of the wrong shape; the message lists them,
-            and the model is as it was.
+        ArgumentError: names are missing, unexpected or of the wrong shape; the message lists them,
+            and the model stays unchanged.
 
     >>> from augmix_tf import models
     >>> model = models.build("allconv", num_classes=10)
     >>> load_torch_state(model, {"fc.weight": np.zeros((10, 192))})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    augmix_tf.checks.CommandError: state does not fit model 'allconv': missing: ...
+    augmix_tf.errors.ArgumentError: The state does not fit model 'allconv'. Missing: ...
     """
-    given = normalised(state)
-    wanted = variables_by_torch_name(model)
+    arrays = arrays_by_torch_name(state)
+    variables = variables_by_torch_name(model)
     problems = [
-        listed("missing", sorted(wanted.keys() - given.keys())),
-        listed("left over", sorted(given.keys() - wanted.keys())),
-        listed("wrong shape", shape_conflicts(wanted, given)),
+        listed("Missing", sorted(variables.keys() - arrays.keys())),
+        listed("Unexpected", sorted(arrays.keys() - variables.keys())),
+        listed("Wrong shape", shape_conflicts(variables, arrays)),
     ]
     if any(problems):
-        raise CommandError(
-            f"state does not fit model {model.name!r}: {'; '.join(filter(None, problems))}"
-        )
-    for name, parts in wanted.items():
-        for variable, value in zip(parts, np.split(given[name], len(parts)), strict=True):
+        raise ArgumentError(f"The state does not fit model {model.name!r}.{''.join(problems)}")
+    for name, parts in variables.items():
+        for variable, value in zip(parts, np.split(arrays[name], len(parts)), strict=True):
             variable.assign(value.transpose(KERAS_AXES[value.ndim]))
 
 
-def normalised(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def arrays_by_torch_name(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns `state` as arrays, without counters and without the prefix of DataParallel."""
     prefix = "module." if all(name.startswith("module.") for name in state) else ""
     return {
@@ -73,9 +74,9 @@ def normalised(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def variables_by_torch_name(model: keras.Model) -> dict[str, list[Any]]:
-    """Returns the variables that make up each PyTorch tensor, in order of its first axis.
+    """Returns the variables that make up each PyTorch tensor, in the order of its first axis.
 
-    One variable each, except that a grouped convolution has one for every group.
+    Grouped convolutions have one variable per group, all others one.
     """
     parts: dict[str, dict[int, Any]] = defaultdict(dict)
     for layer in model.layers:
@@ -83,7 +84,7 @@ def variables_by_torch_name(model: keras.Model) -> dict[str, list[Any]]:
         for variable in layer.weights:
             suffix = lookup("kind of weight", variable.name, TORCH_NAMES)
             parts[f"{name}.{suffix}"][int(group or 0)] = variable
-    return {name: [found[i] for i in sorted(found)] for name, found in parts.items()}
+    return {name: [groups[i] for i in sorted(groups)] for name, groups in parts.items()}
 
 
 def torch_shape(parts: Sequence[Any]) -> tuple[int, ...]:
@@ -95,16 +96,17 @@ def torch_shape(parts: Sequence[Any]) -> tuple[int, ...]:
 
 
 def shape_conflicts(
-    wanted: Mapping[str, Sequence[Any]], given: Mapping[str, np.ndarray]
+    variables: Mapping[str, Sequence[Any]], arrays: Mapping[str, np.ndarray]
 ) -> list[str]:
-    """Returns "name (want ..., got ...)" for every tensor of another shape."""
-    shapes = {n: (torch_shape(wanted[n]), given[n].shape) for n in wanted.keys() & given.keys()}
-    return [f"{n} (want {w}, got {g})" for n, (w, g) in sorted(shapes.items()) if w != g]
+    """Returns "name (expected ..., received ...)" for every tensor of another shape."""
+    names = sorted(variables.keys() & arrays.keys())
+    shapes = {name: (torch_shape(variables[name]), arrays[name].shape) for name in names}
+    return [f"{n} (expected {e}, received {r})" for n, (e, r) in shapes.items() if e != r]
 
 
-def listed(problem: str, offenders: Sequence[str]) -> str:
-    """Returns "problem: a, b and 3 more", or nothing where there is no offender."""
-    if not offenders:
+def listed(problem: str, names: Sequence[str]) -> str:
+    """Returns " Problem: a, b and 3 more.", or "" without names."""
+    if not names:
         return ""
-    more = f" and {len(offenders) - LISTED} more" if len(offenders) > LISTED else ""
-    return f"{problem}: {', '.join(offenders[:LISTED])}{more}"
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f" {problem}: {', '.join(names[:LISTED])}{more}."

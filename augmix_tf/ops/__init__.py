@@ -1,9 +1,10 @@
-"""Image operations of AugMix, equal to Pillow in every value.
+"""Image operations of AugMix, with Pillow's exact values.
 
-Inside, an operation takes one packed picture and one parameter (`pixels`) and holds no chance.
-`apply_op` is the door for a batch and one operation, `run_chains` for a batch and many chains.
+`apply_op` applies one operation to a batch, `run_chains` many chains of operations. An operation
+itself takes one packed image (see `packed`) and one parameter, and is deterministic.
 """
 
-from augmix_tf.ops.chains import OPERATIONS, PAPER_OPERATIONS, apply_op, run_chains
+from augmix_tf.ops.chains import apply_op, run_chains
+from augmix_tf.ops.registry import OPERATIONS, PAPER_OPERATIONS, REGISTRY
 
-__all__ = ["OPERATIONS", "PAPER_OPERATIONS", "apply_op", "run_chains"]
+__all__ = ["OPERATIONS", "PAPER_OPERATIONS", "REGISTRY", "apply_op", "run_chains"]

@@ -1,4 +1,4 @@
-"""Adversarial training: pictures moved, within a small ball, to where the loss is high."""
+"""Adversarial training: images moved within a small ball to where the loss is high."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from augmix_tf import checks, losses, seeds
+from augmix_tf import errors, losses, seeds
 
 FULL_RANGE = 255.0
-# Random starts lie on a grid of so many places on either side; float32 holds each exactly.
+# Random starts lie on a grid with this many points on either side; float32 holds each exactly.
 FINENESS = 2**23
 
 
@@ -24,19 +24,19 @@ class Adversary:
     P cuts to the ball |x_t - x| <= epsilon and to the range of pixels.
 
     The gradient is that of the classifier in inference mode: moving statistics, no dropout. So the
-    attack changes no state, is the same function for each picture whatever its batch, and is aimed
-    at the network that will be measured. The first public code of Madry et al. attacked in
+    attack changes no state, does not depend on the rest of the batch, and targets the network that
+    will be evaluated. The first public code of Madry et al. attacked in
     training mode; its authors saw little difference when they changed it (issue 22 of their
     CIFAR-10 challenge), and their later library attacks in inference mode too.
 
     Attributes:
         epsilon: radius of the ball, 1 being the full range of a pixel (255 levels); 0 to 1. At 0
-            pictures stay as they are.
+            images stay unchanged.
         step_size: length of a step in the same unit, above 0.
         steps: number of steps, at least 1; each costs a forward and a backward pass.
 
     Raises:
-        CommandError: an attribute out of its range.
+        ArgumentError: an attribute out of its range.
 
     Source: Madry et al., ICLR 2018 (arXiv 1706.06083), section 2.1; epsilon 8/255, steps of 2/255
     and the random start are those of its CIFAR-10 runs, which take 7 steps.
@@ -47,10 +47,10 @@ class Adversary:
     steps: int = 10
 
     def __post_init__(self) -> None:
-        checks.require(0.0 <= self.epsilon <= 1.0, "epsilon of 0 to 1", self.epsilon)
-        checks.require(self.step_size > 0.0, "a positive step_size", self.step_size)
+        errors.require(0.0 <= self.epsilon <= 1.0, "epsilon of 0 to 1", self.epsilon)
+        errors.require(self.step_size > 0.0, "a positive step_size", self.step_size)
         whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
-        checks.require(whole and self.steps >= 1, "steps an integer from 1 on", repr(self.steps))
+        errors.require(whole and self.steps >= 1, "steps an integer from 1 on", repr(self.steps))
 
     def draw_start(self, seed: tf.Tensor, shape: seeds.Shape | tf.Tensor) -> tf.Tensor:
         """Draws float32 of `shape`, uniform within the ball, in levels: +-255 * epsilon."""
@@ -67,29 +67,29 @@ class Adversary:
         replica: int | tf.Tensor = 0,
         replicas: int = 1,
     ) -> tf.Tensor:
-        """Adversarial pictures near `images`, from a start drawn with `seed`.
+        """Returns adversarial images near `images`, from a start drawn with `seed`.
 
         Args:
             classifier: float32 [N, H, W, 3] in 0..255 to logits [N, K].
             images: float32 [N, H, W, 3] in 0..255.
-            labels: of the pictures, as `losses.cross_entropy` takes them.
+            labels: of the images, as `losses.cross_entropy` takes them.
             seed: int32 [2].
-            replica, replicas: the images are part `replica` of so many of one batch; starts are
-                drawn for all of it, so that no two parts begin alike.
+            replica, replicas: the images are part `replica` of a batch of `replicas` equal parts;
+                starts are drawn for the whole batch, so that the parts differ.
 
         Returns:
             float32 [N, H, W, 3] in 0..255, within 255 * epsilon of `images`. No gradient flows
             through it.
 
         Raises:
-            CommandError: `images` is not float32 of rank 4.
+            ArgumentError: `images` is not float32 of rank 4.
         """
         _check(images)
         rows = images.shape[0] or tf.shape(images)[0]
-        picture = images.shape[1:]
-        starts = self.draw_start(seed, [replicas * rows, *picture])
-        own = tf.slice(starts, [replica * rows, 0, 0, 0], [rows, *picture])
-        return self.ascend(classifier, images, labels, own)
+        image_shape = images.shape[1:]
+        starts = self.draw_start(seed, [replicas * rows, *image_shape])
+        start = tf.slice(starts, [replica * rows, 0, 0, 0], [rows, *image_shape])
+        return self.ascend(classifier, images, labels, start)
 
     def ascend(
         self, classifier: keras.Model, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor
@@ -103,7 +103,7 @@ class Adversary:
         def step(attacked: tf.Tensor) -> tuple[tf.Tensor]:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(attacked)
-                # A sum, so that the slope of a picture is not made small by the batch.
+                # A sum, so that the gradient of an image does not shrink with the batch.
                 loss = tf.reduce_sum(
                     losses.cross_entropy(labels, classifier(attacked, training=False))
                 )
@@ -120,4 +120,4 @@ class Adversary:
 
 def _check(images: tf.Tensor) -> None:
     fits = images.dtype == tf.float32 and images.shape.rank == 4
-    checks.require(fits, "float32 images [N, H, W, 3]", f"{images.dtype.name} {images.shape}")
+    errors.require(fits, "float32 images [N, H, W, 3]", f"{images.dtype.name} {images.shape}")

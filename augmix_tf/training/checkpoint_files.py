@@ -16,7 +16,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from augmix_tf import files
-from augmix_tf.training import workers
+from augmix_tf.training import distribution
 
 KEPT = 2
 _STATE = "checkpoint"
@@ -48,7 +48,7 @@ def damage(folder: Path, number: int) -> str | None:
             reader.get_tensor(name)
     # TensorFlow raises an IndexError for a file that ends too early.
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError, OSError) as error:
-        return workers.reason(error)
+        return distribution.first_line(error)
     return None
 
 

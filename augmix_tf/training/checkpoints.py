@@ -1,4 +1,4 @@
-"""All that a run needs to go on as if it had never stopped."""
+"""Everything that a run needs to resume as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from augmix_tf.checks import RunError
 from augmix_tf.data.pipeline import Position
-from augmix_tf.training import checkpoint_files, workers
+from augmix_tf.errors import FileError, RunError
+from augmix_tf.training import checkpoint_files, distribution
 from augmix_tf.training.step import Trainer
 
 
@@ -27,7 +27,7 @@ _NOTHING = Best(math.inf, 0)
 
 
 class Checkpoints:
-    """Saves and restores a trainer, its optimiser, running means, chance and position.
+    """Saves and restores a trainer, its optimiser, running means, random state and position.
 
     A checkpoint is written under a hidden name and becomes the newest only when it is whole and on
     the disk; the one before is kept. Where several workers train together all of them save and
@@ -96,10 +96,10 @@ class Checkpoints:
             test_error: as measured after these epochs; None: it was not.
 
         Raises:
-            RunError: a weight is not finite, or the files could not be written. The checkpoints
-                from before are kept.
+            RunError: a weight is not finite. The checkpoints from before are kept.
+            FileError: the files could not be written. The checkpoints from before are kept.
         """
-        with self._strategy.scope(), workers.explained():
+        with self._strategy.scope(), distribution.reraise_as_run_error():
             self._require_finite(position)
             self._epoch.assign(position.epoch)
             self._step.assign(position.step)
@@ -113,9 +113,9 @@ class Checkpoints:
         """Saves the checkpoint that was saved or restored last again, with its temperature.
 
         Raises:
-            RunError: the files could not be written.
+            FileError: the files could not be written.
         """
-        with self._strategy.scope(), workers.explained():
+        with self._strategy.scope(), distribution.reraise_as_run_error():
             self._calibration.assign(temperature)
             self._write()
 
@@ -129,8 +129,8 @@ class Checkpoints:
             The position of the next batch; None where there is no checkpoint.
 
         Raises:
-            RunError: there are checkpoints, and none can be read or belongs to this trainer; or the
-                newest is of other training data.
+            FileError: there are checkpoints, and none can be read or belongs to this trainer.
+            RunError: the newest is of other training data.
         """
         if self._chief:
             checkpoint_files.remove_left_over(self._folder)
@@ -144,7 +144,7 @@ class Checkpoints:
                 return self.position
             damaged[number] = why
         if damaged:
-            raise RunError(f"cannot read {self._folder}: {_listed(damaged)}")
+            raise FileError(f"Cannot read {self._folder}: {_listed(damaged)}.")
         return None
 
     @property
@@ -159,7 +159,7 @@ class Checkpoints:
             # Otherwise TensorFlow lists what was not restored when the program ends.
             status.expect_partial().assert_existing_objects_matched()
         except (tf.errors.OpError, AssertionError, ValueError, IndexError, OSError) as error:
-            return workers.reason(error)
+            return distribution.first_line(error)
         return None
 
     def _write(self) -> None:
@@ -170,29 +170,30 @@ class Checkpoints:
         else:
             place = checkpoint_files.elsewhere(self._folder)
         try:
-            with place as prefix, workers.explained():
+            with place as prefix, distribution.reraise_as_run_error():
                 self._checkpoint.write(prefix)
             if self._chief:
                 checkpoint_files.keep_newest(self._folder, self._damaged)
         except (tf.errors.OpError, OSError) as error:
-            why = workers.reason(error)
-            raise RunError(f"cannot write a checkpoint to {self._folder}: {why}") from error
+            why = distribution.first_line(error)
+            raise FileError(f"Cannot write a checkpoint to {self._folder}: {why}.") from error
 
     def _require_finite(self, position: Position) -> None:
         for variable in (*self._trainer.weights, *self._trainer.optimizer.variables):
             value = tf.convert_to_tensor(variable)
             if value.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(value)):
                 raise RunError(
-                    f"{variable.path} is not finite {_words(position)}, so this is not saved; the "
-                    "last checkpoint is kept. Try a lower --learning_rate or --jsd_weight, or "
-                    "--precision=float32"
+                    f"{variable.path} is not finite {_words(position)}, so no checkpoint is saved; "
+                    "the last one is kept. Lower the learning rate or the weight of the "
+                    "consistency loss, or train in float32."
                 )
 
     def _require_same_data(self) -> None:
         if int(self._data.numpy()) != self._data_here:
             raise RunError(
-                f"the training data are not those that {self._folder.parent} began with: other "
-                "labels, or others left out; want the same, or another --workdir"
+                f"The training data are not those that {self._folder.parent} began with: the "
+                "labels differ, or other examples were left out. Use the same data, or another "
+                "run directory."
             )
 
     def _say(self, damaged: dict[int, str], used: str) -> None:

@@ -8,11 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from augmix_tf import checks
-from augmix_tf.augment.augmix import augmix_views
-from augmix_tf.augment.layer import whole_levels
-from augmix_tf.checks import CommandError
-from augmix_tf.settings import AugMixSettings
+from augmix_tf import errors
+from augmix_tf.augment.augmix import AugMixSettings, augmix_views
+from augmix_tf.augment.layer import to_uint8
+from augmix_tf.errors import ArgumentError
 from augmix_tf.training.step import METRICS, Batch, Trainer
 
 # Far below what float32 probabilities distinguish, and the gradient 1 / p stays finite.
@@ -26,32 +25,32 @@ class AugMixModel(Trainer):
     For `compile`, `fit`, `evaluate`, `predict`, callbacks, `save` and `keras.saving.load_model`, as
     with every Keras model. The loss of an example is
 
-        CE(picture, label) + jsd_weight * JSD(picture, view 1, ..., view V - 1)
+        CE(image, label) + jsd_weight * JSD(image, view 1, ..., view V - 1)
 
     and belongs to the model: `compile` takes an optimizer and metrics, and no loss.
 
     What `fit` takes, in batches of (images, labels):
 
-    * pictures [N, H, W, 3]: each step makes their views itself, on the host's processor. Step s
+    * images [N, H, W, 3]: each step makes their views itself, on the host's CPU. Step s
       (`optimizer.iterations`) on replica r makes `augmix_views(images, seed, r, s, settings)`, so
-      the same run draws the same, and one that is saved and loaded goes on where it was.
-    * views [N, V, H, W, 3] from `augmix_views` in `dataset.map`, the clean picture first: the
+      the same run draws the same views, and a saved and loaded model continues where it was.
+    * views [N, V, H, W, 3] from `augmix_views` in `dataset.map`, the clean image first: the
       same training, while the next batches are being made. It is the faster way.
 
     Labels are integers, [N] or [N, 1]. `predict` gives what the backbone gives. `evaluate` and
-    `validation_data` look at the pictures as they are, without views: `jsd` is 0 there and the loss
+    `validation_data` use the images as they are, without views: `jsd` is 0 there and the loss
     is the cross-entropy. Values are 0 to 255 on both ways into the backbone, as float32: it scales
     them itself, by a `Rescaling` layer in front where it has none.
 
     Logged: `loss` (the sum above), `cross_entropy`, `jsd` (before the weight), `error` (share of
-    pictures whose top class is wrong), and the metrics of `compile`, which see the labels and the
-    backbone's outputs of the pictures as they are.
+    images whose top class is wrong), and the metrics of `compile`, which see the labels and the
+    backbone's outputs of the images as they are.
 
     Args:
         backbone: Keras model, float32 [N, H, W, 3] in 0..255 to [N, K], K >= 2. It stays an
             ordinary model, `model.backbone`: to be saved, exported and served without this package.
         jsd_weight: weight of the consistency term, the paper's lambda; at least 0.
-        views: V >= 2 that are made of each picture, itself counted.
+        views: V >= 2 that are made of each image, itself counted.
         severity, width, depth, alpha, all_ops: as in `AugMixSettings`.
         seed: 32-bit integer that all views follow from, or None to draw one from Python's `random`,
             which `keras.utils.set_random_seed` seeds. A saved model keeps the one that it drew.
@@ -60,13 +59,13 @@ class AugMixModel(Trainer):
         **kwargs: `name` and what else every Keras model takes.
 
     Raises:
-        CommandError: an argument out of range; a backbone that gives no [N, K], or whose last
+        ArgumentError: an argument out of range; a backbone that gives no [N, K], or whose last
             activation is at odds with `from_logits`. From `compile`: a loss. From `fit`: sample or
-            class weights, labels that are no integers, images of another shape; pictures where the
+            class weights, labels that are no integers, images of another shape; images where the
             optimizer accumulates gradients (its steps do not count batches): it takes views.
 
     `jit_compile=True` is not followed, with Keras's warning: XLA has no gamma distribution. The
-    views are compiled by themselves.
+    views are compiled separately.
 
     Source: Hendrycks et al., AugMix, ICLR 2020 (arXiv 1912.02781), section 3.
 
@@ -98,8 +97,8 @@ class AugMixModel(Trainer):
         **kwargs: Any,
     ) -> None:
         _check_classifier(backbone, from_logits)
-        checks.require(jsd_weight >= 0, "jsd_weight of at least 0", jsd_weight)
-        checks.require(isinstance(views, int) and views >= 2, "a whole number of views >= 2", views)
+        errors.require(jsd_weight >= 0, "jsd_weight of at least 0", jsd_weight)
+        errors.require(isinstance(views, int) and views >= 2, "a whole number of views >= 2", views)
         seed = random.randint(0, 2**31 - 1) if seed is None else seed
         super().__init__(backbone, jsd_weight, run_seed=seed, **kwargs)
         self.settings = AugMixSettings(severity, width, depth, alpha, all_ops)
@@ -128,10 +127,10 @@ class AugMixModel(Trainer):
             **kwargs: `metrics`, `run_eagerly` and what else `keras.Model.compile` takes.
 
         Raises:
-            CommandError: there is a loss.
+            ArgumentError: there is a loss.
         """
         own = "no loss: it is this model's own, cross-entropy + jsd_weight * JSD"
-        checks.require(loss is None, own, repr(loss))
+        errors.require(loss is None, own, repr(loss))
         super().compile(optimizer, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -145,12 +144,12 @@ class AugMixModel(Trainer):
         return super().call(tf.cast(images, tf.float32), training)
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """One step of the optimizer on (pictures or views, labels)."""
+        """One step of the optimizer on (images or views, labels)."""
         images, labels = _images_and_labels(data)
         return super().train_step((self._views(images), labels))
 
     def test_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """The same numbers of pictures as they are, without training."""
+        """The same numbers of images as they are, without training."""
         return super().test_step(_images_and_labels(data))
 
     def compute_metrics(
@@ -164,27 +163,27 @@ class AugMixModel(Trainer):
         if images.shape.rank == 5:
             return images
         wanted = "views [N, V, H, W, 3] from augmix_views in the pipeline"
-        checks.require(images.shape.rank == 4, f"images [N, H, W, 3] or {wanted}", images.shape)
+        errors.require(images.shape.rank == 4, f"images [N, H, W, 3] or {wanted}", images.shape)
         optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         steps = optimizer.gradient_accumulation_steps
-        checks.require(not steps, f"{wanted} with accumulated gradients", images.shape)
+        errors.require(not steps, f"{wanted} with accumulated gradients", images.shape)
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         place = (self.run_seed, replica, self.optimizer.iterations)
-        # The chains are one loop over pictures, which is no work for a GPU.
+        # The chains are one loop over images, which is no work for a GPU.
         with tf.device("CPU:0"):
-            return augmix_views(whole_levels(images), *place, self.settings, self.views)
+            return augmix_views(to_uint8(images), *place, self.settings, self.views)
 
     def _parts(self, labels: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         self.compute_metrics(None, labels, logits)
         if not self.from_logits:
             exact = logits.dtype in (tf.float32, tf.float64)
             wanted = "probabilities in float32 (a last layer with dtype='float32'), or logits"
-            checks.require(exact, wanted, logits.dtype.name)
+            errors.require(exact, wanted, logits.dtype.name)
             logits = tf.math.log(tf.maximum(logits, PROBABILITY_FLOOR))
         return super()._parts(labels, logits)
 
-    def _log(self, parts: dict[str, tf.Tensor], present: tf.Tensor | None) -> dict[str, tf.Tensor]:
-        super()._log(parts, present)
+    def _log(self, parts: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        super()._log(parts)
         return self.get_metrics_result()
 
     def get_config(self) -> dict[str, Any]:
@@ -210,22 +209,22 @@ class AugMixModel(Trainer):
 
 
 def _check_classifier(backbone: keras.Model, from_logits: bool) -> None:
-    checks.require(isinstance(backbone, keras.Model), "a keras.Model as backbone", repr(backbone))
+    errors.require(isinstance(backbone, keras.Model), "a keras.Model as backbone", repr(backbone))
     # A model that is not built yet knows no shape.
     shape = getattr(backbone, "output_shape", None) if backbone.built else (None, 2)
     fits = isinstance(shape, tuple) and len(shape) == 2 and (shape[1] or 2) >= 2
     wanted = (
         "a backbone with outputs [N, K] of K >= 2 classes (pooling and a Dense layer at its end)"
     )
-    checks.require(fits, wanted, shape)
+    errors.require(fits, wanted, shape)
     activation = _last_activation(backbone)
     if from_logits and activation == "softmax":
-        raise CommandError(
-            "want from_logits=False, or a backbone without softmax at its end (of "
-            "keras.applications: classifier_activation=None), got a softmax taken as logits"
+        raise ArgumentError(
+            "Expected from_logits=False, or a backbone without softmax at its end (of "
+            "keras.applications: classifier_activation=None); received a softmax taken as logits"
         )
     linear = not from_logits and activation == "linear"
-    checks.require(not linear, "from_logits=True where the last layer has no softmax", from_logits)
+    errors.require(not linear, "from_logits=True where the last layer has no softmax", from_logits)
 
 
 def _last_activation(layer: keras.layers.Layer) -> str | None:
@@ -240,12 +239,12 @@ def _last_activation(layer: keras.layers.Layer) -> str | None:
 
 def _images_and_labels(data: Batch) -> Batch:
     images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-    checks.require(weights is None, "no sample or class weights: the loss has none", "some")
-    checks.require(labels is not None, "batches of (images, labels)", "no labels")
+    errors.require(weights is None, "no sample or class weights: the loss has none", "some")
+    errors.require(labels is not None, "batches of (images, labels)", "no labels")
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
     if labels.dtype.is_integer and labels.shape.rank == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     fits = labels.dtype.is_integer and labels.shape.rank == 1
     got = f"{labels.dtype.name} {labels.shape}"
-    checks.require(fits, "integer labels [N] or [N, 1]", got)
+    errors.require(fits, "integer labels [N] or [N, 1]", got)
     return images, labels

@@ -14,9 +14,9 @@ from typing import NamedTuple, TypeAlias
 import keras
 import tensorflow as tf
 
-from augmix_tf.checks import Interrupted, RunError
 from augmix_tf.data.pipeline import Position
-from augmix_tf.training import workers
+from augmix_tf.errors import Interrupted, RunError
+from augmix_tf.training import distribution
 from augmix_tf.training.step import Trainer
 
 STEPS_PER_CALL = 8
@@ -50,7 +50,7 @@ def train(
         callbacks: Keras callbacks; `logs` hold the metrics of the epoch so far, as floats.
         save: after each epoch and when the run is interrupted.
         checkpoint_steps: saves after every so many steps of an epoch too; 0: does not.
-        steps_per_call: steps between two looks at the callbacks and at signals, at most.
+        steps_per_call: most steps between calls of the callbacks and checks for signals.
 
     Raises:
         RunError: the loss is no longer finite, the message names the step; or another worker
@@ -65,7 +65,7 @@ def train(
     events = keras.callbacks.CallbackList(
         [*callbacks, last], model=trainer, epochs=epochs, steps=steps_per_epoch
     )
-    with workers.explained(), _SignalsAsFlag() as stop:
+    with distribution.reraise_as_run_error(), _SignalsAsFlag() as stop:
         iterator = iter(batches)
         events.on_train_begin()
         for epoch in range(start.epoch, epochs):
@@ -119,7 +119,7 @@ class _Steps:
 
     def __init__(self, trainer: Trainer, most: int) -> None:
         self._names = [metric.name for metric in trainer.metrics]
-        self._several = workers.several()
+        self._several = distribution.has_several_workers()
         self._run = _compiled_steps(trainer, most, self._several)
 
     def __call__(self, iterator: Iterator, count: int, stop: int) -> _Seen:
@@ -177,9 +177,9 @@ def _ends_of_calls(step: int, epoch_end: int, most: int, checkpoint_steps: int) 
 def _require_finite(not_finite: int | None, epoch: int, before: int) -> None:
     if not_finite is not None:
         raise RunError(
-            f"the loss is not finite after step {before + not_finite + 1} of epoch {epoch + 1}; "
-            "the last checkpoint is kept. Try a lower --learning_rate or --jsd_weight, or "
-            "--precision=float32"
+            f"The loss is not finite after step {before + not_finite + 1} of epoch {epoch + 1}; "
+            "the last checkpoint is kept. Lower the learning rate or the weight of the "
+            "consistency loss, or train in float32."
         )
 
 

@@ -11,42 +11,29 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from augmix_tf.checks import CommandError, RunError, require
+from augmix_tf.augment.method import Histogram
+from augmix_tf.errors import ArgumentError, RunError, require
 
-FRAME = 1  # white pixels around each picture
-
-
-class Histogram(NamedTuple):
-    """How often values fell into bins.
-
-    Attributes:
-        edges: float [B + 1], ascending; bin b has the values from edge b to edge b + 1.
-        counts: [B].
-        said: what the bins are, in Markdown; the dashboard shows it on the card.
-    """
-
-    edges: np.ndarray
-    counts: np.ndarray
-    said: str = ""
+FRAME = 1  # white pixels around each image
 
 
 class Monitor:
-    """Writes scalars, pictures and the configuration to a log folder for TensorBoard.
+    """Writes scalars, images and the configuration to a log folder for TensorBoard.
 
     Every call reaches the disk before it returns, so that a killed run keeps what it logged. Where
-    a disk fills up, TensorFlow drops the events silently: the training goes on.
+    a disk fills up, TensorFlow drops the events silently and training continues.
 
     A run that resumes repeats the steps after its checkpoint, and those were logged before. A new
     event file therefore starts where older ones lie in the folder (`tf.summary` never appends),
     and a marker tells TensorBoard to forget their later steps. Older files are not changed.
 
-    What is said of a run as a whole once it is measured lies in a folder of its own, which is
+    The results of a run are logged to a directory of their own, which is
     written anew each time.
     """
 
@@ -57,16 +44,16 @@ class Monitor:
 
         Args:
             folder: one run's log folder.
-            resumed_step: the step of the checkpoint that the run goes on from; what older files
+            resumed_step: the step of the checkpoint that the run resumes from; what older files
                 say of later steps is forgotten. 0: nothing was trained yet, forget all of it.
             anew: removes the event files that lie in the folder.
 
         Raises:
-            CommandError: TensorBoard is not installed.
+            ArgumentError: TensorBoard is not installed.
             RunError: the folder cannot be written.
         """
         if importlib.util.find_spec("tensorboard") is None:
-            raise CommandError("TensorBoard is not installed: python -m pip install tensorboard")
+            raise ArgumentError("TensorBoard is not installed: python -m pip install tensorboard")
         require(resumed_step >= 0, "a resumed step of 0 or more", resumed_step)
         self.folder = Path(folder)
         self.first_step = resumed_step + 1 if resumed_step else 0
@@ -95,14 +82,14 @@ class Monitor:
             tf.summary.experimental.write_raw_pb(_scalar_event(values), step)
 
     def views(self, step: int, views: npt.ArrayLike) -> None:
-        """Logs one picture: a row for each image, the original and then its augmented views.
+        """Logs one image: a row for each image, the original and then its augmented views.
 
         Args:
             step: training steps done.
             views: float32 or uint8 [N, V, H, W, C], 0..255; view 0 is the original.
 
         Raises:
-            CommandError: views of another rank, or none.
+            ArgumentError: views of another rank, or none.
             RunError: it cannot be written.
         """
         values = np.asarray(views)
@@ -115,8 +102,8 @@ class Monitor:
         with self._writing():
             tf.summary.image("views", grid, step)
 
-    def picture(self, step: int, tag: str, png: bytes) -> None:
-        """Logs a picture that was drawn elsewhere.
+    def image(self, step: int, tag: str, png: bytes) -> None:
+        """Logs an image that was drawn elsewhere.
 
         Args:
             step: training steps done.
@@ -142,9 +129,11 @@ class Monitor:
         from tensorboard.plugins.histogram import metadata
 
         with self._writing():
-            for tag, (edges, counts, said) in histograms.items():
+            for tag, (edges, counts, description, _) in histograms.items():
                 bins = np.stack([edges[:-1], edges[1:], counts], axis=1).astype(np.float64)
-                tf.summary.write(tag, bins, step, metadata.create_summary_metadata(tag, said))
+                tf.summary.write(
+                    tag, bins, step, metadata.create_summary_metadata(tag, description)
+                )
 
     def graph(self, graph: tf.Graph) -> None:
         """Logs what a traced function does, for the Graphs tab.
@@ -224,8 +213,8 @@ class Monitor:
             yield
         except (OSError, tf.errors.OpError) as error:
             # Its first line, less TensorFlow's names of its own nodes.
-            said = getattr(error, "message", str(error)).splitlines()[0]
-            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", said)
+            message = getattr(error, "message", str(error)).splitlines()[0]
+            reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", message)
             raise RunError(f"cannot write TensorBoard logs to {self.folder}: {reason}") from error
 
 

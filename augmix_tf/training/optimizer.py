@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from augmix_tf import checks
+from augmix_tf import errors
 
 
 @keras.saving.register_keras_serializable(package="augmix_tf")
@@ -42,7 +42,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
             multiplied; for float16.
 
     Raises:
-        CommandError: an argument out of its range.
+        ArgumentError: an argument out of its range.
 
     Source: documentation of `torch.optim.SGD` (dampening 0).
     """
@@ -57,10 +57,10 @@ class CoupledSGD(keras.optimizers.Optimizer):
         loss_scale_factor: float | None = None,
     ) -> None:
         if isinstance(learning_rate, float):
-            checks.require(learning_rate > 0.0, "a positive learning_rate", learning_rate)
-        checks.require(0.0 <= momentum < 1.0, "momentum of 0 to below 1", momentum)
-        checks.require(momentum > 0.0 or not nesterov, "momentum above 0 with nesterov", momentum)
-        checks.require(weight_decay >= 0.0, "weight_decay of at least 0", weight_decay)
+            errors.require(learning_rate > 0.0, "a positive learning_rate", learning_rate)
+        errors.require(0.0 <= momentum < 1.0, "momentum of 0 to below 1", momentum)
+        errors.require(momentum > 0.0 or not nesterov, "momentum above 0 with nesterov", momentum)
+        errors.require(weight_decay >= 0.0, "weight_decay of at least 0", weight_decay)
         # The base class is told of no decay: it would apply a decoupled one besides.
         super().__init__(learning_rate, name=name, loss_scale_factor=loss_scale_factor)
         self.momentum = momentum

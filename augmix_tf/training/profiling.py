@@ -8,14 +8,14 @@ from types import TracebackType
 import keras
 import tensorflow as tf
 
-from augmix_tf.checks import RunError, require
+from augmix_tf.errors import RunError, SettingError
 from augmix_tf.training.loop import STEPS_PER_CALL
 
 
 class Profile(keras.callbacks.Callback):
     """Writes what the host and its devices do in the calls of the loop that hold some steps.
 
-    The loop runs up to eight steps in one call and looks at its callbacks in between. What is
+    The loop runs up to eight steps in one call and runs its callbacks in between. What is
     profiled are therefore whole calls, from the one that holds the first step to the one that holds
     the last. (A checkpoint within an epoch may cut a call short; then one call more comes first.)
     Steps that were trained by an earlier process are not profiled again.
@@ -28,7 +28,7 @@ class Profile(keras.callbacks.Callback):
         steps_per_epoch, epochs: of the run.
 
     Raises:
-        CommandError: the run has not so many steps.
+        ArgumentError: the run has not so many steps.
     """
 
     def __init__(
@@ -40,8 +40,11 @@ class Profile(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         total = steps_per_epoch * epochs
-        got = f"--profile_steps={steps[0]},{steps[1]}"
-        require(steps[1] <= total, f"--profile_steps up to {total}, the steps of the run", got)
+        if steps[1] > total:
+            problem = (
+                f"must be within the {total} steps of the run; received {steps[0]},{steps[1]}."
+            )
+            raise SettingError("profile_steps", problem)
         self._folder, self._steps_per_epoch = os.fspath(folder), steps_per_epoch
         self._first, self._last = steps
         self._before = 0  # steps of the epochs before

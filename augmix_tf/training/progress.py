@@ -15,7 +15,7 @@ class ProgressBar(keras.callbacks.Callback):
     """Shows epoch, step, images/s, metrics and the time left; on a file, one line per epoch.
 
     Args:
-        epochs, steps_per_epoch, examples: of the whole run; examples in one epoch.
+        epochs, steps_per_epoch, batch_size: of the whole run.
         start: where this process starts, for the speed.
         stream: where it writes, standard error by default.
     """
@@ -26,12 +26,12 @@ class ProgressBar(keras.callbacks.Callback):
         self,
         epochs: int,
         steps_per_epoch: int,
-        examples: int,
+        batch_size: int,
         start: Position = Position(),
         stream: TextIO | None = None,
     ) -> None:
         super().__init__()
-        self._epochs, self._steps, self._examples = epochs, steps_per_epoch, examples
+        self._epochs, self._steps, self._batch_size = epochs, steps_per_epoch, batch_size
         self._stream = stream or sys.stderr
         self._epoch = start.epoch
         self._began = 0.0
@@ -42,7 +42,7 @@ class ProgressBar(keras.callbacks.Callback):
         """Over this process's training so far, without the first steps (which compile)."""
         if self._last <= self._first_steps:
             return 0.0
-        images = (self._last - self._first_steps) * self._examples / self._steps
+        images = (self._last - self._first_steps) * self._batch_size
         return images / (self._now - self._began)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -70,7 +70,7 @@ class ProgressBar(keras.callbacks.Callback):
         bar = "=" * filled + "." * (self.WIDTH - filled)
         speed = self.images_per_second
         left = self._epochs * self._steps - (self._epoch * self._steps + step)
-        rest = _clock(left * self._examples / self._steps / speed) if speed else "-:--"
+        rest = _clock(left * self._batch_size / speed) if speed else "-:--"
         parts = [f"epoch {self._epoch + 1}/{self._epochs} [{bar}] {step}/{self._steps}"]
         parts += [f"{speed:.0f} images/s", f"{rest} left"]
         parts += [f"{name} {logs[name]:.4f}" for name in ("loss", "jsd") if name in logs]

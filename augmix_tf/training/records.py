@@ -10,9 +10,9 @@ from pathlib import Path
 import keras
 
 from augmix_tf import files
-from augmix_tf.data import pipeline
+from augmix_tf.augment.method import Histogram
 from augmix_tf.data.pipeline import Position
-from augmix_tf.training.monitoring import Histogram, Monitor
+from augmix_tf.training.monitoring import Monitor
 
 COLUMNS = (
     "epoch",
@@ -43,7 +43,7 @@ class TestError(keras.callbacks.Callback):
 
 
 class Draws(keras.callbacks.Callback):
-    """Logs what chance chose for each epoch's first batch, as histograms.
+    """Logs the random parameters of each epoch's first batch, as histograms.
 
     Args:
         monitor: for TensorBoard.
@@ -69,14 +69,14 @@ class Records(keras.callbacks.Callback):
     """Keeps `metrics.csv` (a row per epoch) and TensorBoard's scalars.
 
     `train/...` are the means of the epoch so far, at its end those of `metrics.csv`; `step/...` are
-    the means over the images since the last look, which are their differences:
+    the means over the steps since the last call, from the differences of the sums:
 
-        (count_b * mean_b - count_a * mean_a) / (count_b - count_a)
+        (steps_b * mean_b - steps_a * mean_a) / (steps_b - steps_a)
 
     Args:
         path: of the CSV; its rows up to `start` are kept.
         monitor: for TensorBoard.
-        examples, batch_size: of the run.
+        steps_per_epoch: of the run.
         start: where this process starts.
         images_per_second: the speed of training so far.
     """
@@ -85,17 +85,15 @@ class Records(keras.callbacks.Callback):
         self,
         path: Path,
         monitor: Monitor,
-        examples: int,
-        batch_size: int,
+        steps_per_epoch: int,
         start: Position,
         images_per_second: Callable[[], float],
     ) -> None:
         super().__init__()
         self._path, self._monitor = path, monitor
-        self._examples, self._batch_size = examples, batch_size
-        self._steps = pipeline.steps_per_epoch(examples, batch_size)
+        self._steps = steps_per_epoch
         self._speed = images_per_second
-        # Images of the epoch and their sums; none are known where it goes on in the middle.
+        # Steps of the epoch and sums of their means; unknown after a start within an epoch.
         self._seen: tuple[int, dict[str, float]] | None = (0, {}) if start.step == 0 else None
         self._epoch = start.epoch
         self._rows = [row for row in read(path) if int(row["epoch"]) <= start.epoch]
@@ -136,13 +134,13 @@ class Records(keras.callbacks.Callback):
             self._monitor.scalars(step, {"test/error": logs["test_error"]})
 
     def _since_last(self, batch: int, logs: dict[str, float]) -> dict[str, float]:
-        images = min((batch + 1) * self._batch_size, self._examples)
-        sums = {name: images * mean for name, mean in logs.items()}
-        before, self._seen = self._seen, (images, sums)
+        steps = batch + 1
+        sums = {name: steps * mean for name, mean in logs.items()}
+        before, self._seen = self._seen, (steps, sums)
         if before is None:
             return {}
-        count, old = before
-        return {name: (sums[name] - old.get(name, 0.0)) / (images - count) for name in sums}
+        old_steps, old = before
+        return {name: (sums[name] - old.get(name, 0.0)) / (steps - old_steps) for name in sums}
 
     def _learning_rate(self) -> float:
         """The rate of the last update, which used the step before it."""

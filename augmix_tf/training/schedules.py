@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from augmix_tf import checks
+from augmix_tf import errors
 
 DTYPES = ("float32", "float64")
 
@@ -35,7 +35,7 @@ class CosineToFloor(keras.optimizers.schedules.LearningRateSchedule):
         dtype: type of the rate and of the computation, "float32" or "float64".
 
     Raises:
-        CommandError: an argument out of its range.
+        ArgumentError: an argument out of its range.
 
     Source: `cifar.py` of the AugMix authors' public code; it has no warm-up.
     """
@@ -48,10 +48,10 @@ class CosineToFloor(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps: int = 0,
         dtype: str = "float32",
     ) -> None:
-        checks.require(0.0 <= floor < peak, "0 <= floor < peak", f"floor {floor}, peak {peak}")
-        checks.require(total_steps >= 1, "total_steps of at least 1", total_steps)
+        errors.require(0.0 <= floor < peak, "0 <= floor < peak", f"floor {floor}, peak {peak}")
+        errors.require(total_steps >= 1, "total_steps of at least 1", total_steps)
         _check_warmup(warmup_steps, total_steps)
-        checks.require(dtype in DTYPES, f"dtype of {DTYPES}", dtype)
+        errors.require(dtype in DTYPES, f"dtype of {DTYPES}", dtype)
         self.peak = peak
         self.total_steps = total_steps
         self.floor = floor
@@ -97,7 +97,7 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
         dtype: type of the rate and of the computation, "float32" or "float64".
 
     Raises:
-        CommandError: an argument out of its range.
+        ArgumentError: an argument out of its range.
 
     Source: `imagenet.py` of the AugMix authors' public code; it has no warm-up.
     """
@@ -110,11 +110,11 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps: int = 0,
         dtype: str = "float32",
     ) -> None:
-        checks.require(peak > 0.0, "a positive peak", peak)
-        checks.require(epochs >= 1, "epochs of at least 1", epochs)
-        checks.require(steps_per_epoch >= 1, "steps_per_epoch of at least 1", steps_per_epoch)
+        errors.require(peak > 0.0, "a positive peak", peak)
+        errors.require(epochs >= 1, "epochs of at least 1", epochs)
+        errors.require(steps_per_epoch >= 1, "steps_per_epoch of at least 1", steps_per_epoch)
         _check_warmup(warmup_steps, epochs * steps_per_epoch)
-        checks.require(dtype in DTYPES, f"dtype of {DTYPES}", dtype)
+        errors.require(dtype in DTYPES, f"dtype of {DTYPES}", dtype)
         self.peak = peak
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
@@ -146,7 +146,7 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 def _check_warmup(warmup_steps: int, total_steps: int) -> None:
     wanted = f"warmup_steps of 0 to {total_steps - 1} (the run has {total_steps} steps)"
-    checks.require(0 <= warmup_steps < total_steps, wanted, warmup_steps)
+    errors.require(0 <= warmup_steps < total_steps, wanted, warmup_steps)
 
 
 def _warmup_share(step: tf.Tensor, warmup_steps: int, dtype: str) -> tf.Tensor:

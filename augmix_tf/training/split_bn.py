@@ -1,10 +1,10 @@
-"""Batch normalisation of its own for each view, all other weights shared."""
+"""Separate batch normalisation for each view, all other weights shared."""
 
 from __future__ import annotations
 
 import keras
 
-from augmix_tf import checks
+from augmix_tf import errors
 from augmix_tf.models.batch_norm import fused_call
 
 
@@ -12,10 +12,10 @@ def split_batch_norm(classifier: keras.Model, views: int) -> list[keras.Model]:
     """Returns a classifier for each view; they differ in their batch normalisation only.
 
     The first is `classifier` itself. The others have the same layer objects, except that every
-    batch normalisation is a copy (statistics, scale and offset; named "<name>.view<v>") which
-    starts at the values of the original. Models within the model are gone through as well. The
-    clean view, 0, so has statistics of clean pictures alone, and what is evaluated and exported is
-    `classifier`, which is left as it was.
+    batch normalisation, also in nested models, is a copy (statistics, scale and offset; named
+    "<name>.view<v>") which starts at the values of the original. So the statistics of the clean
+    view, 0, are those of clean images alone. `classifier` is unchanged; it is the one to evaluate
+    and export.
 
     Args:
         classifier: functional or sequential model with at least one batch normalisation.
@@ -26,12 +26,12 @@ def split_batch_norm(classifier: keras.Model, views: int) -> list[keras.Model]:
         normalisations another V - 1 times.
 
     Raises:
-        CommandError: fewer than 2 views, or nothing to split.
+        ArgumentError: fewer than 2 views, or nothing to split.
 
     Source: the auxiliary batch normalisation of Xie et al., AdvProp, CVPR 2020 (arXiv 1911.09665),
     section 4.2, which the `split_bn` option of the library timm extends to any number of views.
     """
-    checks.require(views >= 2, "at least 2 views for split batch normalisation", views)
+    errors.require(views >= 2, "at least 2 views for split batch normalisation", views)
     return [classifier, *(_with_own_batch_norm(classifier, view) for view in range(1, views))]
 
 
@@ -50,7 +50,7 @@ def _with_own_batch_norm(classifier: keras.Model, view: int) -> keras.Model:
         return copy
 
     clone = keras.models.clone_model(classifier, clone_function=copy_batch_norm, recursive=True)
-    checks.require(bool(copies), "a classifier with batch normalisation", classifier.name)
+    errors.require(bool(copies), "a classifier with batch normalisation", classifier.name)
     for original, copy in copies:
         copy.set_weights(original.get_weights())
     return clone

@@ -7,41 +7,40 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from augmix_tf import checks, losses, seeds
-from augmix_tf.models import batch_norm
+from augmix_tf import errors, losses, seeds
 from augmix_tf.training.adversary import Adversary
 from augmix_tf.training.split_bn import split_batch_norm
 
-Batch = tuple[tf.Tensor, ...]
+Batch = tuple[tf.Tensor, tf.Tensor]
 METRICS = ("loss", "cross_entropy", "jsd", "error")
 
 
 class Trainer(keras.Model):
-    """A classifier with the AugMix training step, for `fit` as well as for a loop of one's own.
+    """A classifier with the AugMix training step, for `fit` or a custom loop.
 
-    The views of an image stand beside each other, [N, V, ...], and go through the network together
-    as [N * V, ...]: batch normalisation sees all of them at once, as in the authors' code. The loss
-    of an example is
+    All views of a batch, [N, V, ...], go through the network together as [N * V, ...]: batch
+    normalisation sees all of them at once, as in the authors' code. The loss of an example is
 
         CE(clean view, label) + jsd_weight * JSD(all views),   averaged over the global batch.
 
     Args:
         classifier: float32 images [N, H, W, 3] to logits [N, K].
-        jsd_weight: lambda; 12 in the paper. Has no part in it where there is one view only.
+        jsd_weight: weight of the Jensen-Shannon divergence, lambda; 12 in the paper. It has no
+            effect with one view.
         batch_norms: 1, or V: each of exactly V views is trained with batch normalisation of its own
-            (`split_batch_norm`), in V forward passes. `classifier` stays that of the clean view,
-            and all else than training uses it alone.
-        adversary: trains on the pictures that it makes of the only view, not on the clean ones.
-        run_seed: of the adversary's random starts, with the number of the step.
+            (`split_batch_norm`), in V forward passes. `classifier` is that of the clean view;
+            inference uses it alone.
+        adversary: trains on adversarial images near the only view instead of that view.
+        run_seed: the adversary's random starts follow from it and the number of the step.
 
     Logged metrics, over the examples since the last reset: `loss` (the sum above), `cross_entropy`,
-    `jsd` (before the weight) and `error` (share of clean views whose top class is wrong; of a soft
-    label, other than its top class, the first of equals). While an adversary trains, all four are
-    of its pictures.
+    `jsd` (before the weight) and `error` (fraction of clean views whose top class is wrong; for a
+    soft label, not its top class, the first of equal ones). With an adversary, all four are those
+    of the adversarial images.
 
     Raises:
-        CommandError: `batch_norms` is no count, or there is an adversary besides several; from
-            `split_batch_norm` if the classifier has nothing to split.
+        ArgumentError: `batch_norms` is not a positive integer, or is above 1 with an adversary;
+            from `split_batch_norm` if the classifier has no batch normalisation.
     """
 
     def __init__(
@@ -54,12 +53,12 @@ class Trainer(keras.Model):
         run_seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        # Pictures of 256 levels would lose some in bfloat16. The classifier casts by itself.
+        # bfloat16 cannot hold all 256 levels of a pixel. The classifier casts by itself.
         super().__init__(autocast=False, **kwargs)
         whole = isinstance(batch_norms, int) and not isinstance(batch_norms, bool)
-        checks.require(whole and batch_norms >= 1, "batch_norms from 1 on", repr(batch_norms))
+        errors.require(whole and batch_norms >= 1, "batch_norms from 1 on", repr(batch_norms))
         alone = adversary is None or batch_norms == 1
-        checks.require(alone, "one batch_norms with an adversary, which has one view", batch_norms)
+        errors.require(alone, "one batch_norms with an adversary, which has one view", batch_norms)
         self.classifier = classifier
         self.classifiers = split_batch_norm(classifier, batch_norms) if batch_norms > 1 else []
         self.jsd_weight = jsd_weight
@@ -79,56 +78,46 @@ class Trainer(keras.Model):
             return self.classifier(images, training=training)
         if training and self.classifiers:
             return self._logits_of_each_view(images)
-        _, views, *picture = _sizes(images)
-        logits = self.classifier(tf.reshape(images, [-1, *picture]), training=training)
+        _, views, *image_shape = _sizes(images)
+        logits = self.classifier(tf.reshape(images, [-1, *image_shape]), training=training)
         return tf.reshape(logits, [-1, views, logits.shape[-1]])
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """One step of the optimiser on (views [N, V, H, W, 3], labels) or (..., present).
+        """One optimiser step on (views [N, V, H, W, 3], labels).
 
-        Labels are integers [N], or float targets [N, K] where there is no consistency to train.
-        Rows where `present`, float32 [N], is 0 only fill the batch up: neither loss nor metrics nor
-        the statistics of batch normalisation know of them.
+        Labels are integers [N], or float targets [N, K] without a consistency loss. On several
+        replicas each one gets N examples, and the loss is the mean over all of them.
         """
-        views, labels, present = _with_present(data)
+        views, labels = data
         if self.adversary is not None:
             views = self._attacked(self.adversary, views, labels)
         with tf.GradientTape() as tape:
-            logits = self._training_logits(views, present)
-            parts = self._parts(labels, logits)
-            loss = self._share_of_global_batch(parts["loss"], present)
+            parts = self._parts(labels, self(views, training=True))
+            loss = _part_of_global_mean(parts["loss"])
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
         gradients = tape.gradient(scaled, variables)
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             gradients = _means_over_replicas(gradients)
         self.optimizer.apply(gradients, variables)
-        return self._log(parts, present)
+        return self._log(parts)
 
     def test_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """The same numbers without training or attack; [N, H, W, 3] counts as one view."""
-        images, labels, present = _with_present(data)
+        """The same metrics without training or attack; [N, H, W, 3] counts as one view."""
+        images, labels = data
         logits = self(images, training=False)
         logits = logits if logits.shape.rank == 3 else logits[:, None]
-        return self._log(self._parts(labels, logits), present)
-
-    def _training_logits(self, views: tf.Tensor, present: tf.Tensor | None) -> tf.Tensor:
-        if present is None:
-            return self(views, training=True)
-        # A network of its own for each view gets its rows once, one for all gets them V times.
-        times = 1 if self.classifiers else views.shape[1]
-        with batch_norm.counting(tf.repeat(present, times)):
-            return self(views, training=True)
+        return self._log(self._parts(labels, logits))
 
     def _logits_of_each_view(self, views: tf.Tensor) -> tf.Tensor:
         count = len(self.classifiers)
-        checks.require(views.shape[1] == count, f"{count} views [N, V, H, W, 3]", views.shape)
+        errors.require(views.shape[1] == count, f"{count} views [N, V, H, W, 3]", views.shape)
         logits = [c(views[:, v], training=True) for v, c in enumerate(self.classifiers)]
         return tf.stack(logits, axis=1)
 
     def _attacked(self, adversary: Adversary, views: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         one = views.shape.rank == 5 and views.shape[1] == 1
-        checks.require(one, "one view [N, 1, H, W, 3] for adversarial training", views.shape)
+        errors.require(one, "one view [N, 1, H, W, 3] for adversarial training", views.shape)
         seed = seeds.fold(self.run_seed, 0, self.optimizer.iterations, seeds.ADVERSARY)
         return adversary.perturb(self.classifier, views[:, 0], labels, seed, *_replica())[:, None]
 
@@ -136,11 +125,11 @@ class Trainer(keras.Model):
         """The loss of each example and what it is made of, float32 [N] each."""
         clean, several = logits[:, 0], logits.shape[1] > 1
         if several and self.jsd_weight and labels.dtype.is_floating:
-            # The mixed views would have to be mixed with the same pictures in the same places.
-            raise checks.CommandError(
-                "want integer labels where views are to agree: soft labels belong to a picture "
-                f"that was mixed with another, got {labels.dtype.name} {labels.shape} "
-                f"with {logits.shape[1]} views"
+            # All views would have to be mixed with the same image in the same way.
+            raise errors.ArgumentError(
+                "The consistency loss needs integer labels, because soft labels belong to images "
+                f"that were mixed with others; received {labels.dtype.name} {labels.shape} "
+                f"with {logits.shape[1]} views."
             )
         cross_entropy = losses.cross_entropy(labels, clean)
         jsd = losses.jensen_shannon(logits) if several else tf.zeros_like(cross_entropy)
@@ -153,31 +142,27 @@ class Trainer(keras.Model):
             "error": tf.cast(wrong, tf.float32),
         }
 
-    def _share_of_global_batch(self, loss: tf.Tensor, present: tf.Tensor | None) -> tf.Tensor:
-        # Gradients are summed over replicas, so each adds its part of the mean over all examples.
-        counted = tf.ones_like(loss) if present is None else tf.cast(present, loss.dtype)
-        examples = tf.reduce_sum(counted)
-        context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
-            examples = context.all_reduce(tf.distribute.ReduceOp.SUM, examples)
-        return tf.reduce_sum(loss * counted) / examples
-
-    def _log(self, parts: dict[str, tf.Tensor], present: tf.Tensor | None) -> dict[str, tf.Tensor]:
+    def _log(self, parts: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         for name, mean in self._means.items():
-            mean.update_state(parts[name], sample_weight=present)
+            mean.update_state(parts[name])
         return {name: mean.result() for name, mean in self._means.items()}
 
 
-def _with_present(data: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-    views, labels, *present = data
-    return views, labels, present[0] if present else None
+def _part_of_global_mean(loss: tf.Tensor) -> tf.Tensor:
+    """This replica's part of the mean over all replicas' examples; gradients are summed."""
+    examples = tf.size(loss, out_type=tf.int64)
+    context = tf.distribute.get_replica_context()
+    if context is not None and context.num_replicas_in_sync > 1:
+        # `Model.fit` may give replicas different numbers of examples.
+        examples = context.all_reduce(tf.distribute.ReduceOp.SUM, examples)
+    return tf.reduce_sum(loss) / tf.cast(examples, loss.dtype)
 
 
 def _means_over_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-    """The same gradients on all replicas, in whose sum the optimiser finds theirs again.
+    """Returns the mean of the gradients on every replica; the optimiser's sum is unchanged.
 
-    A loss scale asks one replica whether the gradients are finite. Where another one's are not, all
-    have to see it.
+    A loss scale checks the gradients of one replica only, so an overflow on another one has to be
+    visible there.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
@@ -186,13 +171,13 @@ def _means_over_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def _sizes(images: tf.Tensor) -> list[int | tf.Tensor]:
-    """The shape, in whole numbers as far as it is known: a TPU wants no others."""
-    known, whole = images.shape, tf.shape(images)
-    return [whole[axis] if size is None else size for axis, size in enumerate(known)]
+    """The shape, as Python integers where it is static, as a TPU requires."""
+    static, dynamic = images.shape, tf.shape(images)
+    return [dynamic[axis] if size is None else size for axis, size in enumerate(static)]
 
 
 def _replica() -> tuple[tf.Tensor | int, int]:
-    """Number of this replica, and how many there are."""
+    """Index of this replica, and the number of replicas."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return 0, 1

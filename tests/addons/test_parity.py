@@ -13,9 +13,9 @@ import tensorflow as tf
 from PIL import Image
 
 from augmix_tf import losses, ops
-from augmix_tf.augment import erasing
+from augmix_tf.augment import cutout
 from tests.oracles import numpy_losses
-from tests.test_ops import PARAMETERS, pictures, pillow
+from tests.test_ops import PARAMETERS, pillow, sample_images
 
 tfa = pytest.importorskip("tensorflow_addons")
 
@@ -37,7 +37,7 @@ def largest(first, second) -> int:
 
 
 def with_rim(image: np.ndarray) -> np.ndarray:
-    """The picture in a black frame."""
+    """The image in a black frame."""
     return np.pad(image, ((RIM, RIM), (RIM, RIM), (0, 0)))
 
 
@@ -60,8 +60,8 @@ def shear_matrix(name: str, factor: float, offset: float) -> list[float]:
 
 
 def batch(size, values) -> tuple[np.ndarray, np.ndarray]:
-    """Every picture with every value: uint8 [N, H, W, 3] and float64 [N]."""
-    images = pictures(*size)
+    """Every image with every value: uint8 [N, H, W, 3] and float64 [N]."""
+    images = sample_images(*size)
     return np.repeat(images, len(values), axis=0), np.tile(np.float64(values), len(images))
 
 
@@ -80,7 +80,7 @@ def test_ours_equal_pillow_beside_tensorflow_addons(name):
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_equalize_is_the_same(size):
-    images = pictures(*size)
+    images = sample_images(*size)
     theirs = tfa.image.equalize(tf.constant(images))
     np.testing.assert_array_equal(theirs, ops.apply_op("equalize", images, [0.0] * len(images)))
     np.testing.assert_array_equal(theirs, pillow("equalize", images, [0] * len(images)))
@@ -100,11 +100,11 @@ def test_translate_is_the_same_with_the_other_sign(name, fill, interpolation):
 
 @pytest.mark.parametrize("size", [2, 6, 16])
 def test_cutout_is_the_same(size):
-    images = pictures(13, 21).astype(np.float32)
+    images = sample_images(13, 21).astype(np.float32)
     rows = np.array([0, 0, 12, 12, 5, 6, 1, 7], np.int32)
     columns = np.array([0, 20, 0, 20, 9, 10, 3, 18], np.int32)
     centre = np.stack([rows, columns], axis=1)
-    ours = erasing.apply_cutout(images, erasing.CutoutPlan(centre), size, fill=127.5)
+    ours = cutout.apply_cutout(images, cutout.CutoutPlan(centre), size, fill=127.5)
     np.testing.assert_array_equal(tfa.image.cutout(images, size, centre, 127.5), ours)
     want = images.copy()
     for image, (row, column) in zip(want, centre, strict=True):
@@ -119,7 +119,7 @@ def test_cutout_is_the_same(size):
 @pytest.mark.parametrize("degrees", [7, -9, 30, -30, 12.34, -5.6, 133, 101])
 def test_rotate_differs_by_the_rim_alone(degrees):
     """They blend the outermost half pixel with the filling, Pillow repeats the edge there."""
-    images = pictures(17, 31)
+    images = sample_images(17, 31)
     angles = [degrees] * len(images)
     theirs = tfa.image.rotate(images, np.deg2rad(degrees), "bilinear").numpy()
     framed = np.stack([with_rim(image) for image in images])
@@ -134,7 +134,7 @@ def test_rotate_differs_by_the_rim_alone(degrees):
 
 @pytest.mark.parametrize("degrees", [7, -9, 12.34, -5.6])
 def test_rotate_by_default_takes_the_nearest_pixel(degrees):
-    images = pictures(17, 31)
+    images = sample_images(17, 31)
     theirs = tfa.image.rotate(images, np.deg2rad(degrees))
     for their, image in zip(theirs, images, strict=True):
         want = Image.fromarray(image).rotate(degrees, NEAREST)
@@ -191,17 +191,17 @@ def test_so_their_shear_is_off_by_up_to_half_a_pixel_and_half_the_factor(name):
 
 @pytest.mark.parametrize("factor", PARAMETERS["sharpness"])
 def test_sharpness_differs_by_their_rounding(factor):
-    images = pictures(17, 31)
+    images = sample_images(17, 31)
     factors = [factor] * len(images)
     theirs = tfa.image.sharpness(tf.constant(images), factor)
     ours = ops.apply_op("sharpness", images, factors)
     np.testing.assert_array_equal(ours, pillow("sharpness", images, factors))
-    # |1 - factor| for the smoothed picture, one for the blend.
+    # |1 - factor| for the smoothed image, one for the blend.
     assert largest(theirs, ours) <= np.ceil(abs(1 - factor)) + (factor not in (0.0, 1.0))
 
 
 def test_their_smoothed_picture_is_cut_where_pillow_rounds():
-    images = pictures(17, 31)
+    images = sample_images(17, 31)
     theirs = tfa.image.sharpness(tf.constant(images), 0.0)
     off = difference(pillow("sharpness", images, [0.0] * len(images)), theirs)
     assert set(np.unique(off)) == {0, 1}
@@ -210,7 +210,7 @@ def test_their_smoothed_picture_is_cut_where_pillow_rounds():
 @pytest.mark.parametrize("name", ["brightness", "color", "contrast"])
 @pytest.mark.parametrize("factor", [0.118, 0.5, 0.99, 1.5, 1.9])
 def test_their_blend_is_rounded_where_pillow_cuts(name, factor):
-    images = pictures(17, 31)
+    images = sample_images(17, 31)
     factors = np.full(len(images), factor)
     other = pillow(name, images, 0 * factors)
     theirs = tfa.image.blend(tf.constant(other), tf.constant(images), factor)
@@ -226,10 +226,10 @@ def test_random_cutout_keeps_the_whole_square_inside():
     holes = theirs[..., 0] == 0.0
     assert set(holes.sum(axis=(1, 2))) == {36}
     centre = np.stack([holes.any(axis=2).argmax(axis=1), holes.any(axis=1).argmax(axis=1)], axis=1)
-    plan = erasing.CutoutPlan(np.int32(centre + 3))
-    np.testing.assert_array_equal(erasing.apply_cutout(images, plan, 6, fill=0.0), theirs)
-    drawn = erasing.draw_cutout(tf.constant([1, 2]), 200, (13, 21))
-    ours = erasing.apply_cutout(images, drawn, 6, fill=0.0).numpy()[..., 0] == 0.0
+    plan = cutout.CutoutPlan(np.int32(centre + 3))
+    np.testing.assert_array_equal(cutout.apply_cutout(images, plan, 6, fill=0.0), theirs)
+    drawn = cutout.draw_cutout(tf.constant([1, 2]), 200, (13, 21))
+    ours = cutout.apply_cutout(images, drawn, 6, fill=0.0).numpy()[..., 0] == 0.0
     assert 9 <= ours.sum(axis=(1, 2)).min() < 36 == ours.sum(axis=(1, 2)).max()
 
 

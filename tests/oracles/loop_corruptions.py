@@ -1,4 +1,4 @@
-"""Corruptions once more, pixel by pixel or straight from scipy: slow, obvious, nothing shared."""
+"""Independent corruptions, pixel by pixel or by scipy: slow and simple, no shared code."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 
-def to_bytes(light):
-    return (np.clip(light, 0, 1) * 255).astype(np.uint8)
+def to_bytes(values):
+    return (np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
 def through_hsv(image, change):
@@ -56,7 +56,7 @@ def box_means(image, new_size):
 
 
 def motion_blur(image, radius, sigma, angle_degrees):
-    """One-sided Gaussian smear of uint8 [H, W, C], every pixel and every tap by itself."""
+    """One-sided Gaussian motion blur of uint8 [H, W, C], pixel by pixel and tap by tap."""
     width = 2 * radius + 1
     weights = [math.exp(-(i**2) / (2 * sigma**2)) for i in range(width)]
     total = math.fsum(weights)
@@ -64,13 +64,13 @@ def motion_blur(image, radius, sigma, angle_degrees):
     height, row_length = image.shape[:2]
     out = np.empty_like(image)
     for row, column in np.ndindex(height, row_length):
-        light = np.zeros(image.shape[2])
+        values = np.zeros(image.shape[2])
         for i, weight in enumerate(weights):
             y = row + math.ceil(i * math.sin(angle) - 0.5)
             x = column + math.ceil(i * math.cos(angle) - 0.5)
             y, x = min(max(y, 0), height - 1), min(max(x, 0), row_length - 1)
-            light += weight / total * 257.0 * image[y, x]
-        out[row, column] = np.floor(np.floor(light + 0.5) / 257)
+            values += weight / total * 257.0 * image[y, x]
+        out[row, column] = np.floor(np.floor(values + 0.5) / 257)
     return out
 
 
@@ -100,10 +100,10 @@ def zoom(plane, factor):
     return zoomed[top : top + height, left : left + width]
 
 
-def fractal(chance, side, decay):
+def fractal(draw, side, decay):
     """Diamond-square, point by point, on a grid that repeats."""
     grid = np.zeros((side, side))
-    numbers = iter(chance.tolist())
+    numbers = iter(draw.tolist())
     step, roughness = side, 100.0
 
     def around(*places):
@@ -133,7 +133,7 @@ def fractal(chance, side, decay):
 def resample(image, reads):
     """Reads uint8 [H, W, C] at `reads(x, y)` -> pixel coordinates, bilinear; float, black outside.
 
-    Pixel k lies at k. Neighbours outside the picture count as black.
+    Pixel k lies at k. Neighbours outside the image are black.
     """
     height, width = image.shape[:2]
     out = np.zeros(image.shape)

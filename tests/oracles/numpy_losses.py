@@ -1,4 +1,4 @@
-"""The AugMix loss once more, in NumPy float64, probability by probability; nothing shared."""
+"""The AugMix loss in NumPy float64, probability by probability; shares no code with the package."""
 
 from __future__ import annotations
 

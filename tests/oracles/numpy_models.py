@@ -1,6 +1,6 @@
-"""The architectures a second time, in float64 NumPy, from weights under their PyTorch names.
+"""The architectures in float64 NumPy, from weights under their PyTorch names.
 
-Written from the papers' descriptions for small sizes; slow and plain on purpose. Images are
+Written from the papers, for small sizes, without regard to speed. Images are
 [N, H, W, C], convolution weights (out, in / groups, height, width).
 """
 

@@ -1,4 +1,4 @@
-"""AugMix one image at a time with Pillow and NumPy: the slow and plain way to say what it means.
+"""AugMix one image at a time with Pillow and NumPy: slow, and easy to compare with the paper.
 
 Shares no code with the package. `benchmarks/pipeline.py` times it as well.
 """
@@ -76,7 +76,7 @@ def mix(image: np.ndarray, chains: list[np.ndarray], weights, share) -> np.ndarr
 
 
 def augmented_view(rng, image: Image.Image, severity=3.0, width=3, depth=-1) -> np.ndarray:
-    """One randomly augmented view of one picture, float32 [H, W, C] in 0..255."""
+    """One randomly augmented view of one image, float32 [H, W, C] in 0..255."""
     weights = rng.dirichlet([1.0] * width)
     share = rng.beta(1.0, 1.0)
     chains = []
@@ -103,7 +103,7 @@ def crop_and_flip(rng, image: np.ndarray, padding: int = 4) -> np.ndarray:
 def training_views(rng, image: np.ndarray, severity=3.0) -> np.ndarray:
     """Clean and two augmented views, normalised: float32 [3, H, W, C] in -1..1."""
     base = crop_and_flip(rng, image)
-    picture = Image.fromarray(base)
+    clean = Image.fromarray(base)
     views = [base.astype(np.float32)]
-    views += [augmented_view(rng, picture, severity) for _ in range(2)]
+    views += [augmented_view(rng, clean, severity) for _ in range(2)]
     return (np.stack(views) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)

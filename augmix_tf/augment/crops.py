@@ -1,0 +1,242 @@
+"""The random crop and flip that come before every method and are shared by all views of an image.
+
+Small images are padded and cropped; large ones, which stay encoded on disk, have a random window
+decoded and resized.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import tensorflow as tf
+
+from augmix_tf import seeds
+from augmix_tf.augment import checks
+from augmix_tf.compiled import compiled
+from augmix_tf.ops import decoding, packed
+
+PADDING = 4
+SCALE = (0.08, 1.0)
+"""Bounds of a window's area as a fraction of the image's."""
+RATIO = (3 / 4, 4 / 3)
+"""Bounds of a window's width / height."""
+ATTEMPTS = 10
+"""Windows that are drawn for each image; the first that fits into it is used."""
+
+
+class Crop(Protocol):
+    """A random crop and flip, drawn first and then applied."""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `apply` may run in one XLA program with what follows."""
+
+    def size(self, held: tf.Tensor) -> tuple[int, int]:
+        """Returns height and width of the cropped images."""
+
+    def draw(self, seed: tf.Tensor, count: int | tf.Tensor) -> Any:
+        """Draws for `count` images; every tensor of the plan has a row for each."""
+
+    def apply(self, held: tf.Tensor, plan: Any) -> tf.Tensor:
+        """Returns uint8 [N, H, W, 3] of what the data hold of N images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PaddedCrop:
+    """Pads images uint8 [N, H, W, 3] with four black pixels and crops them to their size."""
+
+    compiled: ClassVar[bool] = True
+
+    def size(self, held: tf.Tensor) -> tuple[int, int]:
+        """Height and width of the images as they are."""
+        return held.shape[1], held.shape[2]
+
+    def draw(self, seed: tf.Tensor, count: int | tf.Tensor) -> CropPlan:
+        """Draws as `draw_crop`."""
+        return draw_crop(seed, count)
+
+    def apply(self, held: tf.Tensor, plan: CropPlan) -> tf.Tensor:
+        """Applies as `apply_crop`."""
+        return apply_crop(held, plan)
+
+
+class ResizedCrop(NamedTuple):
+    """Decodes a random window of each encoded image and resizes it.
+
+    Attributes:
+        image_size: (height, width) of the result.
+        read: from what the data hold of one image to its encoded file, string [].
+    """
+
+    image_size: tuple[int, int]
+    read: Callable[[tf.Tensor], tf.Tensor]
+    compiled: bool = False
+
+    def size(self, held: tf.Tensor) -> tuple[int, int]:
+        """Returns `image_size`."""
+        return self.image_size
+
+    def draw(self, seed: tf.Tensor, count: int | tf.Tensor) -> ResizedCropPlan:
+        """Draws as `draw_resized_crop`."""
+        return draw_resized_crop(seed, count)
+
+    def apply(self, held: tf.Tensor, plan: ResizedCropPlan) -> tf.Tensor:
+        """Applies as `apply_resized_crop`."""
+        return apply_resized_crop(held, plan, self.image_size, self.read)
+
+
+class CropPlan(NamedTuple):
+    """Every random choice of one crop and flip of N images."""
+
+    offset: tf.Tensor  # int32 [N, 2], row and column of the crop in the padded image
+    flip: tf.Tensor  # bool [N], whether the image is flipped before it is padded
+
+
+def draw_crop(seed: tf.Tensor, batch_size: int | tf.Tensor, padding: int = PADDING) -> CropPlan:
+    """Draws a uniform offset, and a flip with probability one half."""
+    for_offset, for_flip = seeds.split(seed, 2)
+    return CropPlan(
+        offset=seeds.integers(for_offset, [batch_size, 2], 0, 2 * padding + 1),
+        flip=seeds.integers(for_flip, [batch_size], 0, 2) == 1,
+    )
+
+
+def apply_crop(images: tf.Tensor, plan: CropPlan, padding: int = PADDING) -> tf.Tensor:
+    """Flips, pads with zeros on all sides and crops to the original size.
+
+    Args:
+        images: uint8 [N, H, W, 3], H and W known.
+        plan: for N images, drawn with the same padding.
+        padding: pixels on each side.
+
+    Returns:
+        uint8 [N, H, W, 3].
+    """
+    packed.check_images(images)
+    return _apply_crop(images, plan, padding)
+
+
+@compiled
+def _apply_crop(images: tf.Tensor, plan: CropPlan, padding: int) -> tf.Tensor:
+    height, width = images.shape[1:3]
+
+    def crop(arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        image, offset, flip = arguments
+        row = (tf.range(height) + offset[0] - padding)[:, None]
+        column = (tf.range(width) + offset[1] - padding)[None, :]
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        column = tf.where(flip, width - 1 - column, column)
+        index = tf.where(inside, row * width + column, 0)
+        return tf.where(inside, tf.gather(tf.reshape(image, [-1]), index), 0)
+
+    cropped = tf.map_fn(
+        crop,
+        (packed.pack(images), *plan),
+        fn_output_signature=tf.TensorSpec([height, width], tf.int32),
+    )
+    return tf.cast(packed.unpack(cropped), tf.uint8)
+
+
+class ResizedCropPlan(NamedTuple):
+    """Every random choice of one window and flip of N images, made as in torchvision."""
+
+    area: tf.Tensor  # float64 [N, ATTEMPTS], fraction of the image's area, within SCALE
+    ratio: tf.Tensor  # float64 [N, ATTEMPTS], width / height, within RATIO
+    place: tf.Tensor  # float64 [N, 2], row and column among the possible ones, 0 to below 1
+    flip: tf.Tensor  # bool [N], whether the window is flipped
+
+
+def draw_resized_crop(seed: tf.Tensor, batch_size: int | tf.Tensor) -> ResizedCropPlan:
+    """Draws the crops and flips of a batch.
+
+    Areas are uniform over `SCALE`, logarithms of ratios uniform over those of `RATIO`, places
+    uniform; half of the images are flipped. The image sizes need not be known.
+
+    Source: RandomResizedCrop and RandomHorizontalFlip of torchvision, which the authors of AugMix
+    use for ImageNet.
+
+    Args:
+        seed: int32 [2], from `seeds.fold`.
+        batch_size: number of images N; all of a batch that is shared between workers.
+    """
+    # One draw for everything: in a small batch the number of operations determines the time.
+    parts = [ATTEMPTS, ATTEMPTS, 2, 1]
+    uniform = seeds.uniform(seed, [batch_size, sum(parts)])
+    area, ratio, place, flip = tf.split(uniform, parts, axis=1)
+    narrowest, widest = map(math.log, RATIO)
+    return ResizedCropPlan(
+        area=SCALE[0] + area * (SCALE[1] - SCALE[0]),
+        ratio=tf.exp(narrowest + ratio * (widest - narrowest)),
+        place=place,
+        flip=flip[:, 0] < 0.5,
+    )
+
+
+def window(plan: ResizedCropPlan, sides: tf.Tensor) -> tf.Tensor:
+    """Returns the window of one image: int32 [4], top, left, height, width.
+
+        width = round(sqrt(area * ratio)),    height = round(sqrt(area / ratio))
+
+    of the first attempt that fits, both at least 1, at one of the possible corners. Where none
+    fits, as in a panorama, the largest centred window that `RATIO` allows.
+
+    Args:
+        plan: one row of a plan, without the axis N.
+        sides: int32 [2], height and width of the image.
+    """
+    whole = tf.cast(sides, tf.float64)
+    height, width = whole[0], whole[1]
+    area = height * width * plan.area
+    drawn = tf.round(tf.sqrt(tf.stack([area / plan.ratio, area * plan.ratio], axis=1)))
+    fits = tf.reduce_all((drawn >= 1) & (drawn <= whole), axis=1)
+    any_fits = tf.reduce_any(fits)
+    first = drawn[tf.argmax(tf.cast(fits, tf.int32))]
+    narrowest, widest = RATIO
+    most = tf.minimum(tf.round(tf.stack([width / narrowest, height * widest])), whole)
+    size = tf.where(any_fits, first, most)
+    free = whole - size
+    corner = tf.floor(tf.where(any_fits, plan.place * (free + 1), free / 2))
+    return tf.cast(tf.concat([corner, size], 0), tf.int32)
+
+
+def apply_resized_crop(
+    places: tf.Tensor,
+    plan: ResizedCropPlan,
+    size: tuple[int, int],
+    read: Callable[[tf.Tensor], tf.Tensor] | None = None,
+) -> tf.Tensor:
+    """Decodes a window of each encoded image, resizes it, and flips it where drawn.
+
+    Images are processed one by one, so that only one is in memory at its full size.
+
+    Args:
+        places: [N, ...], what `read` takes for each image; without `read` string [N], the encoded
+            images.
+        plan: for N images.
+        size: (H, W) of the result.
+        read: from one of `places` to the encoded image, string [], such as `tf.io.read_file`.
+
+    Returns:
+        uint8 [N, H, W, 3].
+
+    Raises:
+        ArgumentError: a plan for another number of images, or a size that is not two positive
+            integers.
+        tf.errors.OpError: an image cannot be read or decoded. The message does not name it: a
+            dataset that could do so took half as long again.
+    """
+    places = tf.convert_to_tensor(places)
+    checks.check_image_size(size)
+    checks.check_count("a plan", plan.flip, places)
+
+    def crop(arguments: tuple[tf.Tensor, ResizedCropPlan]) -> tf.Tensor:
+        place, own = arguments
+        file = place if read is None else read(place)
+        pixels = decoding.decode_window(file, window(own, decoding.sides(file)), size)
+        return tf.cond(own.flip, lambda: tf.reverse(pixels, [1]), lambda: pixels)
+
+    spec = tf.TensorSpec([*size, 3], tf.uint8)
+    return tf.map_fn(crop, (places, plan), fn_output_signature=spec, parallel_iterations=1)

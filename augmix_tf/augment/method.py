@@ -1,0 +1,146 @@
+"""What a training method is: it draws a plan for a batch and applies it.
+
+The random crop and flip come before it and belong to the data, see `crops`. A new method is a
+subclass of `Method` in a file of its own, and a row of `augmix_tf.recipes.METHODS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from etils import epy
+
+with epy.lazy_imports():
+    import numpy as np
+
+if TYPE_CHECKING:  # loading TensorFlow takes seconds, and `--help` reads the methods' settings
+    import tensorflow as tf
+
+    from augmix_tf.seeds import BatchSeeds
+
+
+class BatchShape(NamedTuple):
+    """What a plan is drawn for: N images of one size."""
+
+    size: int
+    image_size: tuple[int, int]  # height, width
+
+
+class Views(NamedTuple):
+    """What the network is trained on."""
+
+    views: tf.Tensor  # float32 [N, V, H, W, 3], 0 to 255
+    targets: tf.Tensor  # labels [N], or class probabilities float32 [N, K]
+
+
+class Attack(NamedTuple):
+    """An attack on the network that makes the images of adversarial training."""
+
+    epsilon: float  # largest change of a value, on the scale 0 to 255
+    step_size: float  # change in one step, on the same scale
+    steps: int
+
+
+class Histogram(NamedTuple):
+    """How often values fell into bins."""
+
+    edges: np.ndarray  # float [B + 1], ascending; bin b holds edge b to edge b + 1
+    counts: np.ndarray  # [B]
+    description: str = ""  # Markdown, shown on the dashboard
+    names: tuple[str, ...] = ()  # of the bins, if they have some
+
+
+class Method:
+    """One way to augment batches; a frozen dataclass whose fields are its settings.
+
+    Attributes:
+        name: as in `--method`.
+        views_per_image: V, views that `apply` makes of each image.
+        mixes_examples: whether a view depends on other images of the batch. Then `apply` always
+            gets the whole batch.
+        compiled: whether `apply` runs in one XLA program with the crop, where it must give the
+            same bytes.
+        jsd_weight: weight of the consistency loss over the views; 0 for none.
+        batch_norms: 1, or V for separate batch normalization of each view.
+        attack: makes the training images from the views, or None.
+    """
+
+    name: ClassVar[str]
+    mixes_examples: ClassVar[bool] = False
+    jsd_weight: float = 0.0
+    attack: Attack | None = None
+
+    @property
+    def views_per_image(self) -> int:
+        """V."""
+        return 1
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `apply` and the crop are one XLA program."""
+        return False
+
+    @property
+    def batch_norms(self) -> int:
+        """1 or V."""
+        return 1
+
+    def draw(self, streams: BatchSeeds, batch: BatchShape) -> Any:
+        """Draws every random choice for a batch.
+
+        Args:
+            streams: the seeds of the batch.
+            batch: number and size of the images.
+
+        Returns:
+            Tensors, nested in tuples; unless `mixes_examples`, each has a row for every image.
+        """
+        raise NotImplementedError
+
+    def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: Any) -> Views:
+        """Makes the views that were drawn, without further random choices.
+
+        Args:
+            images: uint8 [N, H, W, 3], cropped and flipped.
+            labels: int64 [N]; one-hot float32 [N, K] where `mixes_examples`.
+            plan: of `draw`, for N images.
+        """
+        raise NotImplementedError
+
+    def histograms(self, plan: Any) -> dict[str, Histogram]:
+        """Returns tag -> histogram of what was drawn, for the dashboard; {} for nothing to show."""
+        return {}
+
+    @classmethod
+    def label(cls, config: Mapping[str, Any]) -> str:
+        """Returns the name of a run's method in tables.
+
+        Args:
+            config: settings of the run by name; those of other versions may be missing.
+        """
+        return cls.name
+
+
+def integer_histogram(values: np.ndarray, first: int, last: int, description: str) -> Histogram:
+    """Counts integers from `first` to `last`, each in the middle of a bin."""
+    edges = np.arange(first, last + 2) - 0.5
+    return Histogram(edges, np.histogram(values, edges)[0], description)
+
+
+def fraction_histogram(values: np.ndarray, description: str) -> Histogram:
+    """Counts numbers from 0 to 1 in 20 bins."""
+    edges = np.linspace(0, 1, 21)
+    return Histogram(edges, np.histogram(values, edges)[0], description)
+
+
+def operation_histogram(
+    operation: np.ndarray, depth: np.ndarray, names: tuple[str, ...]
+) -> Histogram:
+    """Counts operations int [..., D], of which the first `depth` [...] are applied."""
+    applied = operation[np.arange(operation.shape[-1]) < depth[..., None]]
+    listed = ", ".join(f"{number} {name}" for number, name in enumerate(names))
+    histogram = integer_histogram(
+        applied, 0, len(names) - 1, f"Operations that are applied: {listed}."
+    )
+    return histogram._replace(names=names)

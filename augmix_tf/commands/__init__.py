@@ -1,0 +1,24 @@
+"""The commands: one module for each `--mode`, with a function `run`.
+
+`build` makes objects from a configuration. Nothing below this subpackage knows the command line.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from augmix_tf import quiet
+from augmix_tf.request import Request
+
+
+def run(request: Request) -> None:
+    """Carries out a request.
+
+    Raises:
+        ArgumentError: the request is wrong.
+        FileError, RunError: it could not be carried out.
+        Interrupted: a signal stopped it; the same request resumes it.
+    """
+    if request.mode not in ("config", "report"):
+        quiet.import_tensorflow()
+    importlib.import_module(f"{__name__}.{request.mode}").run(request)

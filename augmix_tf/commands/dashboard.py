@@ -1,0 +1,95 @@
+"""What a person sees of a run: progress in the terminal and the TensorBoard dashboard."""
+
+from __future__ import annotations
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+from augmix_tf.augment.method import BatchShape, Histogram
+from augmix_tf.commands.build import Run
+from augmix_tf.commands.views import example_views
+from augmix_tf.config import parse_steps
+from augmix_tf.data import pipeline
+from augmix_tf.data.pipeline import Position
+from augmix_tf.metrics import table
+from augmix_tf.report import plots
+from augmix_tf.report import run as run_report
+from augmix_tf.report.directories import read_files
+from augmix_tf.seeds import BatchSeeds
+from augmix_tf.training.monitoring import Monitor
+from augmix_tf.training.profiling import Profile
+from augmix_tf.training.progress import ProgressBar
+from augmix_tf.training.records import Draws, Records
+
+
+def callbacks(
+    run: Run, start: Position, stack: contextlib.ExitStack
+) -> list[keras.callbacks.Callback]:
+    """Logs what is known before training and returns the callbacks that show the rest.
+
+    Args:
+        run: the run.
+        start: where this process starts.
+        stack: closes what is opened here.
+
+    Raises:
+        ArgumentError: steps to profile that the run does not have.
+        RunError: the log directory cannot be written.
+    """
+    config, train = run.config, run.data.source.train
+    steps = pipeline.steps_per_epoch(len(train), config.batch_size)
+    made: list[keras.callbacks.Callback] = []
+    profiled = parse_steps(config.profile_steps)
+    if profiled is not None:
+        profile = Profile(run.directory.logs, profiled, steps, config.epochs)
+        made.append(stack.enter_context(profile))
+    first_step = start.epoch * steps
+    monitor = stack.enter_context(Monitor(run.directory.logs, first_step + start.step))
+    monitor.config(config.settings())
+    monitor.graph(_inference_graph(run.trainer.classifier))
+    monitor.views(first_step, example_views(config, train, run.data.source.num_classes))
+    operations = draws(run, start.epoch).get("draws/operation")
+    if operations is not None:
+        counts = dict(zip(operations.names, operations.counts.tolist(), strict=True))
+        monitor.image(first_step, "drawn_operations", plots.operation_bars(counts))
+        made.append(Draws(monitor, steps, lambda epoch: draws(run, epoch)))
+    progress = ProgressBar(config.epochs, steps, config.batch_size, start)
+    speed = lambda: progress.images_per_second  # noqa: E731
+    records = Records(run.directory.metrics, monitor, steps, start, speed)
+    return [*made, progress, records]
+
+
+def draws(run: Run, epoch: int) -> dict[str, Histogram]:
+    """Returns histograms of what the method draws for the first batch of an epoch."""
+    config, method = run.config, run.config.method
+    shape = BatchShape(config.batch_size, run.data.source.image_size)
+    return method.histograms(method.draw(BatchSeeds(config.seed, epoch, 0), shape))
+
+
+def log_results(run: Run) -> None:
+    """Logs results and figures of a run, in place of those of an earlier evaluation.
+
+    Raises:
+        RunError: the log directory cannot be written.
+    """
+    root = run.directory.root.resolve()
+    content = read_files(root)
+    declared, values = run.config.declared(), run.config.settings()
+    settings = {
+        n: v for n, v in values.items() if n not in declared or declared[n].resume != "free"
+    }
+    with Monitor(run.directory.logs / "measured", anew=True) as monitor:
+        monitor.trial(
+            f"{root.name} in {root.parent}", settings, table.scalars(content.results.to_json())
+        )
+        for name, png in run_report.figures(content).items():
+            monitor.image(0, name, png)
+
+
+def _inference_graph(classifier: keras.Model) -> tf.Graph:
+    """What the classifier computes for a batch of any size, on one device."""
+    images = tf.TensorSpec([None, *classifier.input_shape[1:]], tf.float32, name="images")
+    function = tf.function(lambda images: classifier(images, training=False))
+    return function.get_concrete_function(images).graph

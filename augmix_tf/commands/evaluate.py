@@ -1,0 +1,185 @@
+"""`--mode=evaluate`: evaluates the newest checkpoint of a run, or a saved model."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import augmix_tf.training.keras_model  # noqa: F401 - registers AugMixModel with Keras
+from augmix_tf import files
+from augmix_tf.commands import build, report
+from augmix_tf.commands.build import Data, Run
+from augmix_tf.config import ExperimentConfig
+from augmix_tf.data import corrupted, perturbed
+from augmix_tf.data.benchmark import CorruptedSet
+from augmix_tf.data.images import Source
+from augmix_tf.errors import CommandError
+from augmix_tf.evaluation import baseline, generated, loaded, measure, predict, shifted
+from augmix_tf.evaluation.measure import Benchmarks
+from augmix_tf.evaluation.results import Results, Temperature
+from augmix_tf.report import run as run_report
+from augmix_tf.report import terminal
+from augmix_tf.request import Devices, Request
+from augmix_tf.training import distribution
+from augmix_tf.training.progress import Counter
+from augmix_tf.workdir import Workdir
+
+
+def run(request: Request) -> None:
+    """Evaluates and writes results and report."""
+    if request.model_path is not None:
+        evaluate_saved(request)
+        return
+    restored = restored_run(request, request.devices)
+    benchmarks = open_benchmarks(restored.config, restored.data)
+    results = measure_run(restored, benchmarks)
+    if restored.chief:
+        write_results(restored, results)
+        report.report_run(restored)
+    distribution.wait_for_all(restored.trainer.distribute_strategy)
+
+
+def restored_run(request: Request, devices: Devices) -> Run:
+    """Returns the run in `--workdir` with the weights of its newest checkpoint."""
+    if request.directory is None:
+        raise CommandError(f"--mode={request.mode} needs --workdir, the directory of a run.")
+    directory = Workdir(request.directory)
+    stored = directory.stored_config()
+    strategy = build.strategy(devices)
+    if distribution.is_chief(strategy):
+        directory.open(stored)
+    config = request.config
+    build.prepare(config)
+    restored = build.run(config, directory, build.load(config), strategy)
+    trained = restored.checkpoints.restore()
+    if trained is None:
+        raise CommandError(f"{directory.root} has no checkpoint yet. Train it first.")
+    if trained.epoch < config.epochs and restored.chief:
+        print(f"not trained to its end: {trained.epoch} of {config.epochs} epochs", flush=True)
+    return restored
+
+
+def open_benchmarks(config: ExperimentConfig, data: Data) -> Benchmarks:
+    """Opens what the configuration names; without a -C benchmark one is generated."""
+    place, rates, source = config.perturbed_dir, config.alexnet_rates, data.source
+    folders = [folder.strip() for folder in (config.shift_dirs or "").split(",")]
+    return Benchmarks(
+        _corrupted_set(config, source),
+        perturbed.open_set(place, source.image_size, config.eval_limit) if place else None,
+        baseline.read_rates(rates) if rates else None,
+        shifted.open_sets(
+            filter(None, folders), source.class_names, source.image_size, config.eval_limit
+        ),
+    )
+
+
+def measure_run(run: Run, benchmarks: Benchmarks) -> Results:
+    """Returns the results of the current weights, without provenance."""
+    with run.trainer.distribute_strategy.scope(), distribution.reraise_as_run_error():
+        calibrate(run)
+        temperature, images = run.checkpoints.temperature, len(run.data.held_out)
+        fitted = None if temperature is None else Temperature(temperature, images, "train")
+        source = run.data.source
+        program = predict.predictor(run.trainer.classifier)
+        return measure.measure(
+            program, source.test, source.class_names, benchmarks, fitted, Counter
+        )
+
+
+def calibrate(run: Run) -> None:
+    """Fits the temperature of the current weights, unless their checkpoint has it."""
+    if run.checkpoints.temperature is None:
+        program = predict.predictor(run.trainer.classifier)
+        temperature = measure.fit_temperature(program, run.data.held_out)
+        if temperature is not None:
+            run.checkpoints.calibrated(temperature)
+
+
+def write_results(run: Run, results: Results) -> None:
+    """Writes `results.json` with the provenance of a run."""
+    config, position = run.config, run.checkpoints.position
+    provenance: dict[str, Any] = {
+        "dataset": config.dataset,
+        "data": run.data.source.description,
+        "model": config.model.name,
+        "method": config.method.name,
+        "seed": config.seed,
+        # Completed epochs; fewer than configured if the run was interrupted.
+        "epochs": position.epoch,
+        "step": position.step,
+        "parameters": build.parameters(run.trainer),
+        **distribution.describe(run.trainer.distribute_strategy),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    if run.checkpoints.best is not None:
+        provenance["best"] = run.checkpoints.best._asdict()
+    dataclasses.replace(results, provenance=provenance).write(run.directory.results)
+
+
+def evaluate_saved(request: Request) -> None:
+    """Evaluates a saved model of any origin and writes results and report."""
+    if request.directory is None:
+        raise CommandError("--model_path needs --workdir, the directory for its results.")
+    config, directory = request.config, Workdir(request.directory)
+    path = Path(str(request.model_path))
+    if directory.config.exists():
+        raise CommandError(
+            f"--model_path needs a --workdir of its own; {directory.root} holds a run."
+        )
+    build.strategy(Devices("none"))
+    model = loaded.load(path)
+    data = build.load_test_images(config)
+    source = data.source
+    program = model.program(source.image_size, source.num_classes)
+    benchmarks = open_benchmarks(config, data)
+    results = measure.measure(
+        program, source.test, source.class_names, benchmarks, progress=Counter
+    )
+    provenance = {
+        "dataset": config.dataset,
+        "data": source.description,
+        "model": path.name,
+        "method": "saved model",
+    }
+    with files.explained(directory.root):
+        directory.root.mkdir(parents=True, exist_ok=True)
+    dataclasses.replace(results, provenance=provenance).write(directory.results)
+    run_report.write(directory.root)
+    print(terminal.results_table(directory.root))
+
+
+def _corrupted_set(config: ExperimentConfig, source: Source) -> CorruptedSet | None:
+    if not config.corrupted:
+        return None
+    if config.corrupted_dir:
+        opened = corrupted.open_set(
+            config.corrupted_dir,
+            source.image_size,
+            source.num_classes,
+            config.eval_limit,
+            source.class_names,
+            config.imagenet_crop,
+            config.data_dir,
+        )
+        _check_labels(opened, config.corrupted_dir, source)
+        return opened
+    return generated.corrupted_set(
+        source.test, frost_dir=config.frost_dir, what=f"the test images of {source.name}"
+    )
+
+
+def _check_labels(opened: CorruptedSet, place: str, source: Source) -> None:
+    """Refuses `.npy` files made of other images: their labels are not the test set's."""
+    if not (Path(place) / "labels.npy").exists():
+        return
+    _, labels = next(opened.cell(opened.names[0], 1))
+    count = min(len(labels), len(source.test))
+    if not np.array_equal(labels[:count], source.test.labels[:count]):
+        raise CommandError(
+            f"--corrupted_dir must hold a -C benchmark of the test images of {source.name}; the "
+            f"labels in {place} differ."
+        )

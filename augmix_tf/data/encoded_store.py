@@ -1,0 +1,225 @@
+"""Images of any size that stay encoded on disk and are decoded when they are needed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Self
+
+import numpy as np
+import tensorflow as tf
+
+from augmix_tf import errors
+from augmix_tf.augment.crops import Crop, ResizedCrop
+from augmix_tf.data import damage, tfds_files
+from augmix_tf.data.damage import Bad
+from augmix_tf.data.images import ALL, ImageStore, Rows
+from augmix_tf.ops import decoding, formats
+
+WHOLE_FILE = -1
+"""Second part of a place that is a file of its own."""
+_READ_SIZE = 64
+# With more images than this, decoding all of them takes long enough to be announced.
+_MANY = 10_000
+# Errors of TensorFlow for a damaged, truncated or missing file. Other problems raise the same
+# types, so the message has to match as well.
+_MESSAGE = re.compile(r"image|jpeg|png|gif|bmp|record|readfile|no such file|permission", re.I)
+_UNREADABLE = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.DataLossError,
+    tf.errors.OutOfRangeError,
+    tf.errors.PermissionDeniedError,
+    UnicodeDecodeError,  # TensorFlow quotes a file name that is not valid UTF-8
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class EncodedStore(ImageStore):
+    """A split whose images stay encoded in files.
+
+    Evaluation sees the centre: the short side is resized to H * 256 / 224, then H x W pixels are
+    cut out of the middle. Training reads the files and takes random windows (`crop`).
+
+    Attributes:
+        files: paths, bytes [F].
+        places: int64 [N, 2]: the index of the file, and the byte at which the image's TFDS record
+            begins in it or `WHOLE_FILE`.
+        size: (H, W) of decoded images.
+        remedy: what the user can do about unreadable images, for error messages.
+    """
+
+    files: np.ndarray
+    places: np.ndarray
+    size: tuple[int, int]
+    remedy: str = damage.TEST_IS_WHOLE
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """`size`."""
+        return self.size
+
+    @property
+    def held(self) -> np.ndarray:
+        """`places`."""
+        return self.places
+
+    @property
+    def crop(self) -> Crop:
+        """A random window of the file, resized, and a flip."""
+        return ResizedCrop(self.size, self.read_encoded)
+
+    def slice(self, rows: Rows) -> Self:
+        """Returns a store of some of the examples; no file is read."""
+        return dataclasses.replace(
+            self, places=self.places[rows], labels=self.labels[rows], ids=self.ids[rows]
+        )
+
+    def joined(self, other: Self) -> Self:
+        """Returns a store of these examples followed by those of `other`."""
+        files = np.array([*self.files.tolist(), *other.files.tolist()])
+        places = np.concatenate([self.places, other.places + np.array([len(self.files), 0])])
+        return dataclasses.replace(self, files=files, places=places, **self._joined_columns(other))
+
+    def read(self, rows: Rows = ALL) -> np.ndarray:
+        """Decodes the centres of images, uint8 [n, H, W, 3]."""
+        chosen = self.slice(rows)
+        starts = range(0, len(chosen), _READ_SIZE)
+        with chosen.unreadable_named():
+            parts = [self._decode(chosen.places[i : i + _READ_SIZE]).numpy() for i in starts]
+        return np.concatenate([np.empty((0, *self.size, 3), np.uint8), *parts])
+
+    def batches(self, size: int) -> Iterator[np.ndarray]:
+        """Decodes all images in order, on all cores, `size` at a time."""
+        with self.unreadable_named():
+            yield from self._decoded(self.places).batch(size).prefetch(2).as_numpy_iterator()
+
+    @property
+    def digest(self) -> int:
+        """A checksum of labels, ids, names of files and folders, and the order; not of pixels."""
+        # Files in different folders may have the same name, and the folder is the class.
+        names = b"\n".join(b"/".join(path.split(b"/")[-2:]) for path in self.files.tolist())
+        return zlib.crc32(self.places.tobytes(), zlib.crc32(names, super().digest))
+
+    @contextlib.contextmanager
+    def unreadable_named(self) -> Iterator[None]:
+        """Decodes all images after an error about an unreadable one, and names those that fail."""
+        # TensorFlow's errors do not name the file.
+        try:
+            yield
+        except _UNREADABLE as error:
+            without_message = isinstance(error, UnicodeDecodeError)
+            about_images = without_message or _MESSAGE.search(str(error))
+            unreadable = self.unreadable() if about_images else {}
+            if not unreadable:
+                raise
+            problem = damage.refusal(list(unreadable.values()), len(self), "images")
+            raise errors.FileError(f"{problem}; {self.remedy}") from error
+
+    def unreadable(self) -> dict[int, Bad]:
+        """Decodes all images, on all cores, and returns row -> problem for those that fail.
+
+        For a million images this takes hours of one core; it is announced on stderr.
+        """
+        if len(self) > _MANY:
+            text = f"Decoding all {len(self):,} images to find those that cannot be read."
+            print(text, file=sys.stderr, flush=True)
+
+        def decode(row: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+            with tf.control_dependencies([formats.decode(self.read_encoded(place))]):
+                return tf.identity(row)
+
+        dataset = tf.data.Dataset.from_tensor_slices(self.places).enumerate()
+        dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+        good = list(dataset.ignore_errors().as_numpy_iterator())
+        rows = np.setdiff1d(np.arange(len(self)), good).tolist()
+        return {row: Bad(self.file_name(row), self._problem(row)) for row in rows}
+
+    def for_training(self, what: str, skip_unreadable: bool) -> Self:
+        """Returns the store with the error message that training examples have.
+
+        Args:
+            what: names the images in messages, in the plural.
+            skip_unreadable: decode all images and leave out those for which that fails, up to half.
+
+        Raises:
+            FileError: more than half of the images cannot be read.
+        """
+        store = dataclasses.replace(self, remedy=damage.OPTION)
+        if not skip_unreadable:
+            return store
+        unreadable = store.unreadable()
+        left_out = damage.settle(list(unreadable.values()), len(store), what, skip=True)
+        good = np.setdiff1d(np.arange(len(store)), list(unreadable)).astype(np.int64)
+        return dataclasses.replace(store.slice(good), left_out=left_out)
+
+    def read_encoded(self, place: tf.Tensor) -> tf.Tensor:
+        """Returns the encoded image at a place, int64 [2], as string []."""
+        path = tf.gather(self._paths, place[0])
+        return tf.cond(
+            place[1] == WHOLE_FILE,
+            lambda: tf.io.read_file(path),
+            lambda: _image_of_record(path, place[1]),
+        )
+
+    def file_name(self, row: int) -> str:
+        """Returns the path of an image, for messages."""
+        number, offset = self.places[row].tolist()
+        path = os.fsdecode(self.files[number])
+        return path if offset == WHOLE_FILE else f"{path} (record at byte {offset})"
+
+    def _decoded(self, places: np.ndarray | tf.Tensor) -> tf.data.Dataset:
+        short_side = decoding.short_side(self.size)
+
+        def decode(place: tf.Tensor) -> tf.Tensor:
+            return decoding.decode_centre(self.read_encoded(place), self.size, short_side)
+
+        dataset = tf.data.Dataset.from_tensor_slices(places)
+        return dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+    @functools.cached_property
+    def _decode(self) -> Callable[[np.ndarray], tf.Tensor]:
+        """From places int64 [n, 2] to uint8 [n, H, W, 3]; traced once, unlike a new dataset."""
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.int64)])
+        def decode(places: tf.Tensor) -> tf.Tensor:
+            count = tf.shape(places, tf.int64)[0]
+            return self._decoded(places).batch(count).get_single_element()
+
+        return decode
+
+    @functools.cached_property
+    def _paths(self) -> tf.Tensor:
+        with tf.init_scope():
+            return tf.constant(self.files)
+
+    def _problem(self, row: int) -> str:
+        try:
+            formats.decode(self.read_encoded(tf.constant(self.places[row])))
+        except tf.errors.OpError as error:
+            return tfds_files.reason(error)
+        except UnicodeDecodeError:
+            return "cannot be opened"
+        return "cannot be read at times"
+
+
+def _image_of_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """The field `image` of the example that begins at a byte of a TFRecord file, string []."""
+    # Buffered reading would fetch more than the record.
+    records = tf.raw_ops.TFRecordDatasetV2(
+        filenames=path[None],
+        compression_type="",
+        buffer_size=tf.constant(0, tf.int64),
+        byte_offsets=offset[None],
+    )
+    dataset = tf.data.experimental.from_variant(records, tf.TensorSpec([], tf.string))
+    record = dataset.take(1).get_single_element()
+    return tf.io.parse_single_example(record, {"image": tf.io.FixedLenFeature([], tf.string)})[
+        "image"
+    ]

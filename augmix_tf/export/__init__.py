@@ -1,0 +1,1 @@
+"""Exports of a classifier: a SavedModel for servers, a `.keras` file, ONNX and LiteRT."""

@@ -1,0 +1,321 @@
+"""The table of metrics: `results.json`, reports, tables and model cards are derived from it.
+
+To add a metric, write its function in this package and add one row to `METRICS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from augmix_tf import robustness
+from augmix_tf.metrics import calibration, corruption, perturbation
+
+# What a metric is computed from:
+# - images: logits and labels of a set of images (`classification.Predictions`);
+# - corrupted: the errors on all corruptions (`corruption.CorruptionErrors`);
+# - sequences: predictions for one perturbation (`perturbation.SequencePredictions`);
+# - perturbed: the metrics of all perturbations (`perturbation.PerturbationRates`).
+Inputs = Literal["images", "corrupted", "sequences", "perturbed"]
+# Units of the values in `results.json`. Reports show fractions as percentages.
+Unit = Literal["fraction", "nats", "% of AlexNet", ""]
+
+
+def _always(inputs: Any) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: key in `results.json`; a dot stands for a nested object.
+        inputs: what `function` takes.
+        function: its value, None where it is not defined.
+        title: in running text and in the rows of tables.
+        short: in the terminal and at the head of columns; the title if empty.
+        unit: of the value.
+        digits: decimals shown in reports.
+        higher_is_better: direction of the metric.
+        compared: shown in the terminal, in comparisons, on model cards and among the
+            hyperparameters of the dashboard; all metrics are in `report.md` and `comparison.csv`.
+        per_severity: of "images": also computed for each corruption and severity, and averaged.
+        calibrated: of "images": also computed with the temperature.
+        applies: whether `results.json` has the metric for these inputs.
+    """
+
+    name: str
+    inputs: Inputs
+    function: Callable[[Any], float | None]
+    title: str
+    short: str = ""
+    unit: Unit = "fraction"
+    digits: int = 2
+    higher_is_better: bool = False
+    compared: bool = True
+    per_severity: bool = True
+    calibrated: bool = True
+    applies: Callable[[Any], bool] = _always
+
+    @property
+    def heading_unit(self) -> str:
+        """Unit and direction for the head of a column or section, such as " (%)"."""
+        unit = "%" if self.unit == "fraction" else self.unit
+        facts = [unit, "higher is better" if self.higher_is_better else ""]
+        return f" ({'; '.join(filter(None, facts))})" if any(facts) else ""
+
+    def scaled(self, value: float) -> float:
+        """Returns a value as reports show it: fractions in percent."""
+        return 100 * value if self.unit == "fraction" else value
+
+    def number(self, value: float | None) -> str:
+        """Returns a value without its unit, `–` for None."""
+        return "–" if value is None else f"{self.scaled(value):.{self.digits}f}"
+
+    def text(self, value: float | None) -> str:
+        """Returns a value with its unit, `–` for None."""
+        unit = "%" if self.unit == "fraction" else self.unit
+        return self.number(value) if value is None else f"{self.number(value)} {unit}".rstrip()
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("error", "images", lambda p: p.means["error"], "error", calibrated=False),
+    Metric(
+        "nll", "images", lambda p: p.means["nll"],
+        "negative log-likelihood", "NLL", "nats", digits=4, compared=False,
+    ),
+    Metric("brier", "images", lambda p: p.means["brier"], "Brier score", unit="", digits=4),
+    Metric(
+        "rms_calibration_error", "images",
+        lambda p: calibration.rms_calibration_error(p.confidence, p.correct),
+        "RMS calibration error",
+    ),
+    Metric(
+        "expected_calibration_error", "images",
+        lambda p: calibration.expected_calibration_error(p.confidence, p.correct),
+        "expected calibration error", "ECE", compared=False,
+    ),
+    Metric(
+        "aurra", "images", lambda p: calibration.aurra(p.confidence, p.correct),
+        "AURRA (area under the response rate accuracy curve)", "AURRA",
+        higher_is_better=True, compared=False, per_severity=False, calibrated=False,
+    ),
+    Metric(
+        "mean_corruption_error", "corrupted",
+        lambda c: corruption.unnormalized_corruption_error(c.errors) if c.complete else None,
+        # Reports show the mean of `error` over the corruptions that all runs have.
+        "mean corruption error", compared=False,
+    ),
+    Metric(
+        "mean_error", "corrupted",
+        lambda c: corruption.mean_corruption_error(c.errors) if c.errors else None,
+        "mean error over the evaluated corruptions", compared=False,
+    ),
+    Metric(
+        "alexnet.mce", "corrupted", lambda c: corruption.alexnet_corruption_error(c.errors),
+        "mCE", unit="% of AlexNet", digits=1,
+        applies=lambda c: c.complete and c.classes == robustness.IMAGENET_CLASSES,
+    ),
+    Metric(
+        "alexnet.relative_mce", "corrupted",
+        lambda c: None if c.clean_error is None
+        else corruption.relative_corruption_error(c.errors, c.clean_error),
+        "relative mCE", unit="% of AlexNet", digits=1,
+        applies=lambda c: c.complete and c.classes == robustness.IMAGENET_CLASSES,
+    ),
+    Metric(
+        "flip_probability", "sequences",
+        lambda s: perturbation.flip_probability(s.predictions, s.is_noise), "flip probability",
+    ),
+    Metric(
+        "top5_distance", "sequences", lambda s: s.top5_distance,
+        "top-5 distance", unit="", digits=3,
+    ),
+    Metric(
+        "mean_flip_probability", "perturbed",
+        lambda p: _mean(perturbation.mean_flip_probability, p.of("flip_probability")),
+        "mean flip probability",
+    ),
+    Metric(
+        "mean_flip_probability_of_script", "perturbed",
+        lambda p: _mean(
+            perturbation.mean_flip_probability,
+            p.of("flip_probability", robustness.CIFAR_SCRIPT_PERTURBATIONS),
+            robustness.CIFAR_SCRIPT_PERTURBATIONS,
+        ),
+        "mean flip probability over the perturbations of the CIFAR script (spatter, not snow)",
+        "mean flip probability (CIFAR script)", compared=False,
+    ),
+    Metric(
+        "unnormalized_top5_distance", "perturbed",
+        lambda p: _mean(perturbation.unnormalized_top5_distance, p.of("top5_distance")),
+        "mean top-5 distance, unnormalized", unit="", digits=3, compared=False,
+    ),
+    Metric(
+        "mean_flip_rate", "perturbed",
+        lambda p: _mean(
+            perturbation.mean_flip_rate,
+            p.of("flip_probability"), p.baseline["flip_probability"],
+        ),
+        "mean flip rate", "mFR", "% of AlexNet", digits=1,
+        applies=lambda p: "flip_probability" in p.baseline,
+    ),
+    Metric(
+        "mean_top5_distance", "perturbed",
+        lambda p: _mean(
+            perturbation.mean_top5_distance, p.of("top5_distance"), p.baseline["top5_distance"]
+        ),
+        "mean top-5 distance", "mT5D", "% of AlexNet", digits=1,
+        applies=lambda p: "top5_distance" in p.baseline,
+    ),
+)  # fmt: skip
+
+
+def _mean(
+    function: Callable[..., float], values: Mapping[str, float] | None, *arguments: Any
+) -> float | None:
+    return None if values is None else function(values, *arguments)
+
+
+def select(inputs: Inputs, **attributes: Any) -> list[Metric]:
+    """Returns the metrics computed from `inputs` with these attributes, in table order."""
+    return [
+        metric
+        for metric in METRICS
+        if metric.inputs == inputs
+        and all(getattr(metric, name) == value for name, value in attributes.items())
+    ]
+
+
+def compute(metrics: Iterable[Metric], inputs: Any) -> dict[str, float | None]:
+    """Returns name -> value of the metrics that apply to `inputs`."""
+    return {m.name: m.function(inputs) for m in metrics if m.applies(inputs)}
+
+
+class Value(NamedTuple):
+    """One value of a metric in `results.json`.
+
+    Attributes:
+        metric: which one.
+        title: what it is of, such as "RMS calibration error, mean over 15 corruptions".
+        short: the same for the terminal, such as "corrupted RMS calibration error".
+        column: name in `comparison.csv`.
+        tag: name in TensorBoard.
+        value: None where it was not evaluated.
+        with_temperature: whether the logits were divided by the temperature.
+        optional: whether tables have it only where it was evaluated.
+    """
+
+    metric: Metric
+    title: str
+    short: str
+    column: str
+    tag: str
+    value: float | None
+    with_temperature: bool = False
+    optional: bool = False
+
+
+def values(results: Mapping[str, Any], corruptions: Sequence[str] | None = None) -> list[Value]:
+    """Returns the values of all metrics by which runs can be compared.
+
+    Args:
+        results: the content of a valid `results.json`.
+        corruptions: those that means over corruptions are over; None: the ones of the 15 that were
+            evaluated.
+    """
+    corrupted = results.get("corrupted") or {}
+    names = corrupted.get("counted") or [] if corruptions is None else corruptions
+    found: list[Value] = []
+    for metric in select("images"):
+        found += _of_images(metric, results.get("clean") or {}, corrupted, names)
+    for part in ("corrupted", "perturbed"):
+        for metric in select(part):
+            column = metric.name.replace(".", "_")
+            value = lookup(results.get(part) or {}, metric.name)
+            optional = metric.applies is not _always
+            title, short, tag = metric.title, metric.short or metric.title, f"{part}/{column}"
+            found.append(Value(metric, title, short, column, tag, value, optional=optional))
+    for name, part in (results.get("shifted") or {}).items():
+        for metric in select("images"):
+            title, short = (f"{t} on {name}" for t in (metric.title, metric.short or metric.title))
+            column, tag = f"{metric.name}_on_{name}", f"shifted/{name}/{metric.name}"
+            value = lookup(part, metric.name)
+            found.append(Value(metric, title, short, column, tag, value, optional=True))
+    return found
+
+
+def compared(values: Iterable[Value]) -> list[Value]:
+    """Returns the values that were evaluated, of metrics that are shown wherever runs are compared.
+
+    Without the values with a temperature.
+    """
+    return [
+        entry
+        for entry in values
+        if entry.metric.compared and entry.value is not None and not entry.with_temperature
+    ]
+
+
+def scalars(results: Mapping[str, Any]) -> dict[str, float]:
+    """Returns tag -> value of the most important metrics in a `results.json`, for TensorBoard."""
+    found = compared(values(results))
+    return {entry.tag: entry.value for entry in found if entry.value is not None}
+
+
+def lookup(part: Mapping[str, Any], name: str) -> Any:
+    """Returns the value of a dotted name in nested objects; None where there is none."""
+    value: Any = part
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def mean_over_severities(rows: Iterable[Sequence[float | None]]) -> float | None:
+    """Returns the mean over corruptions of the mean over severities, None if a value is missing.
+
+    Args:
+        rows: of each corruption, the values at its severities.
+    """
+    values = [list(row) for row in rows]
+    if not values or any(value is None for row in values for value in row):
+        return None
+    return float(np.mean([np.mean(np.array(row, np.float64)) for row in values]))
+
+
+def _of_images(
+    metric: Metric, clean: Mapping[str, Any], corrupted: Mapping[str, Any], names: Sequence[str]
+) -> list[Value]:
+    """Values on clean images and means over corruptions, without and with a temperature."""
+    cells = corrupted.get("corruptions") or {}
+    found = []
+    for prefix, suffix in (("", ""), ("calibrated.", " with temperature"))[: 1 + metric.calibrated]:
+        path, column = prefix + metric.name, prefix.replace(".", "_") + metric.name
+        title, short = metric.title + suffix, (metric.short or metric.title) + suffix
+        value = lookup(clean, path)
+        texts = f"clean {title}", f"clean {short}", f"clean_{column}", f"test/{column}"
+        found.append(Value(metric, *texts, value, bool(prefix), bool(prefix)))
+        if metric.per_severity:
+            rows = [[lookup(cell, path) for cell in cells.get(name) or [None]] for name in names]
+            mean = mean_over_severities(rows)
+            texts = _of_corruptions(metric, title, short, column, names)
+            found.append(Value(metric, *texts, mean, bool(prefix), bool(prefix)))
+    return found
+
+
+def _of_corruptions(
+    metric: Metric, title: str, short: str, column: str, names: Sequence[str]
+) -> tuple[str, str, str, str]:
+    """Title, short title, column and tag of a mean over corruptions."""
+    over = f"{title}, mean over {robustness.describe_corruptions(names)}"
+    if metric.name != "error":
+        return over, f"corrupted {short}", f"corrupted_{column}", f"corrupted/{column}"
+    if len(names) == len(robustness.CORRUPTIONS):
+        over = short = "mean corruption error"
+    else:
+        short = f"error on {len(names)} corruptions"
+    return over, short, "mean_error", "corrupted/mean_error"

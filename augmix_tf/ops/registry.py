@@ -1,0 +1,128 @@
+"""The operations: name, function, parameter, and how AugMix scales the parameter.
+
+To add an operation, write its function in `color` or `geometric` and add a row to `REGISTRY`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import tensorflow as tf
+
+from augmix_tf.ops import color, geometric
+
+ImageOp: TypeAlias = Callable[..., tf.Tensor]
+Maximum: TypeAlias = float | Callable[[int, int], float]
+
+EITHER = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How a level in 0.1..10 becomes a parameter: start + direction * level * maximum / 10.
+
+    Attributes:
+        start: parameter at level 0.
+        maximum: largest amount added; a number, or a function of image height and width.
+        direction: 1, -1, or `EITHER` for a random sign.
+        whole: truncate the amount to an integer.
+    """
+
+    start: float = 0.0
+    maximum: Maximum = 0.0
+    direction: float = 1.0
+    whole: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One operation on images.
+
+    Attributes:
+        function: takes a packed image int32 [H, W] and a parameter float64 [], and also `fill` if
+            `geometric`; returns a packed image.
+        unit: of the parameter, in Pillow's terms.
+        scale: from AugMix's level to the parameter.
+        geometric: moves pixels, so that some come from outside the image.
+        in_paper: one of AugMix's own; the others need `all_ops`.
+    """
+
+    function: ImageOp
+    unit: str
+    scale: Scale
+    geometric: bool = False
+    in_paper: bool = True
+
+    def with_fill(self, fill: int) -> ImageOp:
+        """Returns the function of image and parameter, with `fill` for pixels from outside."""
+        return functools.partial(self.function, fill=fill) if self.geometric else self.function
+
+
+def _geometric(function: ImageOp, unit: str, maximum: Maximum, whole: bool = True) -> Operation:
+    return Operation(function, unit, Scale(0.0, maximum, EITHER, whole), geometric=True)
+
+
+def _enhancer(function: ImageOp) -> Operation:
+    return Operation(function, "factor, 1 unchanged", Scale(0.1, 1.8), in_paper=False)
+
+
+REGISTRY: Mapping[str, Operation] = {
+    "autocontrast": Operation(color.autocontrast, "ignored", Scale()),
+    "equalize": Operation(color.equalize, "ignored", Scale()),
+    "posterize": Operation(color.posterize, "bits kept, 1 to 8", Scale(4.0, 4.0, -1.0, whole=True)),
+    "rotate": _geometric(geometric.rotate, "degrees, counter-clockwise", 30.0),
+    "solarize": Operation(
+        color.solarize, "threshold, 0 to 256", Scale(256.0, 256.0, -1.0, whole=True)
+    ),
+    "shear_x": _geometric(geometric.shear_x, "factor", 0.3, whole=False),
+    "shear_y": _geometric(geometric.shear_y, "factor", 0.3, whole=False),
+    "translate_x": _geometric(
+        geometric.translate_x, "pixels, to the left", lambda height, width: width / 3
+    ),
+    "translate_y": _geometric(
+        geometric.translate_y, "pixels, upwards", lambda height, width: height / 3
+    ),
+    "color": _enhancer(color.color),
+    "contrast": _enhancer(color.contrast),
+    "brightness": _enhancer(color.brightness),
+    "sharpness": _enhancer(color.sharpness),
+}
+"""Name -> operation. Scales as in the AugMix authors' augmentations.py."""
+
+PAPER_OPERATIONS = tuple(name for name, op in REGISTRY.items() if op.in_paper)
+"""The nine of the AugMix paper. None of them is a corruption of the -C benchmarks."""
+
+OPERATIONS = (*PAPER_OPERATIONS, *(name for name, op in REGISTRY.items() if not op.in_paper))
+"""All thirteen; `AugMixPlan.operation` is an index into this."""
+
+
+def parameter_of(
+    operation: tf.Tensor, level: tf.Tensor, negative: tf.Tensor, image_size: tuple[int, int]
+) -> tf.Tensor:
+    """Returns the parameter of each operation at a level, by the operation's `Scale`.
+
+    Args:
+        operation: int32, indexes into `OPERATIONS`.
+        level: float64, same shape, 0.1 to 10.
+        negative: bool, same shape, the sign for operations that go in either direction.
+        image_size: (height, width).
+
+    Returns:
+        float64, same shape, in the units of `REGISTRY`.
+    """
+    # Ten is looked up too: TensorFlow turns x / 10.0 into x * 0.1, which gives other values.
+    rows = [(*_scale_row(REGISTRY[name].scale, image_size), 10.0) for name in OPERATIONS]
+    table = tf.gather(tf.constant(rows, tf.float64), operation)
+    start, maximum, direction, whole, ten = tf.unstack(table, axis=-1)
+    amount = level * maximum / ten
+    amount = tf.where(whole > 0, tf.floor(amount), amount)
+    sign = 1.0 - 2.0 * tf.cast(negative, tf.float64)
+    return start + tf.where(direction == EITHER, sign, direction) * amount
+
+
+def _scale_row(scale: Scale, image_size: tuple[int, int]) -> tuple[float, ...]:
+    maximum = scale.maximum(*image_size) if callable(scale.maximum) else scale.maximum
+    return scale.start, maximum, scale.direction, float(scale.whole)

@@ -1,0 +1,281 @@
+"""From a command line to what it names: each method and its variants train."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import functools
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import flags
+import main
+from augmix_tf import recipes
+from augmix_tf.augment.augmix import AugMixMethod
+from augmix_tf.augment.autoaugment import AutoAugmentMethod
+from augmix_tf.augment.cutout import CutoutMethod
+from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
+from augmix_tf.augment.patch_uniform import PatchUniformMethod
+from augmix_tf.commands import build, train, views
+from augmix_tf.data import pipeline, shapes
+from augmix_tf.data.pipeline import ONE_REPLICA, Position
+from augmix_tf.errors import ArgumentError
+from augmix_tf.export import saved_model
+from augmix_tf.training import loop
+
+TINY = ("--train_limit=40", "--eval_limit=20", "--epochs=1", "--batch_size=16", "--depth=10")
+TINY += ("--widen_factor=1", "--nocorrupted", "--calibration_images=0", "--model=wrn")
+VARIANTS = {
+    "no_jsd": ("--nojsd",),
+    "two_views": ("--views=2",),
+    "four_views": ("--views=4",),
+    "autoaugment_jsd": ("--mix_ops=autoaugment",),
+    "random_autoaugment_alone": ("--mix_ops=random_autoaugment", "--nojsd"),
+    "split_bn": ("--split_bn",),
+    "autoaugment_cutout": ("--method=autoaugment", "--cutout_size=8"),
+    **{name: (f"--method={name}",) for name in recipes.METHODS},
+}
+# One costly step shows as much as ten.
+VARIANTS["adversarial"] += ("--adversary_steps=2",)
+# Of the others the batches are held against the method's, below.
+TRAINED = [n for n in VARIANTS if n not in ("no_jsd", "two_views", "random_autoaugment_alone")]
+VIEWS = {"augmix": 3, "split_bn": 3, "four_views": 4, "autoaugment_jsd": 3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def images_drawn_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "make", functools.cache(shapes.make))
+        yield
+
+
+def config_of(*arguments):
+    return flags.parse([*TINY, *arguments]).config
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_each_method_and_variant_trains_an_epoch(name):
+    config = config_of(*VARIANTS[name])
+    source = build.load(config).source
+    trainer = build.build_trainer(config, source)
+    before = [weight.numpy() for weight in trainer.trainable_variables]
+    steps = pipeline.steps_per_epoch(len(source.train), config.batch_size)
+    assert steps == 3
+    batches = build.training_batches(config, source, Position(), ONE_REPLICA)
+    assert batches.element_spec[0].shape[1:] == (VIEWS.get(name, 1), *source.image_size, 3)
+    loop.train(trainer, batches, epochs=1, steps_per_epoch=steps)
+    logs = {metric.name: float(metric.result()) for metric in trainer.metrics}
+    assert np.isfinite(logs["loss"])
+    assert (logs["jsd"] > 0) == (name in VIEWS)
+    np.testing.assert_allclose(logs["loss"], logs["cross_entropy"] + 12 * logs["jsd"], rtol=1e-5)
+    assert int(trainer.optimizer.iterations) == steps
+    for weight, old in zip(trainer.trainable_variables, before, strict=True):
+        assert np.isfinite(weight.numpy()).all()
+        assert not np.array_equal(weight, old), weight.path
+
+
+# The method that was asked for
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--method=cutout", "--cutout_size=7"), CutoutMethod(7)),
+        (("--method=autoaugment", "--policy=imagenet"), AutoAugmentMethod(policy="imagenet")),
+        (
+            ("--method=patch_uniform", "--patch_size=9", "--patch_scale=0.5"),
+            PatchUniformMethod(9, 0.5),
+        ),
+        (("--method=mixup", "--mixup_alpha=0.4"), MixupMethod(0.4)),
+        (
+            ("--method=cutmix", "--cutmix_alpha=2", "--cutmix_probability=1"),
+            CutmixMethod(2.0, 1.0),
+        ),
+        (("--nojsd",), AugMixMethod(jsd=False)),
+        (("--views=2", "--aug_severity=5"), AugMixMethod(views=2, aug_severity=5.0)),
+        (("--mix_ops=random_autoaugment",), AugMixMethod(mix_ops="random_autoaugment")),
+    ],
+)
+def test_flags_choose_the_method_and_its_settings(arguments, expected):
+    assert config_of(*arguments).method == expected
+
+
+def test_the_adversary_attacks_in_levels_of_the_pixels():
+    config = config_of("--method=adversarial", "--adversary_epsilon=4", "--adversary_step_size=1")
+    trainer = build.build_trainer(config, build.load(config).source)
+    assert trainer.adversary.epsilon == pytest.approx(4 / 255)
+    assert trainer.adversary.step_size == pytest.approx(1 / 255)
+    assert trainer.adversary.steps == 10
+    assert build.build_trainer(config_of(), build.load(config).source).adversary is None
+
+
+@pytest.mark.parametrize("name", recipes.METHODS)
+def test_example_views_stand_beside_their_originals(name):
+    config = config_of(f"--method={name}")
+    source = build.load(config).source
+    shown = views.example_views(config, source.train, source.num_classes)
+    count = 2 if name == "augmix" else 1
+    assert shown.shape == (views.SHOWN, 1 + count, *source.image_size, 3)
+    np.testing.assert_array_equal(shown[:, 0], source.train.read(slice(views.SHOWN)))
+
+
+def test_example_views_are_made_with_the_operations_of_the_run():
+    shown = {}
+    for name in ("augmix", "autoaugment", "random_autoaugment"):
+        config = config_of(f"--mix_ops={name}")
+        source = build.load(config).source
+        shown[name] = views.example_views(config, source.train, source.num_classes)
+    # AutoAugment does not mix: its views are integers.
+    assert (shown["autoaugment"] % 1 == 0).all()
+    assert not (shown["augmix"] % 1 == 0).all()
+    assert not np.array_equal(shown["autoaugment"], shown["random_autoaugment"])
+
+
+# What is read
+
+
+def test_held_out_images_are_not_trained_on():
+    whole = build.load(config_of())
+    data = build.load(config_of("--calibration_images=10"))
+    assert len(whole.held_out) == 0
+    assert [len(data.source.train), len(data.held_out)] == [30, 10]
+    for values in (lambda store: store.read(), lambda store: store.labels, lambda store: store.ids):
+        parts = [values(data.source.train), values(data.held_out)]
+        np.testing.assert_array_equal(np.concatenate(parts), values(whole.source.train))
+        np.testing.assert_array_equal(values(data.source.test), values(whole.source.test))
+
+
+@pytest.mark.parametrize("held_out", [40, 41])
+def test_something_must_be_left_to_train_on(held_out):
+    with pytest.raises(ArgumentError, match=f"below the 40 training images; received {held_out}"):
+        build.load(config_of(f"--calibration_images={held_out}"))
+
+
+def test_stylized_images_are_trained_on_beside_the_dataset(tmp_path):
+    whole = build.load(config_of("--calibration_images=10"))
+    name = whole.source.class_names[3]
+    (tmp_path / name).mkdir()
+    height, width = whole.source.image_size
+    stylized = np.full((height, width, 3), 77, np.uint8)
+    Image.fromarray(stylized).save(tmp_path / name / "a.png")
+    data = build.load(config_of("--calibration_images=10", f"--stylized_dir={tmp_path}"))
+    train = data.source.train
+    assert len(train) == 31
+    np.testing.assert_array_equal(train.read(slice(30)), whole.source.train.read())
+    np.testing.assert_array_equal(train.read(slice(30, 31))[0], stylized)
+    assert train.labels[30] == 3
+    assert train.ids[30] not in [*train.ids[:30], *data.held_out.ids]
+    np.testing.assert_array_equal(data.held_out.read(), whole.held_out.read())
+
+
+# Longer runs
+
+
+@pytest.mark.parametrize(
+    ("schedule", "before", "after", "trained", "allowed"),
+    [
+        ("constant", 1, 9, Position(1), True),
+        ("cosine", 2, 3, Position(0, 1), True),  # all cosines begin at the same rate
+        ("cosine", 2, 3, Position(0, 2), False),
+        ("step", 6, 9, Position(2), True),  # a tenth from epoch 2 on, or from epoch 3 on
+        ("step", 6, 9, Position(2, 1), False),
+    ],
+)
+def test_a_run_is_extended_where_its_steps_so_far_stay_the_same(
+    schedule, before, after, trained, allowed
+):
+    config = config_of(f"--schedule={schedule}", f"--epochs={after}", "--batch_size=8")
+    refused = pytest.raises(ArgumentError, match=f"--epochs must stay {before}; received {after}")
+    with contextlib.nullcontext() if allowed else refused:
+        train.check_extension(config, before, trained, examples=30)
+
+
+# The same data
+
+
+def test_other_training_data_have_another_digest():
+    data = build.load(config_of("--calibration_images=10"))
+    same = build.load(config_of("--calibration_images=10"))
+    assert data.digest == same.digest
+    train = data.source.train
+    for changed in (
+        dataclasses.replace(train, labels=train.labels[::-1]),
+        dataclasses.replace(train, ids=train.ids + 1),
+        train.slice(slice(1, None)),
+    ):
+        source = dataclasses.replace(data.source, train=changed)
+        assert dataclasses.replace(data, source=source).digest != data.digest
+
+
+# Whole runs
+
+
+@pytest.mark.parametrize("name", ["mixup", "adversarial"])
+def test_a_whole_run_leaves_results_and_an_export(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(saved_model, "verify", lambda *_: 0.0)
+    assert main.main([*TINY, *VARIANTS[name], f"--workdir={tmp_path}"]) == 0
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        [row] = csv.DictReader(file)
+    assert np.isfinite(float(row["loss"]))
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["provenance"]["method"] == name
+    assert results["clean"]["images"] == 20
+    images, labels = (part[:20] for part in shapes.make("test"))
+    for answers in (
+        keras.saving.load_model(tmp_path / "model.keras").predict(images, verbose=0).argmax(1),
+        tf.saved_model.load(str(tmp_path / "export" / "1"))
+        .signatures["serving_default"](images=tf.constant(images))["classes"]
+        .numpy(),
+    ):
+        assert np.mean(answers != labels) == pytest.approx(results["clean"]["error"], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (("--method=mixup", "--jsd"), ["--method=augmix", "--jsd"]),
+        (("--model=densenet", "--depth=41"), ["41"]),
+        (("--mix_ops=autoaugmnt",), ["Did you mean 'autoaugment'"]),
+        (
+            ("--calibration_images=40",),
+            ["--calibration_images", "40 training images", "received 40"],
+        ),
+        (("--corrupted_dir=nowhere/at/all",), ["nowhere/at/all"]),
+        (("--perturbed_dir=nowhere/at/all",), ["nowhere/at/all"]),
+        (("--stylized_dir=nowhere/at/all",), ["nowhere/at/all"]),
+        (("--alexnet_rates=nowhere.json",), ["--perturbed_dir"]),
+        (("--method=mixup", "--mixup_alpha=0"), ["--mixup_alpha"]),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    tmp_path, monkeypatch, capsys, arguments, wanted
+):
+    monkeypatch.chdir(tmp_path)
+    sizes = [] if "--model=densenet" in arguments else TINY
+    few = ["--train_limit=40", "--eval_limit=20", "--calibration_images=0"]
+    code = main.main([*few, *sizes, "--corrupted", *arguments, f"--workdir={tmp_path / 'run'}"])
+    told = capsys.readouterr()
+    assert code == 2
+    assert told.out == ""
+    [line] = told.err.splitlines()
+    assert line.startswith("main.py: ")
+    for part in wanted:
+        assert part in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_is_built_as_it_says():
+    few = {"train_limit": 40, "eval_limit": 20, "calibration_images": 0}
+    config = recipes.recipe(model="allconv", given=few)
+    source = build.load(config).source
+    trainer = build.build_trainer(config, source)
+    assert trainer.classifier.output_shape == (None, source.num_classes)
+    assert build.parameters(trainer) == sum(
+        weight.numpy().size for weight in trainer.classifier.trainable_variables
+    )

@@ -1,0 +1,449 @@
+"""One device, two replicas in one process, two processes: the same views, weights and answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from augmix_tf.augment.augmix import AugMixMethod
+from augmix_tf.augment.mixing import MixupMethod
+from augmix_tf.augment.standard import StandardMethod
+from augmix_tf.data import pipeline
+from augmix_tf.data.pipeline import Position, ReplicaSlice
+from augmix_tf.errors import ArgumentError, Interrupted, RunError
+from augmix_tf.evaluation import predict
+from augmix_tf.models.batch_norm import batch_normalization
+from augmix_tf.models.classifier import with_normalization
+from augmix_tf.training import distribution, loop
+from augmix_tf.training.adversary import Adversary
+from augmix_tf.training.checkpoints import Checkpoints
+from augmix_tf.training.optimizer import CoupledSGD
+from augmix_tf.training.schedules import CosineToFloor
+from augmix_tf.training.step import METRICS, Trainer
+from tests.image_stores import in_memory
+
+ROOT = Path(__file__).parents[1]
+# Batches of 8, 8 and 1: the last is completed with the first 7 examples of its epoch.
+COUNT, BATCH, EPOCHS, STEPS, CLASSES = 17, 8, 7, 3, 6
+CASES = [(method, "float32") for method in ("standard", "mixup", "augmix")] + [
+    ("augmix", "float64")
+]
+# float32 is what people train in, but a rounding error that turns a ReLU's sign is no longer small;
+# in float64 none does, so that what is left is what the replicas do differently.
+CLOSE = {"float32": 1e-5, "float64": 1e-11}
+
+
+METHODS = {
+    "standard": StandardMethod(),
+    "adversarial": StandardMethod(),
+    "mixup": MixupMethod(mixup_alpha=1.0),
+    "augmix": AugMixMethod(),
+}
+
+
+def store():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (COUNT, 12, 16, 3), np.uint8)
+    return in_memory(images, rng.integers(0, CLASSES, COUNT))
+
+
+def batches_of(name, **options):
+    options |= {"num_classes": CLASSES, "run_seed": 3, "batch_size": BATCH}
+    return pipeline.training_batches(store(), METHODS[name], **options)
+
+
+def network():
+    """Convolutions, batch normalisation, ReLU: all of it in the precision that is set."""
+    images = keras.Input((12, 16, 3))
+    hidden = images
+    for seed in (1, 2):
+        start = keras.initializers.HeNormal(seed)
+        options = {"use_bias": False, "kernel_initializer": start, "name": f"conv{seed}"}
+        hidden = keras.layers.Conv2D(4, 3, 2, **options)(hidden)
+        norm = batch_normalization(f"bn{seed}", momentum=0.9, epsilon=1e-5, synchronized=True)
+        hidden = keras.layers.ReLU()(norm(hidden))
+    hidden = keras.layers.GlobalAveragePooling2D()(hidden)
+    start = keras.initializers.GlorotUniform(3)
+    logits = keras.layers.Dense(CLASSES, kernel_initializer=start, name="logits")(hidden)
+    return keras.Model(images, logits)
+
+
+class Death(keras.callbacks.Callback):
+    """Kills this process in the third epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Asked(keras.callbacks.Callback):
+    """Asks this process to stop in the third epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def train(devices, name, precision, folder=None, callbacks=()):
+    """Returns weights, means and logits after 21 steps; goes on from a folder's checkpoint."""
+    keras.mixed_precision.set_global_policy(precision)
+    with devices.scope():
+        classifier = with_normalization(network(), (0.5,) * 3, (0.25,) * 3)
+        trainer = Trainer(classifier)
+        rate = CosineToFloor(0.1, EPOCHS * STEPS, dtype=precision)
+        trainer.compile(optimizer=CoupledSGD(rate))
+        trainer.optimizer.build(trainer.trainable_variables)
+
+        start, save = Position(), lambda *_: None
+        if folder is not None:
+            checkpoints = Checkpoints(trainer, folder, distribution.is_chief(devices))
+            start, save = checkpoints.restore() or start, checkpoints.save
+
+        def batches(replicas):
+            return batches_of(name, epochs=EPOCHS, start=start, replicas=replicas)
+
+        distributed = distribution.distribute(devices, batches)
+        options = {"start": start, "save": save, "callbacks": callbacks}
+        loop.train(trainer, distributed, epochs=EPOCHS, steps_per_epoch=STEPS, **options)
+        found = {f"weight {v.path}": v.numpy() for v in classifier.variables}
+        found |= {f"mean {m.name}": np.asarray(m.result()) for m in trainer.metrics}
+    program = predict.predictor(classifier)
+    found["logits"] = predict.predict(program, store(), 6)
+    found["one logit"] = predict.predict(program, store().slice(slice(1)))
+    return found
+
+
+def train_all(out, *names):
+    """Trains every case under these strategies and saves what `train` found."""
+    for name in names:
+        one = name == "none"
+        kind = (
+            "one"
+            if one
+            else distribution.make_strategy(name, cpu_replicas=2 if name == "mirrored" else 0)
+        )
+        devices = tf.distribute.OneDeviceStrategy("CPU:0") if one else kind
+        assert devices.num_replicas_in_sync == (1 if one else 2)
+        distribution.require_same(devices, "names", name)
+        for case in CASES:
+            found = train(devices, *case)
+            file = f"{name}{distribution.worker_index(devices)}-{'-'.join(case)}.npz"
+            np.savez(Path(out) / file, **found)
+        if name == "multiworker":
+            with pytest.raises(
+                RunError, match=r"The workers have different numbers\. Run the same command"
+            ):
+                distribution.require_same(
+                    devices, "numbers", str(distribution.worker_index(devices))
+                )
+            found = interrupt_a_worker(devices, Path(out))
+            file = f"interrupted{distribution.worker_index(devices)}-{'-'.join(CASES[0])}.npz"
+            np.savez(Path(out) / file, **found)
+            lose_a_worker(devices, Path(out))
+        if name == "mirrored":
+            scale, weights = overflow_on_one_replica(devices)
+            np.savez(Path(out) / "overflow-scale.npz", scale=scale, weights=weights)
+
+
+def overflow_on_one_replica(devices):
+    """A step under a loss scale that is too large for one replica; returns scale and weights.
+
+    Without batch normalisation, through which the other replica would notice by itself.
+    """
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    with devices.scope():
+        images = keras.Input((12, 16, 3))
+        start = keras.initializers.Constant(0.125)
+        logits = keras.layers.Dense(CLASSES, kernel_initializer=start)
+        backbone = keras.Model(images, logits(keras.layers.Flatten()(images)))
+        trainer = Trainer(with_normalization(backbone, (0.5,) * 3, (0.25,) * 3))
+        inner = CoupledSGD(0.1)
+        trainer.compile(optimizer=keras.optimizers.LossScaleOptimizer(inner, 2.0**40))
+        trainer.optimizer.build(trainer.trainable_variables)
+
+        def batches(replicas):
+            # The logits are equal, so the gradient of equal targets is 0, also when it is scaled.
+            targets = [tf.fill([1, CLASSES], 1 / CLASSES), tf.one_hot([1], CLASSES)]
+            views = tf.fill([1, 1, 12, 16, 3], 9.0)
+            return tf.data.Dataset.from_tensor_slices(targets).map(lambda part: (views, part))
+
+        loop.train(trainer, distribution.distribute(devices, batches), epochs=1, steps_per_epoch=1)
+    weights = np.concatenate([v.numpy().ravel() for v in trainer.trainable_variables])
+    return float(trainer.optimizer.dynamic_scale.numpy()), weights
+
+
+def interrupt_a_worker(devices, out):
+    """The second worker is asked to stop in the middle; both stop, and go on together."""
+    asked = [Asked()] if distribution.worker_index(devices) == 1 else []
+    with pytest.raises(Interrupted):
+        train(devices, *CASES[0], out / "interrupted", asked)
+    return train(devices, *CASES[0], out / "interrupted")
+
+
+def lose_a_worker(devices, out):
+    """The second worker dies in the middle of a training; notes what the first one says."""
+    dying = [Death()] if distribution.worker_index(devices) == 1 else []
+    try:
+        train(devices, *CASES[0], out / "checkpoints", dying)
+    except RunError as error:
+        (out / "said.txt").write_text(str(error))
+
+
+def go_on(out):
+    """Both workers again, from the checkpoint that is left."""
+    devices = distribution.make_strategy("multiworker")
+    found = train(devices, *CASES[0], Path(out) / "checkpoints")
+    distribution.wait_for_all(devices)
+    if distribution.is_chief(devices):
+        np.savez(Path(out) / f"resumed0-{'-'.join(CASES[0])}.npz", **found)
+
+
+def start(call, worker=None, ports=()):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    if worker is not None:
+        task = {"type": "worker", "index": worker}
+        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
+    code = f"from tests import test_distribution as t; t.{call}"
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT, **options)
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def wait(processes, codes):
+    for process, code in zip(processes, codes, strict=True):
+        _, said = process.communicate(timeout=400)
+        assert process.returncode == code, said[-3000:]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(strategy and worker, case) -> what `train` found there; and what a lost worker leaves."""
+    out, ports = tmp_path_factory.mktemp("trained"), free_ports(4)
+    call = f"train_all({str(out)!r}, {{}})"
+    processes = [start(call.format("'mirrored', 'none'"))]
+    for number in (0, 1):
+        processes.append(start(call.format("'multiworker'"), number, ports[:2]))
+    wait(processes, [0, 0, -signal.SIGKILL])
+    wait([start(f"go_on({str(out)!r})", number, ports[2:]) for number in (0, 1)], [0, 0])
+    found = {tuple(f.stem.split("-", 1)): dict(np.load(f)) for f in out.glob("*.npz")}
+    return found | {"said": (out / "said.txt").read_text()}
+
+
+@pytest.mark.parametrize("where", ["mirrored0", "multiworker0"])
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_several_replicas_train_as_one_device(trained, where, case):
+    """21 steps, with a count of examples that the batch does not divide."""
+    name = "-".join(case)
+    want, got = trained["none0", name], trained[where, name]
+    assert want.keys() == got.keys()
+    weights = [key for key in want if key.startswith("weight ")]
+    assert len(weights) == 12, weights
+    for key in weights:
+        apart = np.linalg.norm(got[key] - want[key])
+        assert apart <= CLOSE[case[1]] * np.linalg.norm(want[key]), key
+
+
+@pytest.mark.parametrize("where", ["mirrored0", "multiworker0"])
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_metrics_and_answers_are_those_of_one_device(trained, where, case):
+    name = "-".join(case)
+    want, got = trained["none0", name], trained[where, name]
+    for metric in METRICS:
+        np.testing.assert_allclose(got[f"mean {metric}"], want[f"mean {metric}"], atol=2e-6)
+    assert got["mean error"] == pytest.approx(want["mean error"], abs=1e-6)
+    for key in ("logits", "one logit"):
+        assert got[key].shape == want[key].shape
+        np.testing.assert_allclose(got[key], want[key], atol=1e-5)
+        np.testing.assert_array_equal(got[key].argmax(1), want[key].argmax(1))
+    np.testing.assert_allclose(got["one logit"], got["logits"][:1], atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_all_workers_end_with_the_same_bytes(trained, case):
+    name = "-".join(case)
+    first, second = (trained[f"multiworker{number}", name] for number in (0, 1))
+    assert first.keys() == second.keys()
+    for key in first:
+        np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+
+
+def test_a_signal_to_one_worker_stops_both_at_one_step(trained):
+    """They could not go on together from different ones."""
+    name = "-".join(CASES[0])
+    want = trained["multiworker0", name]
+    for worker in (0, 1):
+        got = trained[f"interrupted{worker}", name]
+        for key in want:
+            apart = np.linalg.norm(got[key] - want[key])
+            assert apart <= 1e-6 * np.linalg.norm(want[key]), key
+
+
+def test_an_overflow_on_one_replica_is_left_out_by_all(trained):
+    """float16: the step is not made, and the loss scale goes down."""
+    found = trained["overflow", "scale"]
+    assert found["scale"] == 2.0**39
+    np.testing.assert_array_equal(np.unique(found["weights"]), [0.0, 0.125])  # as they began
+
+
+def test_a_run_whose_worker_was_killed_ends_as_if_it_had_not_been(trained):
+    assert trained["said"].startswith("Another worker stopped, or the connection to it was lost (")
+    assert "Start all workers again" in trained["said"]
+    name = "-".join(CASES[0])
+    want, got = trained["multiworker0", name], trained["resumed0", name]
+    for key in want:
+        apart = np.linalg.norm(got[key] - want[key])
+        assert apart <= 1e-6 * np.linalg.norm(want[key]), key
+
+
+# Which strategy
+
+
+def test_one_device_without_a_reason_for_more(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for name in ("auto", "none"):
+        devices = distribution.make_strategy(name)
+        assert distribution.describe(devices) == {"strategy": "none", "replicas": 1}
+        assert distribution.is_chief(devices)
+
+
+def test_batches_of_one_device_are_left_whole():
+    batches = tf.data.Dataset.range(3)
+    assert (
+        distribution.distribute(tf.distribute.get_strategy(), lambda replicas: batches) is batches
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "wanted"),
+    [
+        ("mirrored", {"cluster": {"worker": ["a:1", "b:1"]}}, "mirrored"),
+        ("auto", {"cluster": {"worker": ["a:1", "b:1"]}}, "multiworker"),
+        ("auto", {"cluster": {"chief": ["a:1"], "worker": ["b:1"]}}, "multiworker"),
+        ("auto", {"cluster": {"worker": ["a:1"]}}, "none"),
+    ],
+)
+def test_several_workers_are_found_in_the_environment(monkeypatch, name, config, wanted):
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    for kind in ("_mirrored", "_multiworker"):
+        monkeypatch.setattr(distribution, kind, lambda *_, kind=kind: kind[1:])
+    made = distribution.make_strategy(name)
+    assert made == wanted or (wanted == "none" and made is tf.distribute.get_strategy())
+
+
+def test_several_gpus_are_all_used(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["one", "two"])
+    monkeypatch.setattr(distribution, "_mirrored", lambda count: f"mirrored {count}")
+    assert distribution.make_strategy() == "mirrored 0"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Strategy 'multiworker' needs the environment variable TF_CONFIG"),
+        ("{", "Expected TF_CONFIG as JSON; received '{'"),
+        ("[]", r"Expected TF_CONFIG as JSON; received '\[\]'"),
+    ],
+)
+def test_a_worker_without_a_cluster_is_refused(monkeypatch, text, message):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ArgumentError, match=message):
+        distribution.make_strategy("multiworker")
+
+
+@pytest.mark.parametrize(
+    ("kind", "index", "number"), [("chief", 0, 0), ("worker", 0, 1), ("worker", 1, 2)]
+)
+def test_workers_behind_a_chief_are_numbered_after_it(monkeypatch, kind, index, number):
+    cluster = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
+    task = {"type": kind, "index": index}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    devices = SimpleNamespace(cluster_resolver=resolver)
+    assert distribution.worker_index(devices) == number
+    assert distribution.is_chief(devices) == (kind == "chief")
+
+
+def test_an_unknown_strategy_is_answered_with_the_nearest():
+    with pytest.raises(ArgumentError, match=r"Unknown strategy 'miror'\. Did you mean 'mirrored'"):
+        distribution.make_strategy("miror")
+
+
+# A TPU, by stand-ins: none was ever at hand
+
+
+def stand_in(monkeypatch, fails=None):
+    """Notes what is asked of TensorFlow's functions for TPUs, in its order."""
+    seen = []
+
+    def resolver(tpu):
+        if fails:
+            raise fails
+        seen.append(("resolver", tpu))
+        return SimpleNamespace(tpu=tpu)
+
+    def noted(name):
+        return lambda resolver: seen.append((name, resolver.tpu))
+
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", resolver)
+    monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", noted("connect"))
+    monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", noted("initialize"))
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", noted("strategy"))
+    return seen
+
+
+@pytest.mark.parametrize("tpu", ["node-1", "grpc://10.0.0.2:8470", None])
+def test_a_tpu_is_found_connected_and_initialised_in_this_order(monkeypatch, tpu):
+    seen = stand_in(monkeypatch)
+    distribution.make_strategy("tpu", tpu)
+    steps = ("resolver", "connect", "initialize", "strategy")
+    assert seen == [(step, tpu) for step in steps]
+
+
+def test_no_tpu_is_said_in_one_line(monkeypatch):
+    stand_in(monkeypatch, fails=ValueError("Please provide a TPU Name to connect to.\nMore"))
+    wanted = "Cannot reach the TPU of this machine: Please provide a TPU Name to connect to. The "
+    with pytest.raises(RunError, match=wanted) as error:
+        distribution.make_strategy("tpu")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["augmix", "mixup", "adversarial"])
+def test_the_step_compiles_as_a_tpu_wants_it(method):
+    """Fixed shapes throughout, nothing from the host: neither strings nor Python."""
+    adversary = Adversary(steps=2) if method == "adversarial" else None
+    trainer = Trainer(with_normalization(network(), (0.5,) * 3, (0.25,) * 3), adversary=adversary)
+    trainer.compile(optimizer=CoupledSGD(CosineToFloor(0.1, 10)))
+    trainer.optimizer.build(trainer.trainable_variables)
+    batches = list(batches_of(method, epochs=1, replicas=ReplicaSlice(1, 1, 2)))
+    step = tf.function(trainer.train_step, jit_compile=True)
+    for batch in batches:
+        assert batch[0].shape[0] == BATCH // 2
+        assert np.isfinite(step(batch)["loss"])
+    assert step.experimental_get_tracing_count() == 1
+    hlo = step.experimental_get_compiler_ir(batches[0])(stage="hlo")
+    opcodes = set(re.findall(r"[]})] ([a-z][a-z0-9-]*)\(", hlo))
+    assert {"convolution", "dot", "while" if adversary else "exponential"} <= opcodes
+    assert not opcodes & {"infeed", "outfeed", "send", "recv", "custom-call"}
+    assert "<=" not in hlo  # how a dimension that is only bounded is written

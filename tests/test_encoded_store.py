@@ -1,0 +1,470 @@
+"""Images that stay encoded on disk: found, ordered, decoded, trained on, unreadable ones named."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from augmix_tf import seeds
+from augmix_tf.augment.augmix import AugMixMethod
+from augmix_tf.augment.mixing import (
+    CutmixMethod,
+    MixupMethod,
+    apply_cutmix,
+    apply_mixup,
+    draw_cutmix,
+    draw_mixup,
+)
+from augmix_tf.augment.patch_uniform import PatchUniformMethod
+from augmix_tf.augment.standard import StandardMethod
+from augmix_tf.data import folders_by_class, pipeline, sources, tfds_index
+from augmix_tf.data.encoded_store import EncodedStore
+from augmix_tf.data.pipeline import ONE_REPLICA, Position, ReplicaSlice
+from augmix_tf.errors import ArgumentError, FileError
+from tests import class_folders
+from tests.class_folders import CLASSES
+from tests.image_files import encoded
+
+SIZE = (20, 24)
+SIDE = 24
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return class_folders.write(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture
+def own_folder(tmp_path):
+    return class_folders.write(tmp_path / "own")
+
+
+def load(folder, **options):
+    return sources.load("folder", folder, image_size=SIDE, **options)
+
+
+# Which images, and in which order
+
+
+def test_a_class_is_its_folder_and_the_first_images_are_of_all_classes(own_folder):
+    (own_folder / "train" / ".hidden").mkdir()
+    (own_folder / "train" / CLASSES[0] / "notes.txt").write_text("no image")
+    source = load(own_folder, train_limit=5)
+    assert source.class_names == CLASSES
+    assert source.image_size == (SIDE, SIDE)
+    np.testing.assert_array_equal(source.train.labels, [0, 1, 2, 0, 1])
+    np.testing.assert_array_equal(source.train.ids, range(5))
+    names = [source.train.file_name(row).rsplit("/", 1)[-1] for row in range(5)]
+    wanted = [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1)]
+    assert names == [f"{CLASSES[label]}_{number}.JPEG" for label, number in wanted]
+    assert len(source.test.labels) == 12
+
+
+def test_unequal_classes_are_taken_in_turn_as_long_as_they_last():
+    names = [b"b", b"a", b"c", b"x", b"y"]
+    labels = np.array([1, 1, 1, 0, 2])
+    np.testing.assert_array_equal(folders_by_class.official_order(names, labels), [3, 1, 4, 0, 2])
+
+
+def test_the_validation_images_of_imagenet_keep_their_numbers_order():
+    names = [b"ILSVRC2012_val_00000003.JPEG", b"ILSVRC2012_val_00000001.JPEG"]
+    names += [b"ILSVRC2012_val_00000002.JPEG"]
+    order = folders_by_class.official_order(names, np.array([0, 0, 1]))
+    np.testing.assert_array_equal(order, [1, 2, 0])
+
+
+def test_a_set_of_some_classes_has_the_labels_of_the_model(folder):
+    store = folders_by_class.open_split(folder / "val", ["a", *CLASSES], SIZE)
+    assert sorted(set(store.labels.tolist())) == [1, 2, 3]
+    assert (len(store), store.image_size, store.pixels.shape) == (12, SIZE, (12, *SIZE, 3))
+
+
+def test_without_training_images_there_is_still_a_test_set(own_folder):
+    (own_folder / "train").rename(own_folder / "elsewhere")
+    source = load(own_folder)
+    assert (len(source.train.labels), len(source.test.labels)) == (0, 12)
+    assert source.class_names == CLASSES
+
+
+def break_class(folder):
+    (folder / "val" / CLASSES[0]).rename(folder / "val" / "n01440765")
+
+
+def break_images(folder):
+    for path in (folder / "train" / CLASSES[1]).iterdir():
+        path.unlink()
+
+
+def break_val(folder):
+    (folder / "val").rename(folder / "test")
+
+
+@pytest.mark.parametrize(
+    ("damage", "wanted"),
+    [
+        (break_class, "Unknown class 'n01440765'. Did you mean 'n01440764'"),
+        (break_images, rf"Expected images .* in .*{CLASSES[1]}; received none"),
+        (break_val, "data_dir must hold .*val/<class>.*; received .* without .*val"),
+    ],
+)
+def test_a_folder_of_another_layout_is_refused(own_folder, damage, wanted):
+    damage(own_folder)
+    with pytest.raises(ArgumentError, match=wanted):
+        load(own_folder)
+
+
+def test_a_side_is_wanted_where_sizes_vary_and_nowhere_else(folder):
+    with pytest.raises(
+        ArgumentError, match=r"image_size must be above 0 for dataset .folder.; received 0"
+    ):
+        sources.load("folder", folder)
+    with pytest.raises(ArgumentError, match=r"data_dir must hold train/.*; received none"):
+        sources.load("folder", image_size=SIDE)
+    with pytest.raises(ArgumentError, match=r"image_size does not apply to shapes.*; received 24"):
+        sources.load("shapes", image_size=SIDE)
+
+
+# Decoded images
+
+
+def centre(path, size):
+    """By the definition: short side to 256/224 of the height, the middle cut out."""
+    with Image.open(path) as file:
+        pixels = file.convert("RGB")
+    short = round(max(size) * 256 / 224)
+    width, height = (short * side // min(pixels.size) for side in pixels.size)
+    pixels = np.asarray(pixels.resize((width, height), Image.Resampling.BILINEAR), np.int64)
+    top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)
+    return pixels[top : top + size[0], left : left + size[1]]
+
+
+def test_decoded_images_are_what_pillow_cuts_out(folder):
+    store = folders_by_class.open_split(folder / "val", None, (24, 24))
+    images = store.read()
+    assert (images.dtype, images.shape) == (np.uint8, (12, 24, 24, 3))
+    for row in range(len(store)):
+        wanted = centre(store.file_name(row), (24, 24))
+        # CMYK is converted with another rounding.
+        assert abs(images[row] - wanted).max() <= 2, store.file_name(row)
+
+
+def test_all_ways_to_read_give_the_same_images(folder):
+    store = folders_by_class.open_split(folder / "val", None, SIZE)
+    images, rows = store.read(), np.array([7, 2, 2])
+    np.testing.assert_array_equal(store.read(rows), images[rows])
+    np.testing.assert_array_equal(store.pixels[3:9:2], images[3:9:2])
+    assert store.read(slice(4, 4)).shape == (0, *SIZE, 3)
+    part = store.slice(slice(4, 8))
+    np.testing.assert_array_equal(part.read(slice(1, None)), images[5:8])
+    np.testing.assert_array_equal(part.labels, store.labels[4:8])
+    np.testing.assert_array_equal(part.ids, store.ids[4:8])
+    batches = list(store.batches(5))
+    assert [len(batch) for batch in batches] == [5, 5, 2]
+    np.testing.assert_array_equal(np.concatenate(batches), images)
+
+
+def test_stores_join_also_across_files_and_records(folder, prepared):
+    first = folders_by_class.open_split(folder / "val", None, SIZE).slice(slice(10, 12))
+    second = tfds_index.open_split(prepared, "train", SIZE).slice(slice(0, 2))
+    both = first.joined(second)
+    np.testing.assert_array_equal(both.read(), np.concatenate([first.read(), second.read()]))
+    np.testing.assert_array_equal(both.labels, [*first.labels, *second.labels])
+
+
+def test_other_images_have_another_digest(folder):
+    train = folders_by_class.open_split(folder / "train", None, SIZE)
+    again = folders_by_class.open_split(folder / "train", None, SIZE)
+    assert train.digest == again.digest
+    others = [train.slice(np.arange(12)[::-1]), train.slice(slice(11))]
+    # Another image, another class.
+    others += [renamed(train, b"_0.JPEG", b"_9.JPEG"), renamed(train, b"n01440764/", b"n0/")]
+    others += [dataclasses.replace(train, labels=train.labels + 1)]
+    assert len({train.digest, *(other.digest for other in others)}) == 6
+
+
+def renamed(store, old, new):
+    return dataclasses.replace(store, files=np.char.replace(store.files, old, new))
+
+
+# TensorFlow Datasets
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory, folder):
+    """ImageNet as TFDS prepares it, of 20 images: three files, shuffled."""
+    root = tmp_path_factory.mktemp("tfds")
+    features = tfds.features.FeaturesDict(
+        {
+            "file_name": tfds.features.Text(),
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(num_classes=1000),
+        }
+    )
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="imagenet2012",
+        version="5.1.0",
+        features=features,
+        split_datasets={split: list(examples(split)) for split in ("train", "validation")},
+        data_dir=root,
+        download_config=tfds.download.DownloadConfig(num_shards=3),
+    )
+    return root
+
+
+def examples(split):
+    for number in range(20):
+        label = number * 7 % 5
+        pixels = class_folders.image(number, 30 + number, 60 - number)
+        name = f"n{label}_{number}" if split == "train" else f"ILSVRC2012_val_{number:08d}"
+        yield number, {"image": pixels, "label": label, "file_name": f"{name}.JPEG"}
+
+
+@pytest.fixture(scope="module")
+def prepared(data_dir):
+    return tfds.builder("imagenet2012", data_dir=data_dir)
+
+
+def test_a_prepared_split_has_the_labels_and_images_of_tfds(prepared):
+    store = tfds_index.open_split(prepared, "validation", SIZE)
+    by_name = {
+        example["file_name"].decode(): example
+        for example in prepared.as_dataset(split="validation").as_numpy_iterator()
+    }
+    np.testing.assert_array_equal(store.ids, range(20))
+    np.testing.assert_array_equal(store.labels, [e["label"] for _, e in sorted(by_name.items())])
+    for row, (_, example) in enumerate(sorted(by_name.items())):
+        file = store.read_encoded(tf.constant(store.places[row]))
+        np.testing.assert_array_equal(tf.io.decode_jpeg(file), example["image"])
+
+
+def test_imagenet_is_a_source_like_any_other(data_dir):
+    source = sources.load(
+        "imagenet2012", data_dir, download=False, image_size=SIDE, train_limit=7, eval_limit=3
+    )
+    assert source.num_classes == 1000
+    assert source.class_names[:2] == ("n01440764", "n01443537")
+    np.testing.assert_array_equal(source.train.labels, [0, 1, 2, 3, 4, 0, 1])
+    np.testing.assert_array_equal(source.test.labels, [0, 2, 4])
+    assert source.train.read().shape == (7, SIDE, SIDE, 3)
+
+
+def feature(value):
+    if isinstance(value, bytes):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+
+def written(path, records):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "order", [("image", "label", "file_name"), ("label", "file_name", "image")]
+)
+def test_the_fields_of_a_record_may_come_in_any_order(tmp_path, order):
+    """Written entry by entry: messages put one after another are one message."""
+    wanted = [(0, b"a" * 700), (999, b""), (-1, b"c"), (300, "ü".encode())]
+    records = []
+    for label, name in wanted:
+        value = {"image": bytes(5000), "label": label, "file_name": name}
+        entries = [
+            tf.train.Features(feature={key: feature(value[key])}).SerializeToString()
+            for key in order
+        ]
+        whole = b"".join(entries)
+        records.append(b"\x0a" + _varint(len(whole)) + whole)
+        assert set(tf.train.Example.FromString(records[-1]).features.feature) == set(order)
+    path = written(tmp_path / "x.tfrecord", records)
+    found = tfds_index._index(path, 4)
+    assert found.labels == [label for label, _ in wanted]
+    assert found.names == [name[:512] for _, name in wanted]
+    assert found.offsets == [i and sum(16 + len(r) for r in records[:i]) for i in range(4)]
+
+
+def _varint(value):
+    low, high = value & 127, value >> 7
+    return bytes([low | 128]) + _varint(high) if high else bytes([low])
+
+
+@pytest.mark.parametrize(
+    ("records", "count", "cut", "wanted"),
+    [
+        ([b"\x0a\x00"], 1, 0, "record 1 of 1 is damaged: no label"),
+        ([b"nonsense"], 1, 0, "record 1 of 1 is damaged: no tf.train.Example"),
+        ([b""], 1, 0, "record 1 of 1 is damaged"),
+        ([], 2, 0, "Expected 2 records in .*; received 0"),
+        ([b"\x0a\x00"], 1, 9, "record 1 of 1 is damaged: the file ends in it"),
+    ],
+)
+def test_a_damaged_file_of_records_is_named(tmp_path, records, count, cut, wanted):
+    path = written(tmp_path / "x.tfrecord", records)
+    if cut:
+        (tmp_path / "x.tfrecord").write_bytes((tmp_path / "x.tfrecord").read_bytes()[:cut])
+    with pytest.raises(FileError, match=wanted) as error:
+        tfds_index._index(path, count)
+    assert "x.tfrecord" in str(error.value)
+
+
+# Training on them
+
+
+AUGMIX = AugMixMethod(aug_severity=1, fill=128)
+# Quick to compile, with random choices for each image.
+PATCH = PatchUniformMethod(patch_size=5, patch_scale=0.3)
+
+
+def views_of(store, method=AUGMIX, start=Position(), replicas=ONE_REPLICA, batch=5):
+    dataset = pipeline.training_batches(
+        store,
+        method,
+        num_classes=3,
+        run_seed=3,
+        epochs=2,
+        batch_size=batch,
+        start=start,
+        replicas=replicas,
+    )
+    return [tuple(part.numpy() for part in made) for made in dataset]
+
+
+@pytest.fixture(scope="module")
+def train(folder):
+    return folders_by_class.open_split(folder / "train", None, SIZE)
+
+
+@pytest.fixture(scope="module")
+def whole(train):
+    return views_of(train)
+
+
+def test_each_epoch_has_each_image_and_all_views_of_it_share_a_window(train, whole):
+    made = whole
+    assert [len(labels) for _, labels in made] == [5] * 6
+    for epoch in (made[:3], made[3:]):
+        labels = np.concatenate([labels for _, labels in epoch])
+        assert sorted(labels[:12]) == sorted(train.labels)
+        np.testing.assert_array_equal(labels[12:], labels[:3])
+    for views, _ in made:
+        assert views.shape[1:] == (3, *SIZE, 3)
+        # At severity 1 the views stay near the image; windows of their own would not.
+        distance = abs(views[:, 1:] - views[:, :1]).mean(axis=(1, 2, 3, 4))
+        assert distance.max() < 40
+    windows = np.concatenate([views[:, 0] for views, _ in made])
+    assert len(np.unique(windows.reshape(len(windows), -1), axis=0)) == len(windows)
+
+
+@pytest.mark.parametrize("piece", [1, 3 * 4 * 20 * 24 * 3 * 2])
+def test_pieces_of_a_batch_have_the_bytes_of_the_whole(train, whole, monkeypatch, piece):
+    """Row by row, and two rows at a time, which do not divide five."""
+    monkeypatch.setattr(pipeline, "_PIECE", piece)
+    in_pieces = views_of(train)
+    later = views_of(train, start=Position(0, 2))
+    assert len(in_pieces) == len(whole)
+    for made, wanted in zip([*in_pieces, *later], [*whole, *whole[2:]], strict=True):
+        for part, part_wanted in zip(made, wanted, strict=True):
+            np.testing.assert_array_equal(part, part_wanted)
+
+
+@pytest.mark.parametrize("piece", [2**25, 1])
+def test_two_workers_read_their_rows_and_make_the_views_of_one(train, monkeypatch, piece):
+    whole = views_of(train, PATCH, batch=8)
+    monkeypatch.setattr(pipeline, "_PIECE", piece)
+    slices = [ReplicaSlice(first, 1, 2) for first in (0, 1)]
+    by_worker = [views_of(train, PATCH, replicas=one, batch=8) for one in slices]
+    for (views, labels), *parts in zip(whole, *by_worker, strict=True):
+        np.testing.assert_array_equal(np.concatenate([p[0] for p in parts]), views)
+        np.testing.assert_array_equal(np.concatenate([p[1] for p in parts]), labels)
+
+
+OTHERS = {
+    "standard": StandardMethod(),
+    "autoaugment": AugMixMethod(mix_ops="autoaugment", policy="imagenet"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_methods_see_the_same_windows(train, whole, monkeypatch, name):
+    monkeypatch.setattr(pipeline, "_PIECE", 1)
+    made = views_of(train, OTHERS[name])
+    for (views, labels), (wanted, wanted_labels) in zip(made, whole, strict=True):
+        assert views.shape == (len(wanted), 1 if name == "standard" else 3, *SIZE, 3)
+        np.testing.assert_array_equal(labels, wanted_labels)
+        np.testing.assert_array_equal(views[:, 0], wanted[:, 0])
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_mixing_methods_mix_the_same_windows(train, whole, monkeypatch, name):
+    monkeypatch.setattr(pipeline, "_PIECE", 1)
+    method, draw, apply = {
+        "mixup": (MixupMethod(mixup_alpha=1.0), draw_mixup, apply_mixup),
+        "cutmix": (CutmixMethod(cutmix_probability=1.0), draw_cutmix, apply_cutmix),
+    }[name]
+    settings = (1.0,) if name == "mixup" else (SIZE, 1.0, 1.0)
+    made = views_of(train, method)
+    for number, ((views, targets), (wanted, labels)) in enumerate(zip(made, whole, strict=True)):
+        assert views.shape == (len(wanted), 1, *SIZE, 3)
+        plan = draw(seeds.fold(3, number // 3, number % 3, seeds.METHOD), 5, *settings)
+        mixed, mixed_targets = apply(wanted[:, 0], tf.one_hot(labels, 3), plan)
+        np.testing.assert_array_equal(views[:, 0], mixed)
+        np.testing.assert_array_equal(targets, mixed_targets)
+        assert np.abs(views[:, 0] - wanted[:, 0]).max() > 0
+
+
+# Unreadable images
+
+
+def test_errors_of_other_things_are_left_alone(train, monkeypatch):
+    monkeypatch.setattr(EncodedStore, "unreadable", lambda self: pytest.fail("decoded images"))
+    error = tf.errors.NotFoundError(None, None, "No algorithm worked!")
+    with pytest.raises(tf.errors.NotFoundError), train.unreadable_named():
+        raise error
+
+
+def break_one(folder, split="train"):
+    path = folder / split / CLASSES[1] / f"{CLASSES[1]}_0.JPEG"
+    path.write_bytes(path.read_bytes()[:300])
+    return path
+
+
+def test_an_unreadable_image_is_named_where_it_stops_a_run(own_folder):
+    path = break_one(own_folder)
+    train = load(own_folder).train
+    with pytest.raises(FileError, match="cannot read 1 of 12 images: ") as error:
+        train.read()
+    assert str(path) in str(error.value)
+
+
+def test_unreadable_training_images_are_left_out_on_demand(own_folder, capsys):
+    path = break_one(own_folder)
+    source = load(own_folder, skip_bad_examples=True)
+    assert source.train.left_out.startswith("1 of 12 images in ")
+    assert source.train.left_out in source.description
+    assert str(path) in capsys.readouterr().err
+    np.testing.assert_array_equal(source.train.ids, [0, *range(2, 12)])
+    assert source.train.read().shape == (11, SIDE, SIDE, 3)
+
+
+def test_unreadable_test_images_stop_the_evaluation_whatever_is_asked_for(own_folder):
+    break_one(own_folder, "val")
+    source = load(own_folder, skip_bad_examples=True)
+    with pytest.raises(FileError, match="cannot read 1 of 12 images"):
+        source.test.read()
+
+
+def test_an_image_that_was_moved_away_is_named(own_folder):
+    test = load(own_folder).test
+    path = own_folder / "val" / CLASSES[2] / f"{CLASSES[2]}_3.JPEG"
+    path.write_bytes(encoded(class_folders.image(1, 30, 30)))
+    assert len(test.read()) == 12
+    path.unlink()
+    with pytest.raises(FileError, match="No such file") as error:
+        test.read()
+    assert str(path) in str(error.value)

@@ -1,0 +1,465 @@
+"""Comparisons of several runs: tables, CSV, warnings, plots and the terminal."""
+
+import csv
+import json
+import math
+import os
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from augmix_tf.errors import ArgumentError, FileError
+from augmix_tf.report import comparison, directories, terminal
+from augmix_tf.report import run as run_report
+from tests.run_folders import (
+    CORRUPTIONS,
+    PERTURBATIONS,
+    alike,
+    corrupted,
+    imagenet_parts,
+    measures,
+    perturbed,
+    shifted,
+    write_run,
+)
+
+
+def add(root, name, error=0.1, shifted=0.3, *, errors=None, parts=None, **config):
+    """A run with this error on clean images and this one in each corrupted cell."""
+    document = {"clean": measures(error, brier=2 * error)}
+    if shifted is not None or errors:
+        document["corrupted"] = corrupted(errors or alike(shifted))
+    return write_run(root / name, document | (parts or {}), **config)
+
+
+def table_of(text, title):
+    """The rows of the table under a title, cell by cell."""
+    block = text.split(f"### {title}\n\n")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+    assert set(map(len, rows)) == {len(rows[0])}
+    return [rows[0], *rows[2:]]
+
+
+@pytest.fixture
+def drawn():
+    """A test that has this one gets the plots; the others are about tables, and faster without."""
+
+
+@pytest.fixture(autouse=True)
+def no_plots(request, monkeypatch):
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(comparison, "figures", lambda dataset, runs: {})
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two methods on two models, two seeds of one of them."""
+    return [
+        add(tmp_path, "a", 0.10, 0.30, method="standard", seed=1),
+        add(tmp_path, "b", 0.14, 0.34, method="standard", seed=2),
+        add(tmp_path, "c", 0.11, 0.20, seed=1),
+        add(tmp_path, "d", 0.11, 0.26, seed=2),
+        add(tmp_path, "e", 0.20, 0.40, method="standard", model="allconv"),
+        add(tmp_path, "f", 0.30, 0.36, model="allconv"),
+    ]
+
+
+def test_tables_are_methods_by_models_with_the_best_in_bold(folders, tmp_path):
+    path = comparison.write(folders, tmp_path / "out")
+    assert path == tmp_path / "out" / "comparison.md"
+    text = path.read_text()
+    assert text.startswith("# Comparison of 6 runs\n")
+    # Sample deviations of two values: their distance over the root of 2, 4 / 1.414 and 6 / 1.414.
+    assert table_of(text, "Clean error (%)") == [
+        ["method", "allconv", "wrn", "mean"],
+        ["standard", "**20.00** (n = 1)", "12.00 ± 2.83 (n = 2)", "**16.00**"],
+        ["augmix", "30.00 (n = 1)", "**11.00 ± 0.00** (n = 2)", "20.50"],
+    ]
+    assert table_of(text, "Mean corruption error (%)") == [
+        ["method", "allconv", "wrn", "mean"],
+        ["standard", "40.00 (n = 1)", "32.00 ± 2.83 (n = 2)", "36.00"],
+        ["augmix", "**36.00** (n = 1)", "**23.00 ± 4.24** (n = 2)", "**29.50**"],
+    ]
+    assert table_of(text, "Clean Brier score")[2][2] == "**0.2200 ± 0.0000** (n = 2)"
+    title = "RMS calibration error, mean over 15 corruptions (%)"
+    assert table_of(text, title)[2][3] == "**14.75**"
+    assert "not all comparable" not in text
+
+
+def test_equal_counts_are_said_once(folders, tmp_path):
+    text = comparison.write(folders[:4], tmp_path / "out").read_text()
+    assert table_of(text, "Clean error (%)")[0] == ["method", "wrn"]
+    assert "(n = " not in text
+    assert text.count("n = 2 in each cell.") == 6
+
+
+def test_each_corruption_has_a_column_as_in_the_paper(tmp_path):
+    errors = alike(0.2) | {"fog": [0.0, 0.1, 0.2, 0.3, 0.1]}
+    one = add(tmp_path, "a", 0.04, errors=errors, seed=1)
+    two = add(tmp_path, "b", 0.06, errors=alike(0.2) | {"fog": [0.24] * 5}, seed=2)
+    three = add(tmp_path, "c", 0.05, 0.15, method="standard")
+    text = comparison.write([one, two, three], tmp_path / "out").read_text()
+    head, standard, augmix = table_of(text, "Error on each corruption (%): wrn")
+    assert head[:4] == ["method", "clean", "mean", "gaussian"]
+    assert len(head) == 18
+    assert augmix[head.index("fog")] == "19.0"  # of 14.0 and 24.0
+    assert standard[head.index("fog")] == "**15.0**"
+    assert (standard[1], augmix[1]) == ("**5.0**", "**5.0**")
+    assert augmix[2] == "19.9"
+    assert "weather: snow frost fog brightness;" in text
+
+
+def test_means_are_over_the_corruptions_that_all_runs_have(tmp_path):
+    errors = alike(0.2) | {"frost": [0.95] * 5}
+    whole = add(tmp_path, "a", errors=errors, method="standard")
+    names = [name for name in CORRUPTIONS if name != "frost"]
+    part = add(tmp_path, "b", errors=alike(0.1, names))
+    text = comparison.write([whole, part], tmp_path / "out").read_text()
+    title = "Error, mean over 14 of 15 corruptions, frost excluded (%)"
+    assert table_of(text, title)[1:] == [["standard", "20.00"], ["augmix", "**10.00**"]]
+    assert "Mean corruption error" not in text
+    assert (
+        "> - runs differ in the evaluated corruptions: 15 corruptions "
+        f"(`{whole}`); 14 of 15 corruptions, frost excluded (`{part}`)"
+    ) in text
+    assert "frost" not in table_of(text, "Error on each corruption (%): wrn")[0]
+    said = terminal.comparison_table([whole, part])
+    assert "error on 14 corruptions" in said
+
+
+def test_what_was_not_measured_is_a_dash(tmp_path):
+    clean = add(tmp_path, "a", 0.1, None, method="standard")
+    (clean / "results.json").write_text(json.dumps({"schema": 1, "clean": measures(0.1)}))
+    ten = perturbed(dict.fromkeys(PERTURBATIONS, 0.03))
+    whole = add(tmp_path, "b", 0.2, 0.3, parts={"perturbed": ten})
+    text = comparison.write([clean, whole], tmp_path / "out").read_text()
+    assert table_of(text, "Mean corruption error (%)")[1:] == [
+        ["standard", "–"],
+        ["augmix", "30.00"],
+    ]
+    flips = table_of(text, "Mean flip probability (%)")
+    assert flips[1:] == [["standard", "–"], ["augmix", "3.00"]]
+    assert f"not evaluated on corrupted images: `{clean}`" in text
+    assert f"not evaluated on perturbation sequences: `{clean}`" in text
+    assert "temperature" not in text
+    assert comparison.write([clean], tmp_path / "alone").read_text().count("### ") == 3
+
+
+LABELS = [
+    ({"method": "standard", "jsd": False}, "standard"),
+    ({}, "augmix"),
+    ({"jsd": False}, "augmix, no JSD"),
+    ({"views": 2}, "augmix, 2 views"),
+    ({"views": 5, "split_bn": True}, "augmix, 5 views, split BN"),
+    ({"mix_ops": "augmix"}, "augmix"),
+    ({"mix_ops": "autoaugment"}, "autoaugment + JSD"),
+    ({"mix_ops": "random_autoaugment", "jsd": False}, "random_autoaugment, no JSD"),
+]
+
+
+@pytest.mark.parametrize(("config", "label"), LABELS)
+def test_a_method_is_named_by_its_settings(tmp_path, config, label):
+    (run,) = directories.read_runs([add(tmp_path, "a", **config)])
+    assert run.method == label
+
+
+@pytest.mark.parametrize(
+    ("config", "label"),
+    [
+        ({}, "wrn"),
+        ({"depth": 10, "widen_factor": 1}, "wrn-10-1"),
+        ({"model": "allconv"}, "allconv"),
+        ({"depth": 16}, "wrn-16"),
+        ({"model": "densenet", "depth": 100}, "densenet-100"),
+    ],
+)
+def test_a_model_is_named_with_its_size(tmp_path, config, label):
+    (run,) = directories.read_runs([add(tmp_path, "a", **config)])
+    assert run.model == label
+
+
+def test_runs_with_other_settings_are_not_averaged(tmp_path):
+    folders = [
+        add(tmp_path, "a", 0.1, seed=1, epochs=2, alpha=1.0, data_dir="x"),
+        add(tmp_path, "b", 0.2, seed=2, epochs=5, alpha=1.0, data_dir="y"),
+        add(tmp_path, "c", 0.3, seed=3, epochs=5),
+        add(tmp_path, "d", 0.4, seed=4, epochs=7, method="standard"),
+    ]
+    text = comparison.write(folders, tmp_path / "out").read_text()
+    rows = table_of(text, "Clean error (%)")[1:]
+    assert [row[0] for row in rows] == ["standard", "augmix, epochs 2", "augmix, epochs 5"]
+    assert rows[2][1] == "25.00 ± 7.07 (n = 2)"
+    differ = f"runs of wrn differ in the epochs: 7 (`{folders[3]}`); 2 (`{folders[0]}`); 5 ("
+    assert differ in text
+
+
+def test_the_methods_come_in_the_order_of_the_paper(tmp_path):
+    settings = [
+        {},
+        {"method": "stylized"},
+        {"jsd": False},
+        {"method": "mixup"},
+        {"mix_ops": "autoaugment"},
+        {"method": "standard"},
+        {"method": "cutout", "model": "resnext"},
+    ]
+    folders = [add(tmp_path, f"{i}", **config) for i, config in enumerate(settings)]
+    text = comparison.write(folders, tmp_path / "out").read_text()
+    order = [row[0] for row in table_of(text, "Clean error (%)")[1:]]
+    ours = ["standard", "mixup", "stylized", "augmix, no JSD", "autoaugment + JSD", "augmix"]
+    assert [name for name in order if name != "cutout"] == ours
+
+
+def with_data(**data):
+    return {"parts": {"corrupted": corrupted(alike(0.2)) | {"data": data}}}
+
+
+WARNINGS = {
+    "images": ({"parts": {"clean": measures(0.1, images=50)}}, "the number of clean test images"),
+    "source": (
+        with_data(source="official", images=100),
+        "the source of the corrupted images: generated, seed 0 (",
+    ),
+    "seed": (with_data(source="generated", seed=1, images=100), "generated, seed 1 ("),
+    "cells": (
+        with_data(source="generated", seed=0, images=50),
+        "the number of images per corruption and severity: 100 (",
+    ),
+    "epochs": ({"epochs": 9}, "runs of wrn differ in the epochs: 2 ("),
+    "train_limit": ({"train_limit": 10}, "the limit on training images: 0 ("),
+    "seeds": ({"method": "standard"}, "several runs of standard of wrn have seed 1"),
+}
+
+
+@pytest.mark.parametrize(("other", "message"), WARNINGS.values(), ids=WARNINGS)
+def test_what_makes_a_comparison_unfair_is_said(tmp_path, other, message):
+    folders = [add(tmp_path, "a", method="standard"), add(tmp_path, "b", **other)]
+    text = comparison.write(folders, tmp_path / "out").read_text()
+    (warning,) = [line for line in text.splitlines() if line.startswith("> - ")]
+    assert message in warning
+
+
+def test_many_folders_are_counted_not_named(tmp_path):
+    folders = [add(tmp_path, f"{i}", seed=i) for i in range(4)]
+    folders.append(add(tmp_path, "e", method="standard", epochs=3))
+    text = comparison.write(folders, tmp_path / "out").read_text()
+    assert f"differ in the epochs: 3 (`{folders[4]}`); 2 (4 runs)" in text
+
+
+def test_datasets_have_sections_of_their_own(tmp_path):
+    folders = [add(tmp_path, "a", 0.1), add(tmp_path, "b", 0.5, dataset="cifar100", epochs=200)]
+    text = comparison.write(folders, tmp_path / "out").read_text()
+    first, second = text.split("## cifar100\n")
+    assert table_of(first, "Clean error (%)")[1] == ["augmix", "10.00"]
+    assert table_of(second, "Clean error (%)")[1] == ["augmix", "50.00"]
+    assert "not all comparable" not in text
+
+
+def test_the_csv_has_a_row_for_each_run(folders, tmp_path):
+    comparison.write([*folders, add(tmp_path, "g", 0.07, None, seed=7)], tmp_path / "out")
+    with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
+        rows = {row["workdir"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {*map(str, folders), str(tmp_path / "g")}
+    row = rows[str(folders[3])]
+    assert (row["dataset"], row["model"], row["method"], row["seed"]) == (
+        "cifar10", "wrn", "augmix", "2"
+    )  # fmt: skip
+    assert float(row["clean_error"]) == 0.11
+    assert float(row["clean_brier"]) == 0.22
+    assert float(row["mean_corruption_error"]) == pytest.approx(0.26)
+    assert float(row["error_jpeg_compression"]) == pytest.approx(0.26)
+    assert (row["corruptions_counted"], row["temperature"]) == ("15", "")
+    assert rows[str(tmp_path / "g")]["error_fog"] == ""
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_comparison_is_the_same_again_in_any_order(folders, tmp_path):
+    def content(order, out):
+        comparison.write(order, tmp_path / out)
+        found = {p.relative_to(tmp_path / out): p for p in (tmp_path / out).rglob("*.*")}
+        return {str(name): path.read_bytes() for name, path in found.items() if path.is_file()}
+
+    first = content(folders[:4], "one")
+    assert content(folders[3::-1], "two") == first
+    names = [f"plots/cifar10-wrn-{name}.png" for name in (
+        "reliability", "corruption_errors", "error_over_severity", "calibration_over_severity"
+    )]  # fmt: skip
+    assert sorted(first) == sorted(["comparison.md", "comparison.csv", *names])
+    for name in names:
+        assert f"]({name})" in first["comparison.md"].decode()
+        sheet = np.asarray(Image.open(tmp_path / "one" / name).convert("RGB"))
+        assert 450 <= sheet.shape[0] <= 800
+        assert 0.01 < (sheet < 250).any(axis=-1).mean() < 0.5
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_name_with_odd_characters_makes_a_sound_file_name(tmp_path):
+    folder = add(tmp_path, "a", dataset="my/data set:1", depth=16)
+    comparison.write([folder], tmp_path / "out")
+    found = {path.name for path in (tmp_path / "out" / "plots").iterdir()}
+    assert "my-data-set-1-wrn-16-reliability.png" in found
+
+
+def test_a_folder_without_results_is_named(tmp_path):
+    sound, bare = add(tmp_path, "a"), add(tmp_path, "b")
+    (bare / "results.json").unlink()
+    message = (
+        rf"Expected evaluated runs; received {bare}, which has no results.json. Evaluate the run"
+    )
+    with pytest.raises(ArgumentError, match=message):
+        comparison.write([sound, bare], tmp_path / "out")
+    with pytest.raises(ArgumentError, match=r"Expected a run directory .*nowhere"):
+        comparison.write([sound, tmp_path / "nowhere"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_configuration_is_named(tmp_path):
+    folder = add(tmp_path, "a")
+    (folder / "config.json").unlink()
+    with pytest.raises(ArgumentError, match=rf"received {folder}, which has no config.json.$"):
+        comparison.write([folder], tmp_path / "out")
+    (folder / "config.json").write_text('{"dataset": "cifar10", "model": "wrn"}')
+    with pytest.raises(FileError, match=r"config.json: method is missing"):
+        comparison.write([folder], tmp_path / "out")
+
+
+def test_a_run_without_a_clean_error_is_damaged(tmp_path):
+    folder = add(tmp_path, "a", parts={"clean": {"nll": 1.0}})
+    with pytest.raises(
+        FileError, match=r"results.json: clean.error must be a number; received none"
+    ):
+        comparison.write([folder], tmp_path / "out")
+
+
+def test_no_folder_and_a_folder_twice_are_refused(tmp_path, monkeypatch):
+    folder = add(tmp_path, "a")
+    with pytest.raises(ArgumentError, match="Expected at least one run directory; received none"):
+        comparison.write([], tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ArgumentError, match=rf"each run directory once; received a twice .also as {folder}"
+    ):
+        comparison.write([folder, "a"], tmp_path / "out")
+    os.symlink(folder, tmp_path / "link")
+    with pytest.raises(ArgumentError, match=r"once; received link twice"):
+        terminal.comparison_table([folder, "link"])
+
+
+@pytest.mark.parametrize(
+    ("values", "want"),
+    [
+        ([1.0, 2.0, 4.0], (7 / 3, math.sqrt(7 / 3), 3)),
+        ([1.0, None, 3.0], (2.0, math.sqrt(2), 2)),
+        ([5.0], (5.0, None, 1)),
+        ([None], (None, None, 0)),
+    ],
+)
+def test_an_estimate_is_mean_and_sample_deviation(values, want):
+    assert directories.estimate(values) == pytest.approx(want)
+
+
+# The terminal
+
+
+def test_runs_stand_side_by_side_in_the_terminal(folders):
+    lines = terminal.comparison_table([folders[2], folders[0]]).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["augmix", "standard"],
+        ["clean", "error", "11.00", "%", "10.00", "%"],
+        ["mean", "corruption", "error", "20.00", "%", "30.00", "%"],
+        ["clean", "Brier", "score", "0.2200", "0.2000"],
+        ["corrupted", "Brier", "score", "0.2000", "0.2000"],
+        ["clean", "RMS", "calibration", "error", "5.00", "%", "5.00", "%"],
+        ["corrupted", "RMS", "calibration", "error", "10.00", "%", "15.00", "%"],
+        # 40 steps of 100 images at 800 and 40 at 1,600 images a second.
+        ["training", "time,", "about", "0:08", "min", "0:08", "min"],
+    ]
+    assert len({len(line) for line in lines[1:]}) == 1
+
+
+def test_columns_are_named_by_folder_where_methods_repeat(folders):
+    head = terminal.comparison_table(folders[:2]).splitlines()[1]
+    assert head.split() == [str(folder) for folder in folders[:2]]
+
+
+def test_rows_that_no_run_has_are_left_out(tmp_path):
+    folder = add(tmp_path, "a", 0.1, None)
+    (folder / "metrics.csv").unlink()
+    (folder / "results.json").write_text(json.dumps({"schema": 1, "clean": {"error": 0.1}}))
+    said = terminal.comparison_table([folder]).split()
+    assert said == ["augmix", "clean", "error", "10.00", "%"]
+
+
+# Networks for ImageNet
+
+
+def test_runs_on_small_images_have_no_metrics_of_imagenet(tmp_path):
+    plain = {
+        name: part for name, part in imagenet_parts().items() if name in ("clean", "provenance")
+    }
+    write_run(tmp_path / "run", plain)
+    texts = [
+        run_report.write(tmp_path / "run").read_text(),
+        terminal.results_table(tmp_path / "run"),
+        terminal.comparison_table([tmp_path / "run"]),
+        comparison.write([tmp_path / "run"], tmp_path / "out").read_text(),
+    ]
+    for text in texts:
+        assert not re.search("AlexNet|mCE|error on imagenet|Other test sets", text)
+    header = (tmp_path / "out" / "comparison.csv").read_text().splitlines()[0].split(",")
+    assert not {"alexnet_relative_mce", "mean_flip_rate", "mean_top5_distance"} & set(header)
+
+
+@pytest.fixture
+def two(tmp_path):
+    """AugMix, and standard training, which was not evaluated on ImageNet-R."""
+    first = write_run(tmp_path / "augmix", imagenet_parts())
+    other = imagenet_parts(
+        corrupted=corrupted(alike(0.75)) | {"alexnet": {"mce": 76.7, "relative_mce": None}},
+        shifted={"imagenetv2-matched|1": shifted(0.4375, 1000, 10)},
+    )
+    second = write_run(tmp_path / "standard", other, method="standard")
+    return [second, first]
+
+
+def test_a_comparison_has_the_metrics_of_imagenet(two, tmp_path):
+    text = comparison.write(two, tmp_path / "out").read_text()
+
+    def below(title):
+        _, _, rest = text.partition(f"### {title}\n")
+        table = [line for line in rest.partition("\n### ")[0].splitlines() if "|" in line]
+        return {row.split(" | ")[0].strip("| "): row.split(" | ")[1] for row in table[2:]}
+
+    assert below("mCE (% of AlexNet)") == {
+        "standard": "76.7 |",
+        "augmix": "**68.4** |",
+    }
+    assert below("Relative mCE (% of AlexNet)")["augmix"] == "78.0 |"
+    assert below("Mean flip rate (% of AlexNet)")["augmix"] == "**37.4** |"
+    assert below("Mean top-5 distance (% of AlexNet)")["augmix"] == "**52.2** |"
+    assert below("Error on imagenet-r (%)") == {"standard": "– |", "augmix": "56.25 |"}
+    _, _, sets = text.partition("### Error on imagenetv2-matched\\|1 (%)")
+    assert "| standard | 43.75 |" in sets
+    assert "| augmix | **37.50** |" in sets
+    assert "imagenet-r: the folder sets/r, 30,000 images." in text
+    assert "not evaluated on imagenet-r: " in text
+    assert "differ in the images of imagenetv2-matched\\|1: " in text
+    assert "the classes of" not in text
+    with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
+        found = {row["method"]: row for row in csv.DictReader(file)}
+    assert found["augmix"]["alexnet_relative_mce"] == "77.96"
+    assert found["standard"]["alexnet_relative_mce"] == ""
+    assert found["augmix"]["mean_flip_rate"] == "37.44"
+    assert found["augmix"]["error_on_imagenet-r"] == "0.5625"
+    assert found["standard"]["error_on_imagenet-r"] == ""
+
+
+def test_the_terminal_has_the_metrics_of_imagenet_side_by_side(two):
+    lines = terminal.comparison_table(two).splitlines()
+    found = {row[0]: row[1:] for row in (re.split("  +", line.strip()) for line in lines)}
+    assert found["mCE"] == ["76.7 % of AlexNet", "68.4 % of AlexNet"]
+    assert found["relative mCE"] == ["–", "78.0 % of AlexNet"]
+    assert found["error on imagenet-r"] == ["–", "56.25 %"]
+    assert found["error on imagenetv2-matched|1"] == ["43.75 %", "37.50 %"]

@@ -1,0 +1,209 @@
+"""Plots of results: what is drawn, as matplotlib's objects and as PNG files."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from augmix_tf.metrics import ReliabilityBin, pool_bins
+from augmix_tf.report import plots, run
+from augmix_tf.report.directories import read_files
+from tests.run_folders import CORRUPTIONS, corrupted, measures, write_run
+
+RISING = {name: [0.1, 0.2, 0.3, 0.4, 0.5] for name in CORRUPTIONS}
+# Gaussian noise is worse by 0.15 at each severity: the mean rises by 0.01.
+ERRORS = RISING | {"gaussian_noise": [0.25, 0.35, 0.45, 0.55, 0.65]}
+BINS = [ReliabilityBin(0.3, 0.25, 40), ReliabilityBin(None, None, 0), ReliabilityBin(0.9, 0.8, 960)]
+
+
+@pytest.fixture
+def drawn_figures(monkeypatch):
+    """The figures that are drawn, as matplotlib's objects."""
+    drawn, png = [], plots.png
+    monkeypatch.setattr(plots, "png", lambda figure: drawn.append(figure) or png(figure))
+    return drawn
+
+
+def test_curves_join_points_over_gaps_and_scale_errors(drawn_figures):
+    png = plots.curves({"epoch": [1.0, 2.0, 3.0], "test_error": [0.5, math.nan, 0.25]})
+    assert Image.open(io.BytesIO(png)).format == "PNG"
+    loss, error, *_ = drawn_figures[0].axes
+    (line,) = error.get_lines()
+    np.testing.assert_array_equal(line.get_xydata(), [[1, 50], [3, 25]])
+    assert [text.get_text() for text in loss.texts] == ["not recorded"]
+
+
+def test_reliability_shows_the_bins_that_hold_images(drawn_figures):
+    plots.reliability({"caption": {"": BINS}})
+    (axes,) = drawn_figures[0].axes
+    points, (gaps,) = axes.collections[1], axes.collections[:1]
+    np.testing.assert_allclose(points.get_offsets(), [[0.3, 0.25], [0.9, 0.8]])
+    want = [[[0.3, 0.3], [0.3, 0.25]], [[0.9, 0.9], [0.9, 0.8]]]
+    np.testing.assert_allclose(gaps.get_segments(), want)
+
+
+def test_a_confusion_matrix_is_drawn_in_percent_of_each_class(drawn_figures):
+    names = ["cat", "dog", "owl"]
+    plots.confusion_matrix(names, [[3, 1, 0], [0, 0, 0], [1, 1, 998]])
+    axes = drawn_figures[0].axes[0]
+    shown = axes.get_images()[0].get_array()
+    np.testing.assert_allclose(shown, [[75, 25, 0], [0, 0, 0], [0.1, 0.1, 99.8]])
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "75", (1, 0): "25", (0, 2): "<1", (1, 2): "<1", (2, 2): "100"}
+    for axis in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [label.get_text() for label in axis] == names
+
+
+def test_a_hundred_classes_are_named_and_not_numbered(drawn_figures):
+    names = [f"class {number}" for number in range(100)]
+    png = plots.confusion_matrix(names, np.eye(100, dtype=int).tolist())
+    axes = drawn_figures[0].axes[0]
+    assert not axes.texts
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    assert max(Image.open(io.BytesIO(png)).size) < 2000
+    # Names of neighbors do not touch.
+    heights = [label.get_window_extent().height for label in axes.get_yticklabels()]
+    assert max(heights) < axes.get_window_extent().height / 100 * 1.2
+
+
+def test_the_operations_of_a_batch_are_bars_with_their_names(drawn_figures):
+    plots.operation_bars({"rotate": 3, "shear_x": 0, "posterize": 6})
+    (axes,) = drawn_figures[0].axes
+    assert [bar.get_width() for bar in axes.patches] == [3, 0, 6]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "rotate",
+        "shear_x",
+        "posterize",
+    ]
+    (mean,) = axes.get_lines()
+    assert set(mean.get_xdata()) == {3}
+
+
+def picture(png: bytes) -> np.ndarray:
+    image = Image.open(io.BytesIO(png))
+    assert image.format == "PNG"
+    return np.asarray(image.convert("RGB"))
+
+
+def test_figures_of_a_run_decode_and_are_the_same_again(tmp_path):
+    parts = {"clean": measures(0.05), "corrupted": corrupted(ERRORS)}
+    files_of_run = read_files(write_run(tmp_path / "run", parts))
+    drawn = run.figures(files_of_run)
+    assert list(drawn) == [
+        "curves",
+        "reliability",
+        "corruption_errors",
+        "error_over_severity",
+        "calibration_over_severity",
+    ]
+    for png in drawn.values():
+        height, width, _ = picture(png).shape
+        assert 450 <= height <= 800
+        assert 700 <= width <= 1700
+        assert 0.01 < (picture(png) < 250).any(axis=-1).mean() < 0.5
+    assert run.figures(files_of_run) == drawn
+    text = run.write(tmp_path / "run").read_text()
+    for name, png in drawn.items():
+        assert (tmp_path / "run" / "plots" / f"{name}.png").read_bytes() == png
+        assert text.count(f"](plots/{name}.png)") == 1
+
+
+def test_bars_stand_side_by_side_and_as_high_as_the_errors(drawn_figures):
+    methods = {
+        "standard": {"clean": (0.05, None), "fog": (0.4, 0.1), "mean": (0.3, None)},
+        "augmix": {"clean": (0.04, None), "fog": (None, None), "mean": (0.2, None)},
+    }
+    plots.corruption_bars(methods, "title")
+    (axes,) = drawn_figures[0].axes
+    ticks = dict(
+        zip((t.get_text() for t in axes.get_xticklabels()), axes.get_xticks(), strict=True)
+    )
+    assert list(ticks) == ["clean", *(name.partition("_")[0] for name in CORRUPTIONS), "mean"]
+    standard, augmix = (c.patches for c in axes.containers if hasattr(c, "patches"))
+    assert [round(bar.get_height(), 6) for bar in standard] == [5, 40, 30]
+    assert [round(bar.get_height(), 6) for bar in augmix] == [4, 20]
+    ends = [bar.get_x() + bar.get_width() for bar in standard]
+    np.testing.assert_allclose(ends, [ticks["clean"], ticks["fog"], ticks["mean"]], atol=1e-9)
+    np.testing.assert_allclose(
+        [bar.get_x() for bar in augmix], [ticks["clean"], ticks["mean"]], atol=1e-9
+    )
+    said = [text.get_text() for text in axes.texts]
+    assert said.count("excluded") == 14
+
+
+def test_curves_over_severity_begin_at_the_clean_images(tmp_path, drawn_figures):
+    errors = {name: RISING[name] for name in ("fog", "snow")} | {"pixelate": [0.4] * 5}
+    parts = {"clean": measures(0.05), "corrupted": corrupted(errors)}
+    run.figures(read_files(write_run(tmp_path / "run", parts)))
+    axes = drawn_figures[-2].axes[0]
+    lines = {c.get_label(): c.lines[0].get_xydata().round(6).tolist() for c in axes.containers}
+    assert set(lines) == {"mean of 3", "weather", "digital"}
+    assert lines["weather"] == [[0, 5], [1, 10], [2, 20], [3, 30], [4, 40], [5, 50]]
+    assert lines["mean of 3"] == [[0, 5], [1, 20], [2, 26.666667], [3, 33.333333], [4, 40],
+                                  [5, 46.666667]]  # fmt: skip
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["clean", *"12345"]
+
+
+def test_corrupted_reliability_is_that_of_all_counted_cells(tmp_path, drawn_figures):
+    part = corrupted({"fog": [0.1, 0.2, 0.3, 0.4, 0.5]}, {"saturate": [1.0] * 5})
+    parts = {"clean": measures(0.05), "corrupted": part}
+    run.figures(read_files(write_run(tmp_path / "run", parts)))
+    clean, shifted = drawn_figures[1].axes
+    assert clean.get_title() == "Clean test images\nRMS calibration error 5.00 %"
+    assert shifted.get_title().endswith("mean RMS calibration error 15.00 %")
+    np.testing.assert_allclose(shifted.collections[1].get_offsets(), [[0.5, 0.25], [0.9, 0.7]])
+    np.testing.assert_allclose(clean.collections[1].get_offsets(), [[0.5, 0.25], [0.9, 0.95]])
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (3, 3), (5, 8)])
+def test_many_reliability_panels_stand_in_rows(drawn_figures, count, shown):
+    bins = [ReliabilityBin(0.5, 0.4, 3)]
+    panels = {f"method {i}": {"clean": bins, "corrupted": bins} for i in range(count)}
+    plots.reliability(panels, "title")
+    axes = drawn_figures[0].axes
+    assert len(axes) == shown
+    assert [a.get_title() for a in axes if a.get_visible()] == list(panels)
+    assert sum(a.get_legend() is not None for a in axes) == 1
+
+
+def test_looks_differ_in_more_than_colour():
+    assert len({(look.marker, look.line) for look in plots.LOOKS}) == len(plots.LOOKS)
+    assert plots.look(len(plots.LOOKS)) == plots.LOOKS[0]
+
+
+NAMES = ["$\\broken{", "cost $5 and $6", "plain"]
+
+
+def test_names_with_dollar_signs_are_no_formulas(drawn_figures):
+    points = [(severity, 0.1, None) for severity in range(6)]
+    plots.confusion_matrix(NAMES, np.eye(3, dtype=int).tolist())
+    plots.severity_curves(dict.fromkeys(NAMES, points), f"Error: {NAMES[0]}", "error (%)")
+    plots.corruption_bars({name: {"fog": (0.1, None)} for name in NAMES}, NAMES[1])
+    plots.reliability({name: {"": BINS} for name in NAMES}, NAMES[1])
+    for drawn in drawn_figures:
+        texts = [text for text in drawn.findobj(Text) if "$" in text.get_text()]
+        assert texts
+        assert not any(text.get_parse_math() for text in texts)
+
+
+def test_markers_on_the_edge_of_a_plot_are_not_cut_off(drawn_figures):
+    plots.curves({"epoch": [1.0, 2.0], "learning_rate": [0.1, 0.0], "train_error": [1.0, 0.0]})
+    plots.severity_curves({"a": [(0, 0.0, None), (1, 0.5, None)]}, "title", "error (%)")
+    plots.reliability({"a": {"": [ReliabilityBin(0.0, 0.0, 1), ReliabilityBin(1.0, 1.0, 9)]}})
+    curves, severity, diagram = drawn_figures
+    lines = [line for axes in curves.axes for line in axes.get_lines()]
+    lines += [line for axes in severity.axes for line in axes.get_lines() if line.get_marker()]
+    assert len(lines) >= 3
+    points = diagram.axes[0].collections[1]
+    assert not any(artist.get_clip_on() for artist in [*lines, points])
+
+
+def test_pooled_bins_are_means_weighted_by_images():
+    first = [ReliabilityBin(0.5, 0.25, 10)]
+    second = [ReliabilityBin(0.52, 0.75, 30), ReliabilityBin(1.0, 1.0, 5), BINS[1]]
+    low, high = pool_bins([first, second])
+    assert (low.confidence, low.accuracy, low.count) == pytest.approx((0.515, 0.625, 40))
+    assert high == ReliabilityBin(1.0, 1.0, 5)

@@ -1,0 +1,507 @@
+"""The report of one run, its reader of damaged files, and the table in the terminal."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from augmix_tf.errors import ArgumentError, FileError
+from augmix_tf.report import run as run_report
+from augmix_tf.report import terminal
+from augmix_tf.report.directories import read_files
+from tests.run_folders import (
+    CORRUPTIONS,
+    PERTURBATIONS,
+    alike,
+    corrupted,
+    imagenet_parts,
+    measures,
+    perturbed,
+    write_run,
+)
+
+CONFIG = {
+    "dataset": "shapes",
+    "model": {"name": "wrn", "depth": 16},
+    "method": "augmix",
+    "note": "a|b\nc",
+    "all_ops": False,
+    "data_dir": None,
+}
+RESULTS = {
+    "schema": 1,
+    "clean": {
+        "images": 1000,
+        "error": 0.1234,
+        "nll": 0.41,
+        "brier": 0.18,
+        "rms_calibration_error": 0.056,
+        "expected_calibration_error": 0.04,
+        "temperature": 1.25,
+        "reliability": [
+            {"confidence": 0.3, "accuracy": 0.25, "count": 40},
+            {"confidence": None, "accuracy": None, "count": 0},
+            {"confidence": 0.9, "accuracy": 0.8, "count": 960},
+        ],
+    },
+    "provenance": {
+        "dataset": "shapes",
+        "model": "wrn",
+        "method": "augmix",
+        "seed": 12345,
+        "epochs": 3,
+        "parameters": 77850,
+        "versions": {"tensorflow": "2.21.0", "keras": "3.15.1"},
+        "finished": "2026-01-02T03:04:05+00:00",
+    },
+}
+METRICS = """\
+epoch,step,loss,cross_entropy,jsd,train_error,test_error,learning_rate,images_per_second
+1,40,2.5,2.25,0.02,0.8,,0.1,900
+2,80,2.0,1.75,0.02,0.6,0.55,0.05,1100
+3,120,1.5,1.25,0.02,0.4,nan,0.0,1000
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "results.json").write_text(json.dumps(RESULTS))
+    (tmp_path / "metrics.csv").write_text(METRICS)
+    return tmp_path
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def test_report_says_what_the_files_say(run):
+    for name in ("checkpoints", "logs", "export/9", "export/10", "export/.10.unfinished"):
+        (run / name).mkdir(parents=True)
+    report = run_report.write(run)
+    assert report == run / "report.md"
+    text = report.read_text()
+    assert text.startswith("# augmix: wrn on shapes\n\nepochs: 3, seed: 12345, parameters: 77850")
+    for row in (
+        "| error | 12.34 % |",
+        "| RMS calibration error | 5.60 % |",
+        "| `model.depth` | 16 |",
+        "| `note` | a\\|b c |",
+        "| `all_ops` | no |",
+        "| `data_dir` | not set |",
+        "| `checkpoints/` |",
+        "Median throughput: 1,000 images/s.",
+        "Software: tensorflow 2.21.0, keras 3.15.1.",
+        f"tensorboard --logdir {run}/logs ",
+        f"--dir {run}/export/10 --all",
+    ):
+        assert row in text
+    for plot in ("plots/curves.png", "plots/reliability.png"):
+        assert f"]({plot})" in text
+        height, width, _ = pixels(run / plot).shape
+        assert 400 < height < 1200
+        assert 400 < width < 1600
+    assert not list(run.glob("**/.*.unfinished*/*")), "nothing half-written"
+
+
+def test_report_is_made_anew_in_place(run):
+    (run / "report.md").write_text("old")
+    first = run_report.write(run).read_bytes()
+    assert run_report.write(run).read_bytes() == first
+    assert {p.name for p in run.iterdir()} == {
+        "config.json", "results.json", "metrics.csv", "report.md", "plots"
+    }  # fmt: skip
+
+
+def test_a_folder_with_spaces_is_quoted_in_commands(run):
+    folder = run.rename(run.parent / "my run")
+    assert f"--workdir='{folder}'" in run_report.write(folder).read_text()
+
+
+@pytest.mark.parametrize("missing", ["config.json", "results.json", "metrics.csv"])
+def test_a_missing_file_is_left_out(run, missing):
+    (run / missing).unlink()
+    text = run_report.write(run).read_text()
+    assert f"`{missing}`" not in text
+    assert ("Not evaluated yet." in text) == (missing == "results.json")
+    assert ("plots/curves.png" in text) == (missing != "metrics.csv")
+
+
+@pytest.mark.parametrize("gone", ["reliability", "temperature", "nll", "rms_calibration_error"])
+def test_a_missing_metric_is_left_out(run, gone):
+    clean = {name: value for name, value in RESULTS["clean"].items() if name != gone}
+    (run / "results.json").write_text(json.dumps({"schema": 1, "clean": clean}))
+    text = run_report.write(run).read_text()
+    assert "| error | 12.34 % |" in text
+    assert ("plots/reliability.png" in text) == (gone != "reliability")
+
+
+def test_a_run_that_has_just_begun(tmp_path):
+    (tmp_path / "metrics.csv").write_text(METRICS.splitlines()[0] + "\n")
+    text = run_report.write(tmp_path).read_text()
+    assert text.startswith("# Report of a run\n\n## Clean test images\n\nNot evaluated yet.")
+    assert not (tmp_path / "plots").exists()
+
+
+DAMAGES = {
+    "cut_json": ("config.json", '{"dataset": "sha', "it is not JSON"),
+    "list": ("config.json", "[1]", "it must be an object; received list"),
+    "binary": ("results.json", b"\xff\xfe\x00", "it is not UTF-8 text"),
+    "schema": ("results.json", {"schema": 3}, "schema must be 1 or 2; received 3"),
+    "clean": ("results.json", {"schema": 1, "clean": 3}, "clean must be an object; received 3"),
+    "error": (
+        "results.json",
+        {"schema": 1, "clean": {"error": "x"}},
+        "clean.error must be a number; received 'x'",
+    ),
+    "infinite": (
+        "results.json",
+        '{"schema": 2, "clean": {"nll": Infinity}}',
+        "clean.nll must be a finite number; received inf",
+    ),
+    "bins": (
+        "results.json",
+        {"schema": 1, "clean": {"reliability": [{"confidence": 0.5, "count": 3}]}},
+        r"clean.reliability\[0\].accuracy is missing",
+    ),
+    "confusion": (
+        "results.json",
+        {"schema": 2, "clean": {"confusion": {"class_names": ["a", "b"], "counts": [[1, 2]]}}},
+        r"clean.confusion.counts must have 2 rows of 2 counts; received rows of \[2\]",
+    ),
+    "confusion_names": (
+        "results.json",
+        {"schema": 2, "clean": {"confusion": {"counts": [[1]]}}},
+        "clean.confusion.class_names is missing",
+    ),
+    "confusion_counts": (
+        "results.json",
+        {"schema": 2, "clean": {"confusion": {"class_names": ["a"], "counts": [["x"]]}}},
+        r"clean.confusion.counts\[0\]\[0\] must be an integer; received 'x'",
+    ),
+    "confusion_negative": (
+        "results.json",
+        {"schema": 2, "clean": {"confusion": {"class_names": ["a"], "counts": [[-1]]}}},
+        "clean.confusion.counts must not be negative; received -1",
+    ),
+    "empty": ("metrics.csv", "", "it must have a column epoch"),
+    "number": ("metrics.csv", "epoch,loss\n1,abc\n", "line 2 must have numbers; received 'abc'"),
+    "cut_row": ("metrics.csv", "epoch,loss\n1,2\n2\n", "line 3 must have 2 values; received 1"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_named(run, name, content, message):
+    content = json.dumps(content) if isinstance(content, dict) else content
+    content = content.encode() if isinstance(content, str) else content
+    (run / name).write_bytes(content)
+    with pytest.raises(FileError, match=f"Cannot read .*{name}: {message}.*\\.$") as raised:
+        run_report.write(run)
+    assert "\n" not in str(raised.value)
+    assert not (run / "report.md").exists()
+
+
+def test_no_run_folder_is_refused(tmp_path):
+    with pytest.raises(ArgumentError, match=r"Expected a run directory .*; received .*nowhere"):
+        run_report.write(tmp_path / "nowhere")
+
+
+def test_empty_cells_are_nan(run):
+    columns = read_files(run).metrics
+    assert columns["epoch"] == [1, 2, 3]
+    assert [math.isnan(value) for value in columns["test_error"]] == [True, False, True]
+
+
+def test_the_report_shows_the_confusion_of_the_clean_images(run):
+    confusion = {"class_names": ["cat", "dog"], "counts": [[3, 1], [0, 2]]}
+    (run / "results.json").write_text(json.dumps({"schema": 2, "clean": {"confusion": confusion}}))
+    run_report.write(run)
+    assert "plots/confusion.png" in (run / "report.md").read_text()
+    assert Image.open(run / "plots" / "confusion.png").format == "PNG"
+
+
+def test_reports_need_no_tensorflow_and_no_pyplot(run):
+    script = (
+        "import sys\n"
+        "from augmix_tf.report import comparison, run, terminal, view_grid\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "run.write(sys.argv[1])\n"
+        "assert not {'tensorflow', 'keras', 'matplotlib.pyplot'} & set(sys.modules)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", script, str(run)], env=environment, check=True)
+
+
+# Corrupted, perturbed and other test images
+
+RISING = {name: [0.1, 0.2, 0.3, 0.4, 0.5] for name in CORRUPTIONS}
+# Gaussian noise is worse by 0.15 at each severity: the mean rises by 0.01.
+ERRORS = RISING | {"gaussian_noise": [0.25, 0.35, 0.45, 0.55, 0.65]}
+SYNTHETIC = {"frost_synthetic": [0.9] * 5, "saturate": [0.01] * 5}
+
+
+def terminal_rows(folder: Path) -> dict[str, str]:
+    """Title -> value of the table in the terminal."""
+    lines = terminal.results_table(folder).splitlines()
+    found = (re.split(r"  +", line.strip(), maxsplit=1) for line in lines)
+    return {row[0]: row[1] for row in found if len(row) == 2}
+
+
+def report(folder, **parts):
+    write_run(folder, {"clean": measures(0.05)} | parts)
+    return run_report.write(folder).read_text()
+
+
+def test_a_whole_evaluation_has_the_published_quantity(tmp_path):
+    text = report(tmp_path / "run", corrupted=corrupted(ERRORS, SYNTHETIC))
+    assert (
+        "**Mean corruption error: 31.00 %**, the mean over corruptions of the mean error over sever"
+        in text
+    )
+    assert "Data: generated, made here, 100 images per corruption and severity, seed 0." in (text)
+    assert "not the published files" in text
+    for row in (
+        "| noise: gaussian noise | 25.00 | 35.00 | 45.00 | 55.00 | 65.00 | 45.00 |",
+        "| digital: jpeg compression | 10.00 | 20.00 | 30.00 | 40.00 | 50.00 | 30.00 |",
+        "| **mean** | **11.00** | **21.00** | **31.00** | **41.00** | **51.00** | **31.00** |",
+    ):
+        assert row in text
+    counted, _, extra = text.partition("**in no mean**")
+    assert "frost synthetic" not in counted
+    assert "| frost synthetic | 90.00 | 90.00 | 90.00 | 90.00 | 90.00 | 90.00 |" in extra
+    assert "| saturate | 1.00 |" in extra
+
+
+def test_a_part_of_the_corruptions_is_never_called_by_the_published_name(tmp_path):
+    errors = {name: row for name, row in RISING.items() if name != "frost"}
+    text = report(tmp_path / "run", corrupted=corrupted(errors, SYNTHETIC))
+    assert "**Mean error: 30.00 %**, over 14 of 15 corruptions, frost excluded." in text
+    assert "mCE" not in text
+    assert "ean corruption error" not in text
+    assert terminal_rows(tmp_path / "run")["error on 14 corruptions"] == "30.00 %"
+
+
+def test_corruptions_that_do_not_count_make_no_headline(tmp_path):
+    part = corrupted(RISING, SYNTHETIC)
+    cells_left = {name: part["corruptions"][name] for name in SYNTHETIC}
+    nothing = {"mean_corruption_error": None, "mean_error": None, "counted": [], "mean": {}}
+    nothing |= {"missing": CORRUPTIONS, "corruptions": cells_left}
+    text = report(tmp_path / "run", corrupted=part | nothing)
+    assert "None of the 15 corruptions of the mean was evaluated." in text
+    assert "Mean" not in text
+    assert "| saturate | 1.00 |" in text
+    assert "corruption_errors.png" not in text
+    measured = [
+        line for line in terminal.results_table(tmp_path / "run").splitlines() if "%" in line
+    ]
+    assert [line.split("  ")[1] for line in measured] == [
+        "clean error",
+        "clean RMS calibration error",
+    ]
+
+
+def test_alexnet_quantities_are_shown_where_they_are(tmp_path):
+    part = corrupted(RISING) | {"alexnet": {"mce": 71.23, "relative_mce": 80.0}}
+    text = report(tmp_path / "run", corrupted=part)
+    assert (
+        "As published for ImageNet-C: mCE 71.2 % of AlexNet; relative mCE 80.0 % of AlexNet."
+        in text
+    )
+
+
+def test_an_official_set_has_no_caution(tmp_path):
+    part = corrupted(RISING) | {"data": {"source": "official", "description": "a|b\nc"}}
+    text = report(tmp_path / "run", corrupted=part)
+    assert "Data: official, a|b c.\n" in text
+    assert "not the published files" not in text
+
+
+def test_calibration_stands_beside_clean_and_with_temperature(tmp_path):
+    scaled = {"nll": 0.25, "rms_calibration_error": 0.01}
+    part = corrupted(ERRORS)
+    for row in part["corruptions"].values():
+        for number, cell in enumerate(row):
+            cell["calibrated"] = {"nll": 0.5, "rms_calibration_error": 0.02 * (number + 1)}
+    text = report(
+        tmp_path / "run",
+        clean=measures(0.05, calibrated=scaled),
+        corrupted=part,
+        temperature={"value": 1.5, "images": 500, "held_out_of": "train"},
+    )
+    assert "Temperature: 1.500, fitted on 500 images held out of the train set" in text
+    assert "| metric | clean | corrupted | clean, with temperature | corrupted, with temp" in text
+    assert "| RMS calibration error | 5.00 % | 15.50 % | 1.00 % | 6.00 % |" in text
+    assert "| Brier score | 0.2000 | 0.2000 | – | – |" in text
+
+
+def test_a_run_on_clean_images_only_has_no_other_sections(tmp_path):
+    text = report(tmp_path / "run")
+    for title in ("Corrupted test images", "Perturbation sequences", "Calibration under"):
+        assert title not in text
+    measured = [
+        line for line in terminal.results_table(tmp_path / "run").splitlines() if "%" in line
+    ]
+    assert [line.split("  ")[1] for line in measured] == [
+        "clean error",
+        "clean RMS calibration error",
+    ]
+
+
+def test_perturbations_are_listed_and_strangers_marked(tmp_path):
+    flips = dict(zip(PERTURBATIONS, np.arange(10) / 100, strict=True)) | {"spatter": 0.2}
+    text = report(tmp_path / "run", perturbed=perturbed(flips))
+    assert "**Mean flip probability: 4.50 %**, over the ten perturbations of the paper." in text
+    assert "| shot noise | 1.00 | 1.500 | 1,200 | 31 |" in text
+    assert "| spatter \\* | 20.00 |" in text
+    assert terminal_rows(tmp_path / "run")["mean flip probability"] == "4.50 %"
+
+
+def test_a_part_of_the_perturbations_has_no_mean(tmp_path):
+    text = report(tmp_path / "run", perturbed=perturbed({"tilt": 0.1}))
+    assert "No mean flip probability: not all ten" in text
+    assert "| tilt | 10.00 |" in text
+
+
+def test_the_terminal_shows_corrupted_rows(tmp_path):
+    report(tmp_path / "run", corrupted=corrupted(ERRORS))
+    found = terminal_rows(tmp_path / "run")
+    assert found["mean corruption error"] == "31.00 %"
+    assert found["clean RMS calibration error"] == "5.00 %"
+    assert found["corrupted RMS calibration error"] == "15.50 %"
+    lines = terminal.results_table(tmp_path / "run").splitlines()[1:]
+    assert len({re.match(r"  .*?  +", line).end() for line in lines}) == 1  # values are aligned
+
+
+# Networks for ImageNet
+
+
+def test_the_report_of_a_network_for_imagenet_has_its_metrics(tmp_path):
+    write_run(tmp_path / "run", imagenet_parts(), dataset="imagenet2012")
+    text = run_report.write(tmp_path / "run").read_text()
+    assert (
+        "As published for ImageNet-C: mCE 68.4 % of AlexNet; relative mCE 78.0 % of AlexNet."
+        in text
+    )
+    assert "ean flip rate 37.4 % of AlexNet" in text
+    assert "mean top-5 distance 52.2 % of AlexNet" in text
+    _, _, section = text.partition("## Other test sets\n")
+    section, _, _ = section.partition("\n## ")
+    assert (
+        "| imagenet-r | 30,000 | 200 | 56.25 | 0.5000 | 0.2000 | 14.06 | 7.03 | 62.50 |" in section
+    )
+    name = "imagenetv2-matched\\|1"
+    assert f"| {name} | 30,000 | 1,000 | 37.50 | 0.5000 | 0.2000 | 9.38 | 4.69 | 62.50 |" in section
+    assert "- imagenet-r: the folder sets/r, 30,000 images." in section
+
+
+def test_the_terminal_of_a_network_for_imagenet_has_its_metrics(tmp_path):
+    write_run(tmp_path / "run", imagenet_parts())
+    found = terminal_rows(tmp_path / "run")
+    assert found["mCE"] == "68.4 % of AlexNet"
+    assert found["relative mCE"] == "78.0 % of AlexNet"
+    assert found["mFR"] == "37.4 % of AlexNet"
+    assert found["mT5D"] == "52.2 % of AlexNet"
+    assert found["error on imagenet-r"] == "56.25 %"
+
+
+# Damaged documents
+
+FOG = alike(0.5, ["fog"])
+IN_PARTS = {
+    "part": ({"corrupted": [1]}, r"corrupted must be an object; received \[1\]"),
+    "short": (
+        {"corrupted": {"corruptions": {"fog": [measures(0.5)] * 4}}},
+        "corrupted.corruptions.fog must have 5 severities; received 4",
+    ),
+    "cell": (
+        {"corrupted": {"corruptions": {"fog": [3] * 5}}},
+        r"corrupted.corruptions.fog\[0\] must be an object; received 3",
+    ),
+    "no error": (
+        {"corrupted": {"corruptions": {"fog": [{"nll": 1}] * 5}}},
+        r"corrupted.corruptions.fog\[0\].error must be a number; received none",
+    ),
+    "error": (
+        {"corrupted": {"corruptions": {"fog": [{"error": 1}, {"error": 1}, {"error": "x"}]}}},
+        r"corrupted.corruptions.fog\[2\].error must be a number; received 'x'",
+    ),
+    "counted": (
+        {"corrupted": corrupted(FOG) | {"counted": ["fog", "snow"]}},
+        "corrupted.counted has 'snow', which corrupted.corruptions lacks",
+    ),
+    "stranger": (
+        {"corrupted": corrupted(FOG, SYNTHETIC) | {"counted": ["saturate"]}},
+        "corrupted.counted must have corruptions of the benchmark only; received 'saturate'",
+    ),
+    "both": (
+        {"corrupted": corrupted(FOG) | {"missing": ["fog"]}},
+        r"corrupted.missing has \['fog'\], which corrupted.counted has as well",
+    ),
+    "mean": (
+        {"corrupted": {"mean_error": "x"}},
+        "corrupted.mean_error must be a number; received 'x'",
+    ),
+    "mean of": (
+        {"corrupted": {"mean": {"nll": []}}},
+        r"corrupted.mean.nll must be a number; received \[\]",
+    ),
+    "alexnet": (
+        {"corrupted": {"alexnet": "mce"}},
+        "corrupted.alexnet must be an object; received 'mce'",
+    ),
+    "names": (
+        {"corrupted": {"missing": "frost"}},
+        "corrupted.missing must be a list; received 'frost'",
+    ),
+    "calibrated": (
+        {"clean": measures(0.1, calibrated={"nll": "x"})},
+        "clean.calibrated.nll must be a number; received 'x'",
+    ),
+    "images": ({"clean": measures(0.1, images=1.5)}, "clean.images must be an integer; rec"),
+    "bool": ({"clean": measures(0.1, nll=True)}, "clean.nll must be a number; received True"),
+    "temperature": (
+        {"temperature": {"value": "hot"}},
+        "temperature.value must be a number; received 'hot'",
+    ),
+    "flips": (
+        {"perturbed": {"perturbations": {"tilt": {}}}},
+        "perturbed.perturbations.tilt.flip_probability must be a number; received none",
+    ),
+    "data": (
+        {"perturbed": {"data": {"images": "many"}}},
+        "perturbed.data.images must be an integer; received 'many'",
+    ),
+    "a list": ({"shifted": [1]}, r"shifted must be an object; received \[1\]"),
+    "no metrics": ({"shifted": {"r": 0.5}}, "shifted.r must be an object; received 0.5"),
+    "shifted error": (
+        {"shifted": {"r": {"classes": 200}}},
+        "shifted.r.error must be a number; received none",
+    ),
+    "text": (
+        {"shifted": {"r": {"error": "0.5"}}},
+        "shifted.r.error must be a number; received '0.5'",
+    ),
+    "classes": (
+        {"shifted": {"r": {"error": 0.5, "classes": []}}},
+        r"shifted.r.classes must be an integer; received \[\]",
+    ),
+    "shifted data": (
+        {"shifted": {"r": {"error": 0.5, "data": "r"}}},
+        "shifted.r.data must be an object; received 'r'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("parts", "message"), IN_PARTS.values(), ids=IN_PARTS)
+def test_a_damaged_part_is_named_with_its_path_in_the_document(tmp_path, parts, message):
+    write_run(tmp_path / "run", {"clean": measures(0.1)} | json.loads(json.dumps(parts)))
+    with pytest.raises(FileError, match=f"^Cannot read .*results.json: {message}.*\\.$") as raised:
+        run_report.write(tmp_path / "run")
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,694 @@
+"""The program as users start it: what a run leaves behind, how it goes on, how it says no."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from augmix_tf import recipes
+from augmix_tf.data import shapes
+from augmix_tf.errors import Interrupted
+from augmix_tf.export import saved_model
+from augmix_tf.report import view_grid
+from augmix_tf.training.progress import ProgressBar
+from augmix_tf.training.records import COLUMNS
+from tests.program import Outcome, command, finish
+
+REPOSITORY = Path(__file__).parents[1]
+REAL = Path(os.environ.get("AUGMIX_DATA", REPOSITORY.parent / "shared" / "data" / "tfds"))
+EPOCHS, STEPS, TEST_IMAGES = 2, 12, 60
+# More steps than the loop takes between two looks at signals (8), and a last batch of 2.
+TINY = ("--train_limit=90", "--eval_limit=60", "--epochs=2", "--batch_size=8", "--seed=3")
+TINY += ("--depth=10", "--widen_factor=1", "--deterministic")
+# Most runs are looked at for something else: measured on the clean test images alone.
+PLAIN = ("--calibration_images=0", "--nocorrupted")
+TINY += PLAIN
+SMALLEST = ("--train_limit=20", "--eval_limit=10", "--epochs=1", "--batch_size=10", *PLAIN)
+
+# The real program, which stops after some looks at its progress until a line comes on stdin.
+WAITING = """
+import runpy, sys
+from augmix_tf import quiet
+quiet.import_tensorflow()
+from augmix_tf.training.progress import ProgressBar
+looks, shown = int(sys.argv.pop(1)), ProgressBar.on_train_batch_end
+def wait(self, batch, logs=None):
+    global looks
+    shown(self, batch, logs)
+    looks -= 1
+    if looks == 0:
+        print("waiting", flush=True)
+        sys.stdin.readline()
+ProgressBar.on_train_batch_end = wait
+runpy.run_path("main.py", run_name="__main__")
+"""
+
+
+@contextlib.contextmanager
+def waiting_process(looks, *arguments, workdir):
+    """Yields a process that trains and has stopped to wait after some looks at its progress."""
+    program = [sys.executable, "-c", WAITING, str(looks), *arguments, f"--workdir={workdir}"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen(program, cwd=REPOSITORY, text=True, **pipes)
+    try:
+        said = []
+        while not said or said[-1] not in ("", "waiting\n"):
+            said.append(process.stdout.readline())
+        assert said[-1] == "waiting\n", process.stderr.read()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def contents(folder):
+    """Every file's bytes and time; the lock is touched by whoever asks."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def checkpoint(folder):
+    """The values of the newest checkpoint, without the number of checkpoints before it."""
+    reader = tf.train.load_checkpoint(str(folder / "checkpoints"))
+    names = [name for name in reader.get_variable_to_shape_map() if "save_counter" not in name]
+    return {name: reader.get_tensor(name) for name in names if "OBJECT_GRAPH" not in name}
+
+
+def position(folder):
+    values = checkpoint(folder)
+    return tuple(int(values[f"{name}/.ATTRIBUTES/VARIABLE_VALUE"]) for name in ("epoch", "step"))
+
+
+def pictures_to_test(count=TEST_IMAGES):
+    images, labels = shapes.make("test")
+    return images[:count], labels[:count]
+
+
+def kept_error(folder, count=TEST_IMAGES):
+    """The error of the saved Keras model, computed here."""
+    images, labels = pictures_to_test(count)
+    probabilities = keras.saving.load_model(folder / "model.keras").predict(images, verbose=0)
+    return np.mean(probabilities.argmax(1) != labels)
+
+
+def assert_same_run(folder, wanted):
+    """Weights, momenta, batch statistics, chance and logs of two runs: the same bytes."""
+    ours, theirs = (keras.saving.load_model(f / "model.keras") for f in (folder, wanted))
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    ours, theirs = checkpoint(folder), checkpoint(wanted)
+    assert set(ours) == set(theirs)
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+    ours, theirs = rows(folder), rows(wanted)
+    for row in (*ours, *theirs):
+        del row["images_per_second"]
+    assert ours == theirs
+    assert results(folder)["clean"] == results(wanted)["clean"]
+
+
+@pytest.fixture(autouse=True)
+def float32_again():
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pictures_drawn_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shapes, "make", functools.cache(shapes.make))
+        yield
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A finished run and what it printed; its folder is only looked at."""
+    folder = tmp_path_factory.mktemp("first") / "run"
+    return folder, finish(*TINY, workdir=folder)
+
+
+@pytest.fixture(scope="module")
+def run(first):
+    return first[0]
+
+
+@pytest.fixture
+def own(run, tmp_path):
+    """A copy of the finished run to do something to, in another place."""
+    shutil.copytree(run, tmp_path / "own")
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, also where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def unverified(monkeypatch):
+    """Skips the reloading of exports, which the finished run has passed."""
+    monkeypatch.setattr(saved_model, "verify", lambda *_: 0.0)
+
+
+# What a run leaves behind
+
+
+def test_a_run_leaves_everything_in_its_folder(run):
+    names = {"config.json", "metrics.csv", "results.json", "report.md", "model.keras"}
+    names |= {"model_card.json", "model_card.md"}
+    names |= {"checkpoints", "export", "logs", "plots"}
+    assert {path.name for path in run.iterdir()} - {".lock"} == names
+    assert (run / "export" / "1" / "saved_model.pb").is_file()
+    assert [path.name for path in (run / "export").iterdir()] == ["1"]
+    for name in ("curves.png", "reliability.png"):
+        with Image.open(run / "plots" / name) as picture:
+            picture.verify()
+    assert list((run / "logs").glob("*tfevents*"))
+    assert not list(run.rglob("*unfinished*"))
+    assert position(run) == (EPOCHS, 0)
+
+
+def test_config_json_is_the_configuration_that_was_asked_for(run):
+    given = {
+        "train_limit": 90, "eval_limit": 60, "epochs": 2, "batch_size": 8, "seed": 3, "depth": 10,
+        "widen_factor": 1, "deterministic": True, "corrupted": False, "calibration_images": 0,
+    }  # fmt: skip
+    config = recipes.from_json((run / "config.json").read_text())
+    assert config == recipes.recipe(given=given)
+
+
+def test_metrics_csv_has_a_row_for_each_epoch(run):
+    made = rows(run)
+    assert tuple(made[0]) == COLUMNS
+    assert [(row["epoch"], row["step"]) for row in made] == [("1", "12"), ("2", "24")]
+    for row in made:
+        loss, cross_entropy, jsd = (float(row[n]) for n in ("loss", "cross_entropy", "jsd"))
+        assert 0 < jsd < np.log(3)
+        np.testing.assert_allclose(loss, cross_entropy + 12 * jsd, rtol=1e-5)
+        # Shares of 12 full batches of 8 and of 60 test images.
+        for name, count in (("train_error", 96), ("test_error", 60)):
+            wrong = float(row[name]) * count
+            assert abs(wrong - round(wrong)) < 1e-4
+        assert float(row["images_per_second"]) > 0
+
+
+def test_the_logged_learning_rate_is_that_of_the_last_update(run):
+    wanted = [0.1 * (1 + np.cos(np.pi * step / (EPOCHS * STEPS))) / 2 for step in (11, 23)]
+    logged = [float(row["learning_rate"]) for row in rows(run)]
+    np.testing.assert_allclose(logged, wanted, atol=2e-6)  # the cosine ends at 1e-6, not at 0
+
+
+def test_results_json_says_what_was_measured_and_with_what(run):
+    document = results(run)
+    assert document["schema"] == 2
+    clean = document["clean"]
+    assert clean["images"] == TEST_IMAGES
+    for name in ("error", "rms_calibration_error", "expected_calibration_error"):
+        assert 0 <= clean[name] <= 1
+    assert 0 <= clean["brier"] <= 2
+    assert clean["nll"] > 0
+    assert sum(bin_["count"] for bin_ in clean["reliability"]) == TEST_IMAGES
+    provenance = document["provenance"]
+    wanted = {"dataset": "shapes", "model": "wrn", "method": "augmix", "seed": 3, "epochs": 2}
+    assert {name: provenance[name] for name in wanted} == wanted
+    assert provenance["versions"]["tensorflow"] == tf.__version__
+    model = keras.saving.load_model(run / "model.keras")
+    assert provenance["parameters"] == model.count_params() - sum(
+        int(np.prod(weight.shape)) for weight in model.non_trainable_weights
+    )
+
+
+def test_the_run_says_in_one_line_what_it_is(first):
+    folder, outcome = first
+    line = outcome.out.splitlines()[0]
+    wanted = ["shapes 90+60 images", "wrn depth=10 widen_factor=1", "augmix"]
+    wanted += ["2 epochs of batch 8", "float32", "seed 3", str(folder)]
+    wanted += [f"{results(folder)['provenance']['parameters']:,} parameters"]
+    for part in wanted:
+        assert part in line
+
+
+def test_the_run_ends_with_a_table_of_its_results(first):
+    folder, outcome = first
+    clean = results(folder)["clean"]
+    assert re.search(rf"clean error +{100 * clean['error']:.2f} %", outcome.out)
+    assert f"{100 * clean['rms_calibration_error']:.2f} %" in outcome.out
+    for path in ("report.md", "model.keras", "export", "logs"):
+        assert str(folder / path) in outcome.out
+
+
+def test_progress_into_a_file_is_one_line_an_epoch(first):
+    folder, outcome = first
+    lines = outcome.err.splitlines()
+    assert [line.split(" ")[:2] for line in lines] == [["epoch", "1/2"], ["epoch", "2/2"]]
+    for line, row in zip(lines, rows(folder), strict=True):
+        assert f"loss {float(row['loss']):.4f}" in line
+        assert f"test error {100 * float(row['test_error']):.1f} %" in line
+
+
+def test_the_errors_logged_reported_and_of_the_saved_models_are_one(run):
+    error = results(run)["clean"]["error"]
+    assert float(rows(run)[-1]["test_error"]) == pytest.approx(error, abs=1e-12)
+    assert kept_error(run) == pytest.approx(error, abs=1e-12)
+    images, labels = pictures_to_test()
+    served = tf.saved_model.load(str(run / "export" / "1")).signatures["serving_default"]
+    classes = served(images=tf.constant(images))["classes"].numpy()
+    assert np.mean(classes != labels) == pytest.approx(error, abs=1e-12)
+    assert f"{100 * error:.2f} %" in (run / "report.md").read_text()
+
+
+def test_tensorboard_and_metrics_csv_hold_the_same_numbers(run):
+    scalars = {}
+    for path in sorted((run / "logs").glob("*tfevents*")):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "scalars" or not value.tensor.dtype:
+                    scalars[value.tag, event.step] = value.simple_value
+                if value.tensor.dtype == tf.float32.as_datatype_enum:
+                    scalars[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
+    names = {"loss": "train/loss", "jsd": "train/jsd", "cross_entropy": "train/cross_entropy"}
+    names |= {"train_error": "train/error", "learning_rate": "train/learning_rate"}
+    names |= {"test_error": "test/error"}
+    for row in rows(run):
+        for column, tag in names.items():
+            logged = scalars[tag, int(row["step"])]
+            np.testing.assert_allclose(logged, float(row[column]), rtol=1e-6, err_msg=tag)
+
+
+# Running again
+
+
+def test_running_again_only_shows_the_table(first):
+    folder, outcome = first
+    before = contents(folder)
+    again = finish(*TINY, workdir=folder)
+    assert contents(folder) == before
+    assert again.err == ""
+    assert again.out.endswith(outcome.out.partition("\n")[2].lstrip("\n"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "difference"),
+    [("--epochs=1", "epochs 2 -> 1"), ("--aug_severity=1", "aug_severity 3.0 -> 1.0")],
+)
+def test_another_configuration_in_the_same_folder_is_refused(run, flag, difference):
+    before = contents(run)
+    outcome = command(*TINY, flag, workdir=run)
+    assert outcome.code == 2
+    assert difference in outcome.line()
+    assert str(run) in outcome.line()
+    assert contents(run) == before
+
+
+def test_a_longer_run_is_refused_where_its_rates_would_have_been_others(run):
+    before = contents(run)
+    outcome = command(*TINY, "--epochs=3", workdir=run)
+    assert outcome.code == 2
+    assert "--epochs must stay 2; received 3. The cosine schedule" in outcome.line()
+    assert contents(run) == before
+
+
+def test_a_run_whose_rates_do_not_depend_on_its_length_is_extended(tmp_path, unverified):
+    options = (*SMALLEST, "--method=standard", "--schedule=constant", "--deterministic")
+    finish(*options, workdir=tmp_path / "extended")
+    finish(*options, "--epochs=2", workdir=tmp_path / "extended")
+    finish(*options, "--epochs=2", workdir=tmp_path / "at once")
+    assert_same_run(tmp_path / "extended", tmp_path / "at once")
+    assert json.loads((tmp_path / "extended" / "config.json").read_text())["epochs"] == 2
+
+
+def test_what_changes_no_result_may_differ_when_a_run_is_started_again(run):
+    before = contents(run)
+    finish(*TINY, "--checkpoint_steps=3", workdir=run)
+    assert contents(run) == before
+
+
+def test_what_is_missing_of_a_finished_run_is_made_up_for(own, run, unverified):
+    """As after a kill between the measurements and the export."""
+    shutil.rmtree(own / "export")
+    (own / "model.keras").unlink()
+    (own / "report.md").unlink()
+    finish(*TINY, workdir=own)
+    assert (own / "report.md").is_file()
+    assert (own / "export" / "1" / "saved_model.pb").is_file()
+    assert_same_run(own, run)
+
+
+def test_a_run_killed_before_its_measurements_gets_them(own, run, unverified):
+    for name in ("results.json", "report.md", "model.keras"):
+        (own / name).unlink()
+    outcome = finish(*TINY, workdir=own)
+    assert "epoch" not in outcome.err  # nothing is trained again
+    assert_same_run(own, run)
+
+
+@pytest.mark.parametrize("name", ["config.json", "results.json"])
+def test_a_damaged_file_is_named(own, name):
+    (own / name).write_text("{")
+    outcome = command(*TINY, workdir=own)
+    assert outcome.code in (1, 2)
+    assert name in outcome.line()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(own, run, unverified):
+    """What was trained after it is trained again, to the same bytes."""
+    (own / "results.json").unlink()
+    newest = max((own / "checkpoints").glob("ckpt-*.data*"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    for name in ("export", "model.keras"):
+        shutil.rmtree(own / name, ignore_errors=True)
+    outcome = finish(*TINY, workdir=own)
+    assert f"damaged in {own}/checkpoints: {newest.name.partition('.')[0]} (" in outcome.err
+    assert_same_run(own, run)
+
+
+def test_checkpoints_that_are_all_damaged_end_the_run(own):
+    for data in (own / "checkpoints").glob("ckpt-*.data*"):
+        data.write_bytes(data.read_bytes()[:1000])
+    before = contents(own)
+    outcome = command(*TINY, workdir=own)
+    assert outcome.code == 1
+    assert "ckpt-2" in outcome.line()
+    assert contents(own) == before
+
+
+# Stopping and going on
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A run killed in the middle of its second epoch, and what a second process was told then."""
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    with waiting_process(3, *TINY, workdir=folder) as process:
+        second = command(*TINY, workdir=folder)
+        before_kill = process.poll()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert before_kill is None
+    return folder, second
+
+
+def test_a_second_process_in_the_same_folder_is_refused(killed):
+    folder, second = killed
+    assert second.code == 1
+    assert second.line() == f"main.py: Another process uses {folder}."
+    assert second.out == ""
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(killed, run, unverified):
+    folder, _ = killed
+    assert position(folder) == (1, 0)
+    assert not (folder / "results.json").exists()
+    outcome = finish(*TINY, workdir=folder)
+    assert "resuming at epoch 2, step 1" in outcome.out
+    assert_same_run(folder, run)
+
+
+def test_interrupted_runs_save_in_the_middle_of_an_epoch_and_go_on(
+    run, tmp_path, monkeypatch, unverified
+):
+    """SIGTERM in the first epoch, from outside; SIGINT in the second; then to the end."""
+    folder = tmp_path / "run"
+    with waiting_process(1, *TINY, workdir=folder) as process:
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate("go on\n")
+    assert process.returncode == 143
+    assert said == "main.py: Stopped by SIGTERM. Run the same command again to resume.\n"
+    assert position(folder) == (0, 8)
+
+    def interrupt(self, batch, logs=None):
+        if self._epoch == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressBar, "on_train_batch_end", interrupt)
+        outcome = command(*TINY, workdir=folder)
+    assert outcome.code == 130
+    assert (
+        outcome.err.splitlines()[-1]
+        == "main.py: Stopped by SIGINT. Run the same command again to resume."
+    )
+    assert "resuming at epoch 1, step 9" in outcome.out
+    assert position(folder) == (1, 8)
+    assert [row["epoch"] for row in rows(folder)] == ["1"]
+
+    outcome = finish(*TINY, workdir=folder)
+    assert "resuming at epoch 2, step 9" in outcome.out
+    assert_same_run(folder, run)
+
+
+def test_an_interrupt_in_the_last_steps_is_not_lost(tmp_path, monkeypatch, unverified):
+    """All is trained and saved by then; the process that was asked to stop still stops."""
+
+    def interrupt(self, batch, logs=None):
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressBar, "on_train_batch_end", interrupt)
+        outcome = command(*SMALLEST, "--method=standard", workdir=tmp_path)
+    assert position(tmp_path) == (1, 0)
+    assert outcome.code == 128 + signal.SIGTERM
+    assert (
+        outcome.err.splitlines()[-1]
+        == "main.py: Stopped by SIGTERM. Run the same command again to resume."
+    )
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize("place", ["build.load", "evaluate.measure_run", "export.export"])
+def test_control_c_outside_of_training_ends_with_130_and_no_traceback(
+    own, monkeypatch, place, unverified, interruptible
+):
+    place = f"augmix_tf.commands.{place}"
+    monkeypatch.setattr(place, lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    (own / "results.json").unlink()
+    try:
+        outcome = command(*TINY, workdir=own)
+    except KeyboardInterrupt:
+        pytest.fail("KeyboardInterrupt leaves main(): a traceback")
+    assert outcome.code == 128 + signal.SIGINT
+    assert str(Interrupted(signal.SIGINT)) in outcome.line()
+
+
+# What is refused
+
+
+def test_data_that_are_not_there_end_the_program_with_1_and_one_line(tmp_path):
+    """In a process of its own: nothing that TensorFlow or TFDS print may come along."""
+    workdir, data = tmp_path / "run", tmp_path / "data"
+    arguments = ["--dataset=cifar10", "--nodownload", f"--data_dir={data}", f"--workdir={workdir}"]
+    result = subprocess.run(
+        [sys.executable, "main.py", *arguments], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    line = Outcome(result.returncode, result.stdout, result.stderr).line()
+    assert "cifar10" in line
+    assert str(data) in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mode", ["train", "views"])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, mode):
+    (tmp_path / "file").write_text("mine")
+    arguments = TINY if mode == "train" else ()
+    outcome = command(*arguments, f"--mode={mode}", workdir=tmp_path / "file" / "run")
+    assert outcome.code == 1
+    assert f"{tmp_path / 'file' / 'run'}" in outcome.line()
+    assert outcome.out == ""
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("flag", "wanted"),
+    [
+        ("--dataset=cifra10", "Did you mean 'cifar10'"),
+        ("--depth=11", "11"),
+        ("--widen_factor=0", "0"),
+        ("--model=wnr", "Did you mean 'wrn'?"),
+        ("--mode=evalute", "Did you mean 'evaluate'?"),
+        ("--batch_size=0", "received 0"),
+    ],
+)
+def test_a_wrong_command_ends_with_2_one_line_and_nothing_written(tmp_path, flag, wanted):
+    outcome = command(*TINY, flag, workdir=tmp_path / "run")
+    assert outcome.code == 2
+    assert wanted in outcome.line()
+    assert outcome.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_another_model_are_refused(tmp_path):
+    outcome = command("--model=allconv", "--depth=10", workdir=tmp_path / "run")
+    assert outcome.code == 2
+    assert "depth" in outcome.line()
+    assert list(tmp_path.iterdir()) == []
+
+
+# Other modes
+
+
+def test_evaluate_measures_the_kept_weights_again(own, run):
+    before = results(own)["clean"]
+    outcome = finish("--mode=evaluate", workdir=own)
+    assert results(own)["clean"] == before
+    assert "clean error" in outcome.out
+
+    finish("--mode=evaluate", "--eval_limit=30", workdir=own)
+    assert results(own)["clean"]["images"] == 30
+    assert results(own)["clean"]["error"] == pytest.approx(kept_error(run, 30), abs=1e-12)
+    for path in ("config.json", "metrics.csv", "model.keras", "checkpoints/checkpoint"):
+        assert (own / path).read_bytes() == (run / path).read_bytes()
+
+
+def test_export_of_unchanged_weights_makes_no_version_and_says_which_is_current(own):
+    before = {path: content for path, (content, _) in contents(own).items()}
+    outcome = finish("--mode=export", workdir=own)
+    assert f"unchanged since the last export: {own / 'export' / '1'} is current" in outcome.out
+    assert {path: content for path, (content, _) in contents(own).items()} == before
+
+
+def test_export_writes_the_next_version(own):
+    (own / "export" / "1" / "assets.extra" / "export.json").unlink()  # as of older exports
+    before = contents(own / "export")
+    outcome = finish("--mode=export", workdir=own)
+    assert str(own / "export" / "2") in outcome.out
+    after = contents(own / "export")
+    assert {path: after[path] for path in before} == before
+    images = tf.constant(pictures_to_test(7)[0])
+    old, new = (
+        tf.saved_model.load(str(own / "export" / version)).signatures["serving_default"](
+            images=images
+        )
+        for version in ("1", "2")
+    )
+    np.testing.assert_array_equal(old["logits"], new["logits"])
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "export"])
+def test_modes_that_want_a_run_say_so(tmp_path, run, mode):
+    outcome = command(f"--mode={mode}")
+    assert outcome.code == 2
+    assert "--workdir" in outcome.line()
+
+    nowhere = tmp_path / "nowhere"
+    outcome = command(f"--mode={mode}", workdir=nowhere)
+    assert outcome.code == 2
+    assert str(nowhere) in outcome.line()
+    assert not nowhere.exists()
+
+    outcome = command(f"--mode={mode}", "--seed=4", workdir=run)
+    assert outcome.code == 2
+    assert "--seed=3" in outcome.line()
+    assert "--seed=4" in outcome.line()
+
+
+def test_evaluating_what_was_never_trained_is_refused(tmp_path, run):
+    shutil.copy(run / "config.json", tmp_path)
+    outcome = command("--mode=evaluate", workdir=tmp_path)
+    assert outcome.code == 2
+    assert "has no checkpoint yet" in outcome.line()
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_views_draws_originals_beside_their_views(tmp_path):
+    views = 4
+    outcome = finish("--mode=views", f"--views={views}", workdir=tmp_path)
+    path = tmp_path / "views.png"
+    assert str(path) in outcome.out
+    assert [file.name for file in tmp_path.iterdir()] == ["views.png"]
+    with Image.open(path) as opened:
+        assert opened.format == "PNG"
+        sheet = np.asarray(opened.convert("RGB"))
+
+    originals = shapes.make("train")[0][:6]
+    cell = originals.shape[1] * (96 // originals.shape[1])
+    pitch = cell + view_grid.GUTTER
+    bottom, right = sheet.shape[0] - view_grid.MARGIN, sheet.shape[1] - view_grid.MARGIN
+
+    def cell_at(row, column):
+        y = bottom - cell - (len(originals) - 1 - row) * pitch
+        x = right - cell - (views - 1 - column) * pitch
+        x -= view_grid.WIDER_GUTTER - view_grid.GUTTER if column == 0 else 0
+        return sheet[y : y + cell, x : x + cell]
+
+    factor = cell // originals.shape[1]
+    for row, original in enumerate(originals):
+        wanted = original.repeat(factor, 0).repeat(factor, 1)
+        np.testing.assert_array_equal(cell_at(row, 0), wanted)
+        drawn = [cell_at(row, column) for column in range(views)]
+        for view in drawn[1:]:  # whole cells: each enlarged pixel is one colour
+            small = view[::factor, ::factor]
+            np.testing.assert_array_equal(view, small.repeat(factor, 0).repeat(factor, 1))
+    assert len({cell.tobytes() for cell in drawn}) == views
+
+
+# Other runs
+
+
+@pytest.mark.parametrize("flag", ["--method=standard", "--nojsd"])
+def test_runs_without_the_consistency_loss(tmp_path, monkeypatch, unverified, flag):
+    monkeypatch.chdir(tmp_path)
+    outcome = finish(*SMALLEST, "--model=wrn", flag)
+    [folder] = (tmp_path / "runs").iterdir()
+    assert str(Path("runs", folder.name)) in outcome.out
+    [row] = rows(folder)
+    assert float(row["jsd"]) == 0
+    assert row["loss"] == row["cross_entropy"]
+    method = "standard" if "standard" in flag else "augmix"
+    assert folder.name.startswith(f"shapes-wrn-{method}-")
+    assert results(folder)["provenance"]["method"] == method
+    assert kept_error(folder, 10) == pytest.approx(results(folder)["clean"]["error"], abs=1e-12)
+
+
+def test_half_precision_logs_and_serves_what_it_computes(tmp_path):
+    """With the reloaded export held against the model, and the rate of the last update."""
+    finish(*SMALLEST, "--method=standard", "--precision=mixed_float16", workdir=tmp_path)
+    assert kept_error(tmp_path, 10) == results(tmp_path)["clean"]["error"]
+    [row] = rows(tmp_path)
+    assert float(row["learning_rate"]) == pytest.approx(0.05, rel=1e-4)  # step 1 of 0 and 1
+
+
+def test_cifar100_has_its_hundred_classes(tmp_path, unverified):
+    if not (REAL / "cifar100").is_dir():
+        pytest.skip(f"no prepared cifar100 in {REAL}; set AUGMIX_DATA to a TFDS data directory")
+    arguments = ["--train_limit=64", "--eval_limit=40", "--epochs=1", "--batch_size=32"]
+    arguments += ["--depth=10", "--widen_factor=1", "--nodownload", f"--data_dir={REAL}"]
+    outcome = finish("--dataset=cifar100", "--method=standard", *arguments, workdir=tmp_path)
+    assert "cifar100 64+40 images" in outcome.out
+    assert keras.saving.load_model(tmp_path / "model.keras").output_shape == (None, 100)
+    served = tf.saved_model.load(str(tmp_path / "export" / "1")).signatures["serving_default"]
+    answer = served(images=tf.zeros([2, 32, 32, 3], tf.uint8))
+    assert answer["logits"].shape == (2, 100)
+    assert not answer["class_names"].numpy()[0].isdigit()
+    assert "cifar100" in results(tmp_path)["provenance"]["data"]
+    assert results(tmp_path)["clean"]["images"] == 40
+    assert results(tmp_path)["clean"]["nll"] < 3 * np.log(100)
