@@ -6,6 +6,7 @@ subclass of `Method` in a file of its own, and a row of `augmix_tf.recipes.METHO
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -51,7 +52,7 @@ class Histogram(NamedTuple):
     names: tuple[str, ...] = ()  # of the bins, if they have some
 
 
-class Method:
+class Method(abc.ABC):
     """One way to augment batches; a frozen dataclass whose fields are its settings.
 
     Attributes:
@@ -86,6 +87,7 @@ class Method:
         """1 or V."""
         return 1
 
+    @abc.abstractmethod
     def draw(self, streams: BatchSeeds, batch: BatchShape) -> Any:
         """Draws every random choice for a batch.
 
@@ -96,8 +98,8 @@ class Method:
         Returns:
             Tensors, nested in tuples; unless `mixes_examples`, each has a row for every image.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: Any) -> Views:
         """Makes the views that were drawn, without further random choices.
 
@@ -106,7 +108,6 @@ class Method:
             labels: int64 [N]; one-hot float32 [N, K] where `mixes_examples`.
             plan: of `draw`, for N images.
         """
-        raise NotImplementedError
 
     def histograms(self, plan: Any) -> dict[str, Histogram]:
         """Returns tag -> histogram of what was drawn, for the dashboard; {} for nothing to show."""

@@ -69,7 +69,7 @@ def draws(run: Run, epoch: int) -> dict[str, Histogram]:
 
 
 def log_results(run: Run) -> None:
-    """Logs results and figures of a run, in place of those of an earlier evaluation.
+    """Logs results and figures of a run, replacing those of an earlier evaluation.
 
     Raises:
         RunError: the log directory cannot be written.

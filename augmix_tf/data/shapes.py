@@ -3,8 +3,8 @@
 The program draws it itself, so that it runs anywhere with nothing to download, and draws it byte
 for byte alike on every machine and with every version of NumPy:
 
-- Chance is the raw 64-bit output of the Philox generator, which NumPy keeps stable for good (the
-  streams of its distributions may change). Every image has its own words of it.
+- Random numbers are the raw 64-bit output of the Philox generator, which NumPy keeps stable for
+  good (the streams of its distributions may change). Every image has its own words of it.
 - Bytes are reached only through integers and through float64 +, -, *, /, sqrt, floor, minimum and
   maximum taken element by element, whose results IEEE 754 fixes to the last bit. There is no sum
   over an axis (its order is free), no matrix product, no power and nothing from libm: a rotation

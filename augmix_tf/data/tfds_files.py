@@ -35,7 +35,7 @@ def read(builder: Any, split: str, limit: int) -> tuple[np.ndarray, np.ndarray, 
         raise UnreadableError(reason(error)) from error
     except UnicodeDecodeError as error:  # TensorFlow quotes the record in its message
         raise UnreadableError("a record is no tf.train.Example") from error
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # TFDS's refusal of ArrayRecord files
         kind = builder.info.file_format.value
         raise UnreadableError(f"Expected TFRecord files; received {kind}") from error
     if (labels == -1).all():

@@ -224,7 +224,7 @@ def mark_restart(folder: Path, first_step: int) -> None:
     TensorBoard reads the files of a folder in the order of their names, which begin with the
     second in which they were made, then the host. The marker has to stand after all older files
     and before those of this run. So it waits until a younger second has begun (at most one), and
-    has a hyphen in place of the host, which sorts before any host name.
+    has a hyphen instead of the host, which sorts before any host name.
 
     `tf.summary` has no call for this event, hence the file is written as the records that it is.
     It stands there twice, because TensorBoard takes the first one for the start of the old run.
