@@ -186,10 +186,10 @@ def _require_same_run(stored: ExperimentConfig, given: Mapping[str, Any], use: s
 
 def _require_used(name: str, declaration: Declaration, request: Request) -> None:
     """Refuses a setting that the request's model, method, dataset or other settings do not use."""
-    config = request.config
-    settings = config.declared() | {n: s for r in _RECORDS for n, s in settings_of(r).items()}
     if name in ("model", "method"):
         return
+    config = request.config
+    settings = config.declared() | {n: s for r in _RECORDS for n, s in settings_of(r).items()}
     if name not in settings:
         kind = "model" if declaration.models else "method"
         received = f"--{kind}={getattr(config, kind).name}"
@@ -291,7 +291,7 @@ def _help_lines(name: str, declaration: Declaration, default: str) -> list[str]:
     if declared.choices and name != "mode":
         text += f": {_listed(declared.choices)}"
     text += default
-    if declaration.owners and name not in ("model", "method"):
+    if declaration.owners:
         text += f" [{', '.join(declaration.owners)}]"
     spelling = f"  --[no]{name}" if bool in declaration.kinds else f"  --{name}"
     text = f"{spelling:<{_INDENT - 2}}  {text}."

@@ -259,11 +259,14 @@ class ExperimentConfig:
         """Returns name -> `Setting` of everything that `settings` returns except the two names."""
         return settings_of(self) | settings_of(self.model) | settings_of(self.method)
 
+    def identifying(self) -> dict[str, Any]:
+        """Returns the settings that make this run different from others, by name."""
+        free = {name for name, declared in self.declared().items() if declared.resume == "free"}
+        return {name: value for name, value in self.settings().items() if name not in free}
+
     def identity(self) -> str:
         """Returns what makes this run different from others, as text."""
-        declared, values = self.declared(), self.settings()
-        free = {name for name in declared if declared[name].resume == "free"}
-        return json.dumps({name: values[name] for name in values if name not in free})
+        return json.dumps(self.identifying())
 
     def shared_by_workers(self) -> str:
         """Returns what workers that train together must agree on, as text.

@@ -11,7 +11,7 @@ import functools
 import math
 import numbers
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from augmix_tf.errors import SettingError, unknown_name
@@ -179,9 +179,3 @@ def unused_because(needs: Mapping[str, tuple[Any, ...]], values: Mapping[str, An
         if value not in wanted and not (... in wanted and value is not None):
             return name
     return None
-
-
-def used(record: Any) -> Iterable[str]:
-    """Returns the names of the settings of a record that its other settings leave in use."""
-    values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
-    return [n for n, s in settings_of(record).items() if unused_because(s.needs, values) is None]

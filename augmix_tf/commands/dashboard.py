@@ -76,14 +76,9 @@ def log_results(run: Run) -> None:
     """
     root = run.directory.root.resolve()
     content = read_files(root)
-    declared, values = run.config.declared(), run.config.settings()
-    settings = {
-        n: v for n, v in values.items() if n not in declared or declared[n].resume != "free"
-    }
     with Monitor(run.directory.logs / "measured", anew=True) as monitor:
-        monitor.trial(
-            f"{root.name} in {root.parent}", settings, table.scalars(content.results.to_json())
-        )
+        scalars = table.scalars(content.results.to_json())
+        monitor.trial(f"{root.name} in {root.parent}", run.config.identifying(), scalars)
         for name, png in run_report.figures(content).items():
             monitor.image(0, name, png)
 

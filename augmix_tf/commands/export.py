@@ -9,6 +9,7 @@ from augmix_tf.commands import evaluate
 from augmix_tf.commands.build import Run
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data.pipeline import Position
+from augmix_tf.evaluation.results import Results
 from augmix_tf.export import convert, model_card
 from augmix_tf.export.saved_model import Exported
 from augmix_tf.export.saved_model import export as export_model
@@ -46,9 +47,10 @@ def export(run: Run) -> Exported:
     source, classifier = run.data.source, run.trainer.classifier
     fitted = run.checkpoints.temperature
     temperature = 1.0 if fitted is None else fitted
+    content = read_files(run.directory.root)
     card = model_card.make(
-        read_files(run.directory.root).config,
-        _results_of(run),
+        content.config,
+        _results_of(run, content.results),
         source.class_names,
         source.image_size,
         temperature,
@@ -64,8 +66,7 @@ def export(run: Run) -> Exported:
     return exported
 
 
-def _results_of(run: Run) -> Mapping[str, Any]:
-    """The results of these weights; {} where `results.json` has those of others."""
-    results = read_files(run.directory.root).results
+def _results_of(run: Run, results: Results) -> Mapping[str, Any]:
+    """The results of these weights; {} where `results` are those of others."""
     of = Position(results.provenance.get("epochs", -1), results.provenance.get("step", 0))
     return results.to_json() if of == run.checkpoints.position else {}

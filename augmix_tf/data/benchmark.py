@@ -206,8 +206,5 @@ def finished(folder: Path, found: Mapping[str, T], benchmark: str) -> dict[str, 
 
 def array_names(folder: Path, names: Iterable[str], benchmark: str) -> list[str]:
     """Returns those of `names` whose `.npy` file is there and, by its manifest, finished."""
-    manifest = read_manifest(folder, benchmark)
-    there = [name for name in names if (folder / f"{name}.npy").exists()]
-    if manifest is None:
-        return there
-    return [name for name in there if f"{name}.npy" in manifest["files"]]
+    there = {f"{name}.npy": name for name in names if (folder / f"{name}.npy").exists()}
+    return list(finished(folder, there, benchmark).values())

@@ -10,8 +10,7 @@ import numpy as np
 from augmix_tf import errors
 from augmix_tf.data import damage, tfds_files, tfrecord
 from augmix_tf.data.damage import Bad
-
-AGAIN = "remove the directory and prepare it again"
+from augmix_tf.data.tfds_files import AGAIN
 
 
 class _Place(NamedTuple):

@@ -10,6 +10,7 @@ import numpy as np
 
 from augmix_tf import errors
 
+AGAIN = "remove the directory and prepare it again"
 BATCH = 1000
 _NUMBERED_ID = re.compile(rb"[A-Za-z_-]*(\d{1,18})")
 
@@ -38,14 +39,23 @@ def read(builder: Any, split: str, limit: int) -> tuple[np.ndarray, np.ndarray, 
     except NotImplementedError as error:  # TFDS's refusal of ArrayRecord files
         kind = builder.info.file_format.value
         raise UnreadableError(f"Expected TFRecord files; received {kind}") from error
+    require_labels(builder, split, labels)
+    if labels.min() < 0 or labels.max() >= builder.info.features["label"].num_classes:
+        raise UnreadableError("labels out of range")
+    return images, labels, ids[rows]
+
+
+def require_labels(builder: Any, split: str, labels: np.ndarray) -> None:
+    """Refuses a split whose labels are hidden: TFDS writes -1 for all of them.
+
+    Raises:
+        ArgumentError: the labels are hidden.
+    """
     if (labels == -1).all():
         raise errors.ArgumentError(
             f"Expected labelled images; received {builder.info.full_name!r} whose {split} "
             f"labels are hidden"
         )
-    if labels.min() < 0 or labels.max() >= builder.info.features["label"].num_classes:
-        raise UnreadableError("labels out of range")
-    return images, labels, ids[rows]
 
 
 def has_ids(builder: Any) -> bool:

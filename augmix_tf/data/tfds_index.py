@@ -16,8 +16,8 @@ import numpy as np
 from augmix_tf import errors
 from augmix_tf.data import folders_by_class
 from augmix_tf.data.encoded_store import EncodedStore
+from augmix_tf.data.tfds_files import AGAIN, require_labels
 
-AGAIN = "remove the directory and prepare it again"
 _HEADER, _CHECKSUM = 12, 4
 _AT_A_TIME = 512  # bytes: usually all of a record but its image
 _THREADS = 16
@@ -85,11 +85,7 @@ def open_split(
 
 def _check_labels(builder: Any, split: str, labels: np.ndarray) -> None:
     classes = builder.info.features["label"].num_classes
-    if (labels == -1).all():
-        raise errors.ArgumentError(
-            f"Expected labelled images; received {builder.info.full_name!r} whose {split} "
-            f"labels are hidden"
-        )
+    require_labels(builder, split, labels)
     wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
         wanted = f"{builder.data_path}: expected labels of 0 to {classes - 1} in {split}"

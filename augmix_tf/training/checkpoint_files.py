@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -76,8 +77,7 @@ def unfinished(folder: Path, number: int) -> Iterator[str]:
 @contextlib.contextmanager
 def elsewhere(folder: Path) -> Iterator[str]:
     """Gives a prefix to write at beside `folder`'s checkpoints; it is gone when the block ends."""
-    place = files.unfinished_name(folder / "worker")
-    place = place.with_name(f".worker-{place.suffixes[-2][1:]}")
+    place = folder / f".worker-{secrets.token_hex(4)}"
     place.mkdir(parents=True)
     try:
         yield str(place / "ckpt")
@@ -97,7 +97,7 @@ def keep_newest(folder: Path, damaged: Collection[int]) -> None:
     lines = [f'model_checkpoint_path: "ckpt-{kept[-1]}"']
     lines += [f'all_model_checkpoint_paths: "ckpt-{number}"' for number in kept]
     files.write_text_atomically(folder / _STATE, "\n".join(lines) + "\n")
-    _remove(folder, {number for _, number in _numbered(folder)} - set(kept))
+    _remove_others(folder, kept)
 
 
 def highest(folder: Path) -> int:
@@ -113,8 +113,7 @@ def remove_left_over(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
-    whole = set(numbers(folder))
-    _remove(folder, {number for _, number in _numbered(folder)} - whole)
+    _remove_others(folder, numbers(folder))
 
 
 def _numbered(folder: Path) -> list[tuple[Path, int]]:
@@ -123,9 +122,9 @@ def _numbered(folder: Path) -> list[tuple[Path, int]]:
     return [(path, int(match[1])) for path, match in matches if match]
 
 
-def _remove(folder: Path, unwanted: Collection[int]) -> None:
+def _remove_others(folder: Path, kept: Collection[int]) -> None:
     # The index first: data alone are no checkpoint.
     paths = sorted(_numbered(folder), key=lambda each: each[0].suffix != ".index")
     for path, number in paths:
-        if number in unwanted:
+        if number not in kept:
             path.unlink(missing_ok=True)

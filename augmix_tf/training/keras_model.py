@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import Any
 
@@ -192,11 +193,7 @@ class AugMixModel(Trainer):
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "jsd_weight": self.jsd_weight,
             "views": self.views,
-            "severity": self.settings.severity,
-            "width": self.settings.width,
-            "depth": self.settings.depth,
-            "alpha": self.settings.alpha,
-            "all_ops": self.settings.all_ops,
+            **dataclasses.asdict(self.settings),
             "seed": self.run_seed,
             "from_logits": self.from_logits,
         }

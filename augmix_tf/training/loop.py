@@ -74,11 +74,11 @@ def train(
                 trainer.reset_metrics()
             events.on_epoch_begin(epoch)
             while step < steps_per_epoch:
-                ends = _ends_of_calls(step, steps_per_epoch, steps_per_call, checkpoint_steps)
+                end = _end_of_call(step, steps_per_epoch, steps_per_call, checkpoint_steps)
                 events.on_train_batch_begin(step)
-                seen = run_steps(iterator, min(ends) - step, stop.signal_number)
+                seen = run_steps(iterator, end - step, stop.signal_number)
                 _require_finite(seen.not_finite, epoch, step)
-                step = min(ends)
+                step = end
                 events.on_train_batch_end(step - 1, seen.logs)
                 asked = stop.asked(seen.stop)
                 due = checkpoint_steps > 0 and step % checkpoint_steps == 0
@@ -166,12 +166,12 @@ def _compiled_steps(
     return run_steps
 
 
-def _ends_of_calls(step: int, epoch_end: int, most: int, checkpoint_steps: int) -> list[int]:
-    """Where the call that begins at `step` might end: full, with the epoch, to save."""
+def _end_of_call(step: int, epoch_end: int, most: int, checkpoint_steps: int) -> int:
+    """Where the call that begins at `step` ends: full, with the epoch, or to save."""
     ends = [step + most, epoch_end]
     if checkpoint_steps > 0:
         ends.append(step - step % checkpoint_steps + checkpoint_steps)
-    return ends
+    return min(ends)
 
 
 def _require_finite(not_finite: int | None, epoch: int, before: int) -> None:

@@ -60,9 +60,8 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Ends the line of the epoch."""
-        end = "\n"
         start = "\r" if self._stream.isatty() else ""
-        self._stream.write(start + self._line(self._steps, logs or {}) + end)
+        self._stream.write(start + self._line(self._steps, logs or {}) + "\n")
         self._stream.flush()
 
     def _line(self, step: int, logs: dict[str, float]) -> str:
