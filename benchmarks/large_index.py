@@ -51,10 +51,7 @@ class Made(NamedTuple):
 def write_records(path: Path, count: int, size: int) -> None:
     """Writes labelled examples of `size` random bytes as TFDS does; label i belongs to record i."""
     rng = np.random.default_rng(0)
-
-    def feature(**value: object) -> tf.train.Feature:
-        return tf.train.Feature(**value)
-
+    feature = tf.train.Feature
     with tf.io.TFRecordWriter(os.fspath(path)) as writer:
         for number in range(count):
             name = f"n01440764_{number}.JPEG".encode()

@@ -121,8 +121,8 @@ def compare(side: int, rounds: int, library: ctypes.CDLL) -> dict[str, dict[str,
     workers = [end for end, _ in ends]
     sides = {
         "this pipeline": rounds_of(our_dataset(images, severity, batch), batch, n_ours),
-        "Pillow + NumPy, 2 processes": lambda: rivals.pillow(side, severity, n_pillow, workers),
-        "Pillow + NumPy, 1 process": lambda: rivals.pillow(side, severity, n_pillow, workers[:1]),
+        "Pillow + NumPy, 2 processes": lambda: rivals.pillow(n_pillow, workers),
+        "Pillow + NumPy, 1 process": lambda: rivals.pillow(n_pillow, workers[:1]),
         "keras.layers.AugMix (not AugMix)": rounds_of(
             rivals.keras_dataset(images, batch), batch, n_keras
         ),

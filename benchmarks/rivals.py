@@ -68,7 +68,7 @@ def pillow_worker(connection: Connection, side: int, severity: float, seed: int)
         connection.send(time.process_time() - cpu)
 
 
-def pillow(side: int, severity: float, count: int, workers: list[Connection]) -> dict[str, float]:
+def pillow(count: int, workers: list[Connection]) -> dict[str, float]:
     start = time.perf_counter()
     for worker in workers:
         worker.send(count)

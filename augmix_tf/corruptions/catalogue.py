@@ -207,7 +207,7 @@ CATALOGUE = {
     ),
     "spatter": Corruption(
         weather.spatter,
-        weather.draw_spatter,
+        weather.draw_layer,
         cifar=(
             Spatter(0.62, 0.1, 0.7, 0.7, 0.5, False),
             Spatter(0.65, 0.1, 0.8, 0.7, 0.5, False),

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from augmix_tf import errors, robustness
 from augmix_tf.corruptions import blur, digital, geometry, noise, tables, weather
@@ -162,13 +161,6 @@ def tilt(images: Images, degrees: Ramp, draws: Draws) -> Images:
     return _stack_frames(geometry.tilt(images, angle) for angle in degrees.values())
 
 
-def draw_layer(
-    rng: np.random.RandomState, image: Images, setting: SnowSequence | SpatterSequence
-) -> Draws:
-    """Draws the normal layer of a whole sequence, float64 [H, W]."""
-    return (rng.normal(size=image.shape[:2], loc=setting.mean, scale=setting.std),)
-
-
 def snow(images: Images, setting: SnowSequence, draws: Draws) -> Images:
     """One layer of flakes, motion-blurred in a direction that turns."""
     (layer,) = draws
@@ -181,8 +173,7 @@ def snow(images: Images, setting: SnowSequence, draws: Draws) -> Images:
 def spatter(images: Images, setting: SpatterSequence, draws: Draws) -> Images:
     """Drops of water that run down."""
     (layer,) = draws
-    drops = ndimage.gaussian_filter(layer, (0, setting.sigma, setting.sigma), mode="nearest")
-    drops[drops < setting.threshold] = 0
+    drops = weather.drops_of(layer, setting)
     frames = []
     for _ in range(setting.frames):
         frames.append(weather.add_water(images, drops, setting.strength))
@@ -224,13 +215,13 @@ CATALOGUE = {
     "speckle_noise": _noise(noise.speckle_noise, noise.draw_normal),
     "motion_blur": Perturbation(motion_blur),
     "zoom_blur": Perturbation(zoom_blur, moves_image=True),
-    "snow": Perturbation(snow, draw_layer),
+    "snow": Perturbation(snow, weather.draw_layer),
     "brightness": Perturbation(brightness),
     "translate": _affine("shift_pixels"),
     "rotate": _affine("angle_degrees"),
     "tilt": Perturbation(tilt, moves_image=True),
     "scale": _affine("scale"),
     "gaussian_blur": Perturbation(gaussian_blur),
-    "spatter": Perturbation(spatter, draw_layer),
+    "spatter": Perturbation(spatter, weather.draw_layer),
     "shear": _affine("shear_degrees"),
 }

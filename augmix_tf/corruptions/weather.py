@@ -13,7 +13,14 @@ from scipy import ndimage
 
 from augmix_tf.corruptions import blur, digital
 from augmix_tf.corruptions.arrays import Draws, Floats, Images, to_uint8
-from augmix_tf.corruptions.tables import Fog, Frost, Snow, Spatter
+from augmix_tf.corruptions.tables import (
+    Fog,
+    Frost,
+    Snow,
+    SnowSequence,
+    Spatter,
+    SpatterSequence,
+)
 
 WATER = (175 / 255.0, 238 / 255.0, 238 / 255.0)
 MUD = (63 / 255.0, 42 / 255.0, 20 / 255.0)
@@ -149,19 +156,27 @@ def brightness(images: Images, amount: float, draws: Draws) -> Images:
     return digital.from_hsv(hue, saturation, np.clip(value + amount, 0, 1))
 
 
-def draw_spatter(rng: np.random.RandomState, image: Images, setting: Spatter) -> Draws:
-    """Draws a normal layer, float64 [H, W]."""
+def draw_layer(
+    rng: np.random.RandomState, image: Images, setting: Spatter | SnowSequence | SpatterSequence
+) -> Draws:
+    """Draws a normal layer, float64 [H, W]; all frames of a sequence share it."""
     return (rng.normal(size=image.shape[:2], loc=setting.mean, scale=setting.std),)
 
 
 def spatter(images: Images, setting: Spatter, draws: Draws) -> Images:
     """Adds bright drops of water, or covers with splashes of mud."""
     (layer,) = draws
-    drops = ndimage.gaussian_filter(layer, (0, setting.sigma, setting.sigma), mode="nearest")
-    drops[drops < setting.threshold] = 0
+    drops = drops_of(layer, setting)
     if setting.is_mud:
         return _cover_with_mud(images, drops > setting.threshold, setting.strength)
     return add_water(images, drops, setting.strength)
+
+
+def drops_of(layer: Floats, setting: Spatter | SpatterSequence) -> Floats:
+    """Returns layers [N, H, W] blurred, with 0 below the threshold."""
+    drops = ndimage.gaussian_filter(layer, (0, setting.sigma, setting.sigma), mode="nearest")
+    drops[drops < setting.threshold] = 0
+    return drops
 
 
 def _cover_with_mud(images: Images, is_mud: np.ndarray, sigma: float) -> Images:

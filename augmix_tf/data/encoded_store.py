@@ -91,7 +91,7 @@ class EncodedStore(ImageStore):
         """Decodes the centres of images, uint8 [n, H, W, 3]."""
         chosen = self.slice(rows)
         starts = range(0, len(chosen), _READ_SIZE)
-        with chosen.unreadable_named():
+        with self.unreadable_named():
             parts = [self._decode(chosen.places[i : i + _READ_SIZE]).numpy() for i in starts]
         return np.concatenate([np.empty((0, *self.size, 3), np.uint8), *parts])
 

@@ -25,7 +25,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from augmix_tf import files
-from augmix_tf.errors import ArgumentError, RunError, first_line, lookup, require
+from augmix_tf.errors import ArgumentError, RunError, first_line, lookup
+from augmix_tf.export.verify import checked_images
 
 TOLERANCE = 1e-4  # runtimes sum in another order and approximate exponentials
 NAMES_FILE = "class_names.json"
@@ -83,9 +84,7 @@ def convert(
         FileError: the file cannot be written.
     """
     check(export_format)
-    given = np.asarray(images)
-    fits = given.dtype == np.uint8 and given.ndim == 4 and given.size > 0
-    require(fits, "uint8 images [N, H, W, 3], N >= 1", f"{given.dtype} {given.shape}")
+    given = checked_images(images)
     model = _with_answers(_float32_copy(classifier), temperature)
     try:
         content = _converted(model, export_format)

@@ -45,9 +45,7 @@ def verify(
         ArgumentError: `images` have another type or shape.
         RunError: a file cannot be loaded or run, gives other outputs, or accepts unreadable files.
     """
-    version, keras_file, images = Path(version), Path(keras_file), np.asarray(images)
-    fits = images.dtype == np.uint8 and images.ndim == 4 and images.size > 0
-    require(fits, "uint8 images [N, H, W, 3], N >= 1", f"{images.dtype} {images.shape}")
+    version, keras_file, images = Path(version), Path(keras_file), checked_images(images)
     logits = reference_logits(classifier, images)
     probabilities = np.asarray(tf.nn.softmax(logits / temperature))
     differences = {
@@ -62,6 +60,18 @@ def verify(
                 f"at most {TOLERANCE} is expected."
             )
     return max(differences.values())
+
+
+def checked_images(images: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """Returns images to compare outputs on, uint8 [N, H, W, 3] with N >= 1.
+
+    Raises:
+        ArgumentError: another type or shape.
+    """
+    given = np.asarray(images)
+    fits = given.dtype == np.uint8 and given.ndim == 4 and given.size > 0
+    require(fits, "uint8 images [N, H, W, 3], N >= 1", f"{given.dtype} {given.shape}")
+    return given
 
 
 def reference_logits(classifier: keras.Model, images: npt.ArrayLike) -> npt.NDArray[np.float32]:

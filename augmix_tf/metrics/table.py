@@ -62,10 +62,13 @@ class Metric:
     applies: Callable[[Any], bool] = _always
 
     @property
+    def _shown_unit(self) -> str:
+        return "%" if self.unit == "fraction" else self.unit
+
+    @property
     def heading_unit(self) -> str:
         """Unit and direction for the head of a column or section, such as " (%)"."""
-        unit = "%" if self.unit == "fraction" else self.unit
-        facts = [unit, "higher is better" if self.higher_is_better else ""]
+        facts = [self._shown_unit, "higher is better" if self.higher_is_better else ""]
         return f" ({'; '.join(filter(None, facts))})" if any(facts) else ""
 
     def scaled(self, value: float) -> float:
@@ -78,8 +81,8 @@ class Metric:
 
     def text(self, value: float | None) -> str:
         """Returns a value with its unit, `–` for None."""
-        unit = "%" if self.unit == "fraction" else self.unit
-        return self.number(value) if value is None else f"{self.number(value)} {unit}".rstrip()
+        number = self.number(value)
+        return number if value is None else f"{number} {self._shown_unit}".rstrip()
 
 
 METRICS: tuple[Metric, ...] = (

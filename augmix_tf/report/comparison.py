@@ -22,7 +22,7 @@ from augmix_tf.report.directories import (
     grouped,
     read_runs,
 )
-from augmix_tf.report.run import IMAGES_PER_CELL, RMS, SEQUENCES, over_severities
+from augmix_tf.report.run import IMAGES_PER_CELL, SEQUENCES, SEVERITY_CURVES, over_severities
 from augmix_tf.report.tables import ABSENT, cell, describe, heading, plain, short_name, table
 from augmix_tf.robustness import (
     CORRUPTION_GROUPS,
@@ -143,10 +143,7 @@ def _corruption_figures(
     bars = {method: _bars(members, names) for method, members in methods.items()}
     title = f"Error on each corruption, mean over severities 1 to 5: {subject}"
     drawn = {"corruption_errors": plots.corruption_bars(bars, title)}
-    for name, key, title, y_label in (
-        ("error_over_severity", "error", "Error", "error (%)"),
-        ("calibration_over_severity", RMS, "Calibration", "RMS calibration error (%)"),
-    ):
+    for name, key, title, y_label in SEVERITY_CURVES:
         lines = {method: _points(members, names, key) for method, members in methods.items()}
         if any(value is not None for points in lines.values() for _, value, _ in points):
             over = describe_corruptions(names)
@@ -256,7 +253,7 @@ def _ordered_methods(runs: Sequence[Run]) -> list[str]:
 
 
 def _by_corruption(runs: Sequence[Run], names: Sequence[str]) -> str:
-    (error,) = (metric for metric in select("images") if metric.name == "error")
+    (error,) = select("images", name="error")
     found = {}
     for method, members in grouped(runs, lambda run: run.method).items():
         shifted = [run for run in members if run.results.corrupted]
@@ -310,7 +307,7 @@ def _marked(
 
 
 def _runs_table(runs: Sequence[Run]) -> str:
-    (error,) = (metric for metric in select("images") if metric.name == "error")
+    (error,) = select("images", name="error")
     head = ("directory", "dataset", "model", "method", "seed", "epochs", "clean error (%)")
     rows = [
         (

@@ -26,6 +26,11 @@ from augmix_tf.robustness import CORRUPTION_GROUPS, CORRUPTIONS, SEVERITIES, des
 
 REPORT = "report.md"
 RMS = "rms_calibration_error"
+# Plots over severity: name, metric, start of the title, label of the y axis.
+SEVERITY_CURVES = (
+    ("error_over_severity", "error", "Error", "error (%)"),
+    ("calibration_over_severity", RMS, "Calibration", "RMS calibration error (%)"),
+)
 IMAGES_PER_CELL = "images per corruption and severity"
 SEQUENCES = "sequences per perturbation"
 
@@ -114,10 +119,7 @@ def figures(run: RunFiles) -> dict[str, bytes]:
     bars = {"error": {name: (error, None) for name, error in errors.items()}}
     title = "Error on each corruption, mean over severities 1 to 5"
     drawn["corruption_errors"] = plots.corruption_bars(bars, title)
-    for name, key, title, y_label in (
-        ("error_over_severity", "error", "Error", "error (%)"),
-        ("calibration_over_severity", RMS, "Calibration", "RMS calibration error (%)"),
-    ):
+    for name, key, title, y_label in SEVERITY_CURVES:
         lines = _by_group(clean, corrupted, key)
         if any(value is not None for points in lines.values() for _, value, _ in points):
             title = f"{title} over the severity of the corruption"
@@ -227,7 +229,7 @@ def _corrupted(results: CorruptedResults) -> str:
 
 
 def _errors(results: CorruptedResults, names: Sequence[str], with_mean: bool) -> str:
-    (error,) = (metric for metric in metrics.select("images") if metric.name == "error")
+    (error,) = metrics.select("images", name="error")
     head = ("corruption", *(f"severity {severity}" for severity in SEVERITIES), "mean")
     rows = []
     for name in names:
