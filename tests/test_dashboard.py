@@ -23,7 +23,7 @@ from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
 from augmix_tf.errors import ArgumentError
 from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS
-from augmix_tf.report.directories import read_files
+from augmix_tf.report import directories
 from augmix_tf.training.profiling import Profile
 from augmix_tf.training.progress import ProgressBar
 from augmix_tf.training.records import Records
@@ -121,7 +121,7 @@ def test_scalars_are_there_of_each_look_at_the_steps_and_of_the_measurements(ser
     tags = server.json("plugin/scalars/tags")
     assert set(tags["standard/logs"]) == TRAIN | STEP | {"test/error"}
     assert set(tags["standard/logs/measured"]) == MEASURED
-    results = read_files(folder / "standard").results
+    results = directories.read(folder / "standard").results
     wanted = (
         results.clean.metrics["error"],
         results.corrupted.metrics["mean_error"],
@@ -140,7 +140,7 @@ def test_means_of_the_steps_add_up_to_the_mean_of_the_epoch(server, folder, name
     assert step[8] == pytest.approx(train[8], rel=1e-6)
     assert (8 * step[8] + 2 * step[10]) / 10 == pytest.approx(train[10], rel=1e-5)
     column = {"error": "train_error"}.get(name, name)
-    assert train[10] == pytest.approx(read_files(folder / "standard").metrics[column][0])
+    assert train[10] == pytest.approx(directories.read(folder / "standard").metrics[column][0])
 
 
 def test_the_figures_of_the_report_are_shown_as_they_are(server, folder):

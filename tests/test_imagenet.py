@@ -18,12 +18,12 @@ import flags
 from augmix_tf import seeds
 from augmix_tf.augment.autoaugment import draw_policy
 from augmix_tf.augment.method import BatchShape
-from augmix_tf.commands import build, export, report
+from augmix_tf.commands import build, dashboard, export
 from augmix_tf.data import encoded_store, sources
 from augmix_tf.errors import FileError
 from augmix_tf.export import saved_model
 from augmix_tf.ops import OPERATIONS
-from augmix_tf.report import view_grid
+from augmix_tf.report import plots
 from augmix_tf.training.progress import ProgressBar
 from tests import class_folders
 from tests.class_folders import CLASSES
@@ -63,7 +63,7 @@ def unverified():
 @pytest.fixture
 def unreported(monkeypatch):
     """Leaves out report and plots, which the finished run has seen."""
-    monkeypatch.setattr(report, "report_run", lambda *_: None)
+    monkeypatch.setattr(dashboard, "report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -257,9 +257,9 @@ def test_views_are_drawn_of_the_centre_of_training_pictures(data, tmp_path):
     sheet = np.asarray(Image.open(tmp_path / "views.png").convert("RGB"))
     shown = sources.load("folder", data, image_size=SIDE).train.read(slice(6))
     cell = SIDE * (96 // SIDE)
-    bottom, right = sheet.shape[0] - view_grid.MARGIN, sheet.shape[1] - view_grid.MARGIN
-    pitch = cell + view_grid.GUTTER
-    x = right - 3 * cell - view_grid.GUTTER - view_grid.WIDER_GUTTER
+    bottom, right = sheet.shape[0] - plots.MARGIN, sheet.shape[1] - plots.MARGIN
+    pitch = cell + plots.GUTTER
+    x = right - 3 * cell - plots.GUTTER - plots.WIDER_GUTTER
     for row, picture in enumerate(shown):
         y = bottom - cell - (5 - row) * pitch
         wanted = picture.repeat(96 // SIDE, 0).repeat(96 // SIDE, 1)

@@ -14,7 +14,7 @@ from augmix_tf.evaluation import measure, results
 from augmix_tf.evaluation.results import Results
 from augmix_tf.export import model_card
 from augmix_tf.metrics import table
-from augmix_tf.report import comparison, terminal
+from augmix_tf.report import comparison
 from augmix_tf.report import run as run_report
 from tests.image_stores import in_memory
 from tests.run_folders import imagenet_parts, write_run
@@ -82,11 +82,11 @@ def test_a_new_row_is_in_every_file_and_table(tmp_path):
     report = run_report.write(folder).read_text()
     assert "| top-3 accuracy | 75.00 % |" in report
     assert "| top-3 accuracy | 75.00 % | 62.50 % | 75.00 % | 62.50 % |" in report
-    assert re.search("clean top-3 +75.00 %", terminal.results_table(folder))
+    assert re.search("clean top-3 +75.00 %", run_report.results_table(folder))
     text = comparison.write([folder], tmp_path / "out").read_text()
     assert "### Clean top-3 accuracy (%; higher is better)" in text
     assert "| augmix | 62.50 |" in text
-    assert re.search("corrupted top-3 +62.50 %", terminal.comparison_table([folder]))
+    assert re.search("corrupted top-3 +62.50 %", comparison.comparison_table([folder]))
     with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["clean_top3_accuracy"], row["corrupted_top3_accuracy"]) == ("0.75", "0.625")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from augmix_tf.errors import ArgumentError, FileError
-from augmix_tf.report import comparison, directories, terminal
+from augmix_tf.report import comparison, directories
 from augmix_tf.report import run as run_report
 from tests.run_folders import (
     CORRUPTIONS,
@@ -125,7 +125,7 @@ def test_means_are_over_the_corruptions_that_all_runs_have(tmp_path):
         f"(`{whole}`); 14 of 15 corruptions, frost excluded (`{part}`)"
     ) in text
     assert "frost" not in table_of(text, "Error on each corruption (%): wrn")[0]
-    said = terminal.comparison_table([whole, part])
+    said = comparison.comparison_table([whole, part])
     assert "error on 14 corruptions" in said
 
 
@@ -344,7 +344,7 @@ def test_no_folder_and_a_folder_twice_are_refused(tmp_path, monkeypatch):
         comparison.write([folder, "a"], tmp_path / "out")
     os.symlink(folder, tmp_path / "link")
     with pytest.raises(ArgumentError, match=r"once; received link twice"):
-        terminal.comparison_table([folder, "link"])
+        comparison.comparison_table([folder, "link"])
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_an_estimate_is_mean_and_sample_deviation(values, want):
 
 
 def test_runs_stand_side_by_side_in_the_terminal(folders):
-    lines = terminal.comparison_table([folders[2], folders[0]]).splitlines()
+    lines = comparison.comparison_table([folders[2], folders[0]]).splitlines()
     assert [line.split() for line in lines[1:]] == [
         ["augmix", "standard"],
         ["clean", "error", "11.00", "%", "10.00", "%"],
@@ -380,7 +380,7 @@ def test_runs_stand_side_by_side_in_the_terminal(folders):
 
 
 def test_columns_are_named_by_folder_where_methods_repeat(folders):
-    head = terminal.comparison_table(folders[:2]).splitlines()[1]
+    head = comparison.comparison_table(folders[:2]).splitlines()[1]
     assert head.split() == [str(folder) for folder in folders[:2]]
 
 
@@ -388,7 +388,7 @@ def test_rows_that_no_run_has_are_left_out(tmp_path):
     folder = add(tmp_path, "a", 0.1, None)
     (folder / "metrics.csv").unlink()
     (folder / "results.json").write_text(json.dumps({"schema": 1, "clean": {"error": 0.1}}))
-    said = terminal.comparison_table([folder]).split()
+    said = comparison.comparison_table([folder]).split()
     assert said == ["augmix", "clean", "error", "10.00", "%"]
 
 
@@ -402,8 +402,8 @@ def test_runs_on_small_images_have_no_metrics_of_imagenet(tmp_path):
     write_run(tmp_path / "run", plain)
     texts = [
         run_report.write(tmp_path / "run").read_text(),
-        terminal.results_table(tmp_path / "run"),
-        terminal.comparison_table([tmp_path / "run"]),
+        run_report.results_table(tmp_path / "run"),
+        comparison.comparison_table([tmp_path / "run"]),
         comparison.write([tmp_path / "run"], tmp_path / "out").read_text(),
     ]
     for text in texts:
@@ -457,7 +457,7 @@ def test_a_comparison_has_the_metrics_of_imagenet(two, tmp_path):
 
 
 def test_the_terminal_has_the_metrics_of_imagenet_side_by_side(two):
-    lines = terminal.comparison_table(two).splitlines()
+    lines = comparison.comparison_table(two).splitlines()
     found = {row[0]: row[1:] for row in (re.split("  +", line.strip()) for line in lines)}
     assert found["mCE"] == ["76.7 % of AlexNet", "68.4 % of AlexNet"]
     assert found["relative mCE"] == ["–", "78.0 % of AlexNet"]

@@ -3,14 +3,15 @@
 import io
 import math
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from augmix_tf.errors import ArgumentError
 from augmix_tf.metrics import ReliabilityBin, pool_bins
-from augmix_tf.report import plots, run
-from augmix_tf.report.directories import read_files
+from augmix_tf.report import directories, plots, run
 from tests.run_folders import CORRUPTIONS, corrupted, measures, write_run
 
 RISING = {name: [0.1, 0.2, 0.3, 0.4, 0.5] for name in CORRUPTIONS}
@@ -82,7 +83,7 @@ def test_the_operations_of_a_batch_are_bars_with_their_names(drawn_figures):
     assert set(mean.get_xdata()) == {3}
 
 
-def picture(png: bytes) -> np.ndarray:
+def pixels(png: bytes) -> np.ndarray:
     image = Image.open(io.BytesIO(png))
     assert image.format == "PNG"
     return np.asarray(image.convert("RGB"))
@@ -90,7 +91,7 @@ def picture(png: bytes) -> np.ndarray:
 
 def test_figures_of_a_run_decode_and_are_the_same_again(tmp_path):
     parts = {"clean": measures(0.05), "corrupted": corrupted(ERRORS)}
-    files_of_run = read_files(write_run(tmp_path / "run", parts))
+    files_of_run = directories.read(write_run(tmp_path / "run", parts))
     drawn = run.figures(files_of_run)
     assert list(drawn) == [
         "curves",
@@ -100,10 +101,10 @@ def test_figures_of_a_run_decode_and_are_the_same_again(tmp_path):
         "calibration_over_severity",
     ]
     for png in drawn.values():
-        height, width, _ = picture(png).shape
+        height, width, _ = pixels(png).shape
         assert 450 <= height <= 800
         assert 700 <= width <= 1700
-        assert 0.01 < (picture(png) < 250).any(axis=-1).mean() < 0.5
+        assert 0.01 < (pixels(png) < 250).any(axis=-1).mean() < 0.5
     assert run.figures(files_of_run) == drawn
     text = run.write(tmp_path / "run").read_text()
     for name, png in drawn.items():
@@ -137,7 +138,7 @@ def test_bars_stand_side_by_side_and_as_high_as_the_errors(drawn_figures):
 def test_curves_over_severity_begin_at_the_clean_images(tmp_path, drawn_figures):
     errors = {name: RISING[name] for name in ("fog", "snow")} | {"pixelate": [0.4] * 5}
     parts = {"clean": measures(0.05), "corrupted": corrupted(errors)}
-    run.figures(read_files(write_run(tmp_path / "run", parts)))
+    run.figures(directories.read(write_run(tmp_path / "run", parts)))
     axes = drawn_figures[-2].axes[0]
     lines = {c.get_label(): c.lines[0].get_xydata().round(6).tolist() for c in axes.containers}
     assert set(lines) == {"mean of 3", "weather", "digital"}
@@ -150,7 +151,7 @@ def test_curves_over_severity_begin_at_the_clean_images(tmp_path, drawn_figures)
 def test_corrupted_reliability_is_that_of_all_counted_cells(tmp_path, drawn_figures):
     part = corrupted({"fog": [0.1, 0.2, 0.3, 0.4, 0.5]}, {"saturate": [1.0] * 5})
     parts = {"clean": measures(0.05), "corrupted": part}
-    run.figures(read_files(write_run(tmp_path / "run", parts)))
+    run.figures(directories.read(write_run(tmp_path / "run", parts)))
     clean, shifted = drawn_figures[1].axes
     assert clean.get_title() == "Clean test images\nRMS calibration error 5.00 %"
     assert shifted.get_title().endswith("mean RMS calibration error 15.00 %")
@@ -171,22 +172,24 @@ def test_many_reliability_panels_stand_in_rows(drawn_figures, count, shown):
 
 def test_looks_differ_in_more_than_colour():
     assert len({(look.marker, look.line) for look in plots.LOOKS}) == len(plots.LOOKS)
-    assert plots.look(len(plots.LOOKS)) == plots.LOOKS[0]
 
 
-NAMES = ["$\\broken{", "cost $5 and $6", "plain"]
+# Read as formulas, these would be errors or lose their signs.
+NAMES = ["a$b_1$c^", "x_^{$\\broken{$", "$\\frac{1}$", "cost $5 and $6"]
 
 
-def test_names_with_dollar_signs_are_no_formulas(drawn_figures):
+def test_names_are_drawn_as_they_are_and_never_as_formulas(drawn_figures):
     points = [(severity, 0.1, None) for severity in range(6)]
-    plots.confusion_matrix(NAMES, np.eye(3, dtype=int).tolist())
-    plots.severity_curves(dict.fromkeys(NAMES, points), f"Error: {NAMES[0]}", "error (%)")
-    plots.corruption_bars({name: {"fog": (0.1, None)} for name in NAMES}, NAMES[1])
-    plots.reliability({name: {"": BINS} for name in NAMES}, NAMES[1])
+    with matplotlib.rc_context({"text.parse_math": True, "text.usetex": True}):
+        plots.confusion_matrix(NAMES, np.eye(4, dtype=int).tolist())
+        plots.severity_curves(dict.fromkeys(NAMES, points), f"Error: {NAMES[0]}", "error (%)")
+        plots.corruption_bars({name: {"fog": (0.1, None)} for name in NAMES}, NAMES[1])
+        plots.reliability({name: {"": BINS} for name in NAMES}, NAMES[2])
+        plots.operation_bars(dict.fromkeys(NAMES, 3))
     for drawn in drawn_figures:
-        texts = [text for text in drawn.findobj(Text) if "$" in text.get_text()]
-        assert texts
-        assert not any(text.get_parse_math() for text in texts)
+        named = [text for text in drawn.findobj(Text) if "$" in text.get_text()]
+        assert {n for n in NAMES if any(n in text.get_text() for text in named)} == {*NAMES}
+        assert not any(text.get_parse_math() for text in named)
 
 
 def test_markers_on_the_edge_of_a_plot_are_not_cut_off(drawn_figures):
@@ -207,3 +210,68 @@ def test_pooled_bins_are_means_weighted_by_images():
     low, high = pool_bins([first, second])
     assert (low.confidence, low.accuracy, low.count) == pytest.approx((0.515, 0.625, 40))
     assert high == ReliabilityBin(1.0, 1.0, 5)
+
+
+# Grids of views
+
+
+def some_views(rows=2, columns=3, height=20, width=50) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.uniform(0, 250, (rows, columns, height, width, 3)).astype(np.float32)
+
+
+def corners_of(sheet: np.ndarray, cell: np.ndarray) -> list[tuple[int, int]]:
+    """Row and column of the corner of an image in a sheet, wherever it occurs."""
+    height, width, _ = cell.shape
+    corners = np.argwhere((sheet == cell[0, 0]).all(axis=-1))
+    return [
+        (y, x)
+        for y, x in corners.tolist()
+        if np.array_equal(sheet[y : y + height, x : x + width], cell)
+    ]
+
+
+def test_views_stand_in_a_grid_enlarged_by_a_whole_factor():
+    views = some_views()
+    sheet = pixels(plots.views_grid(views, ["cat", "dog"]))
+    cells = np.rint(views).astype(np.uint8).repeat(5, axis=2).repeat(5, axis=3)  # 20 -> 100 pixels
+    found = [[corners_of(sheet, cell) for cell in row] for row in cells]
+    assert all(len(places) == 1 for row in found for places in row)
+    places = np.array(found)[:, :, 0]
+    assert len(set(places[:, 0, 1])) == 1  # one column below the other
+    assert (np.diff(places[:, :, 0], axis=1) == 0).all()  # and one row beside the other
+    assert (np.diff(places[:, :, 0], axis=0) == 100 + 6).all()
+    assert (np.diff(places[:, :, 1], axis=1) == [250 + 18, 250 + 6]).all()
+    gutter = places[0, 1, 1] - 10
+    assert (sheet[:, gutter] == 255).all()
+
+
+def test_titles_are_written_beside_and_above():
+    views = np.full((2, 3, 32, 32, 3), 255.0, np.float32)  # white on white: text alone is seen
+    named = pixels(plots.views_grid(views, ["café", "x" * 500]))
+    plain = pixels(plots.views_grid(views, ["", ""]))
+    assert named.shape[0] == plain.shape[0]
+    assert 150 < named.shape[1] - plain.shape[1] < 240  # the long title is cut
+    margin = named.shape[1] - plain.shape[1]
+    rows_with_ink = np.flatnonzero((named[:, :margin] < 128).any(axis=(1, 2)))
+    assert rows_with_ink.min() > 60  # row titles stand beside the middle of their images
+    assert (plain[30:] == 255).all()
+    assert (plain[:30] < 128).any()  # column titles
+
+
+def test_large_images_keep_their_size_and_values_are_clipped():
+    views = np.zeros((1, 1, 96, 120, 3), np.float32)
+    views[..., 0], views[..., 1], views[..., 2] = -20.0, 99.6, 300.0
+    sheet = pixels(plots.views_grid(views, [""]))
+    assert (sheet == [0, 100, 255]).all(axis=-1).sum() == 96 * 120
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (0, 3, 4, 5, 3), (2, 3, 4, 5, 1)])
+def test_views_of_another_shape_are_refused(shape):
+    with pytest.raises(ArgumentError, match=r"Expected views .*; received"):
+        plots.views_grid(np.zeros(shape), ["", ""])
+
+
+def test_titles_must_be_as_many_as_images():
+    with pytest.raises(ArgumentError, match="Expected 2 titles; received 1"):
+        plots.views_grid(some_views(), ["cat"])

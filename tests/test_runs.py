@@ -24,7 +24,7 @@ from augmix_tf import recipes
 from augmix_tf.data import shapes
 from augmix_tf.errors import Interrupted
 from augmix_tf.export import saved_model
-from augmix_tf.report import view_grid
+from augmix_tf.report import plots
 from augmix_tf.training.progress import ProgressBar
 from augmix_tf.training.records import COLUMNS
 from tests.program import Outcome, command, finish
@@ -631,13 +631,13 @@ def test_views_draws_originals_beside_their_views(tmp_path):
 
     originals = shapes.make("train")[0][:6]
     cell = originals.shape[1] * (96 // originals.shape[1])
-    pitch = cell + view_grid.GUTTER
-    bottom, right = sheet.shape[0] - view_grid.MARGIN, sheet.shape[1] - view_grid.MARGIN
+    pitch = cell + plots.GUTTER
+    bottom, right = sheet.shape[0] - plots.MARGIN, sheet.shape[1] - plots.MARGIN
 
     def cell_at(row, column):
         y = bottom - cell - (len(originals) - 1 - row) * pitch
         x = right - cell - (views - 1 - column) * pitch
-        x -= view_grid.WIDER_GUTTER - view_grid.GUTTER if column == 0 else 0
+        x -= plots.WIDER_GUTTER - plots.GUTTER if column == 0 else 0
         return sheet[y : y + cell, x : x + cell]
 
     factor = cell // originals.shape[1]

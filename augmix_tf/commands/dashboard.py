@@ -14,9 +14,8 @@ from augmix_tf.config import parse_steps
 from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
 from augmix_tf.metrics import table
-from augmix_tf.report import plots
+from augmix_tf.report import directories, plots
 from augmix_tf.report import run as run_report
-from augmix_tf.report.directories import read_files
 from augmix_tf.seeds import BatchSeeds
 from augmix_tf.training.monitoring import Monitor
 from augmix_tf.training.profiling import Profile
@@ -68,6 +67,13 @@ def draws(run: Run, epoch: int) -> dict[str, Histogram]:
     return method.histograms(method.draw(BatchSeeds(config.seed, epoch, 0), shape))
 
 
+def report(run: Run) -> None:
+    """Writes report and plots of a finished run, into TensorBoard too, and prints the table."""
+    run_report.write(run.directory.root)
+    log_results(run)
+    print(run_report.results_table(run.directory.root))
+
+
 def log_results(run: Run) -> None:
     """Logs results and figures of a run, replacing those of an earlier evaluation.
 
@@ -75,7 +81,7 @@ def log_results(run: Run) -> None:
         RunError: the log directory cannot be written.
     """
     root = run.directory.root.resolve()
-    content = read_files(root)
+    content = directories.read(root)
     with Monitor(run.directory.logs / "measured", anew=True) as monitor:
         scalars = table.scalars(content.results.to_json())
         monitor.trial(f"{root.name} in {root.parent}", run.config.identifying(), scalars)

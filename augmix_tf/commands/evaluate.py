@@ -11,7 +11,7 @@ import numpy as np
 
 import augmix_tf.training.keras_model  # noqa: F401 - registers AugMixModel with Keras
 from augmix_tf import files
-from augmix_tf.commands import build, report
+from augmix_tf.commands import build, dashboard
 from augmix_tf.commands.build import Data, Run
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import corrupted, perturbed
@@ -22,7 +22,6 @@ from augmix_tf.evaluation import baseline, generated, loaded, measure, predict, 
 from augmix_tf.evaluation.measure import Benchmarks
 from augmix_tf.evaluation.results import Results, Temperature
 from augmix_tf.report import run as run_report
-from augmix_tf.report import terminal
 from augmix_tf.request import Devices, Request
 from augmix_tf.training import distribution
 from augmix_tf.training.progress import Counter
@@ -39,7 +38,7 @@ def run(request: Request) -> None:
     results = measure_run(restored, benchmarks)
     if restored.chief:
         write_results(restored, results)
-        report.report_run(restored)
+        dashboard.report(restored)
     distribution.wait_for_all(restored.trainer.distribute_strategy)
 
 
@@ -149,7 +148,7 @@ def evaluate_saved(request: Request) -> None:
         directory.root.mkdir(parents=True, exist_ok=True)
     dataclasses.replace(results, provenance=provenance).write(directory.results)
     run_report.write(directory.root)
-    print(terminal.results_table(directory.root))
+    print(run_report.results_table(directory.root))
 
 
 def _corrupted_set(config: ExperimentConfig, source: Source) -> CorruptedSet | None:

@@ -14,7 +14,7 @@ from augmix_tf.export import convert, model_card
 from augmix_tf.export.saved_model import Exported
 from augmix_tf.export.saved_model import export as export_model
 from augmix_tf.ops import decoding
-from augmix_tf.report.directories import read_files
+from augmix_tf.report import directories
 from augmix_tf.request import Devices, Request
 
 _IMAGES_COMPARED = 6
@@ -47,7 +47,7 @@ def export(run: Run) -> Exported:
     source, classifier = run.data.source, run.trainer.classifier
     fitted = run.checkpoints.temperature
     temperature = 1.0 if fitted is None else fitted
-    content = read_files(run.directory.root)
+    content = directories.read(run.directory.root)
     card = model_card.make(
         content.config,
         _results_of(run, content.results),

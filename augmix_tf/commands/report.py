@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from augmix_tf.errors import CommandError
-from augmix_tf.report import comparison, terminal
+from augmix_tf.report import comparison
 from augmix_tf.report import run as run_report
 from augmix_tf.request import Request
-
-if TYPE_CHECKING:  # it loads TensorFlow, which a comparison does not need
-    from augmix_tf.commands.build import Run
 
 
 def run(request: Request) -> None:
@@ -22,16 +18,5 @@ def run(request: Request) -> None:
         return
     if not directories:
         raise CommandError("--mode=report needs --workdirs=a,b,c, or --workdir of one run.")
-    written = comparison.write(directories, out or Path("runs") / "comparison")
-    print(terminal.comparison_table(directories))
-    print(f"\nwrote {written}")
-
-
-def report_run(run: Run) -> None:
-    """Writes report and plots, into TensorBoard too, and prints the table."""
-    from augmix_tf.commands import dashboard
-
-    root = run.directory.root
-    run_report.write(root)
-    dashboard.log_results(run)
-    print(terminal.results_table(root))
+    path = comparison.write(directories, out or Path("runs") / "comparison")
+    print(f"{comparison.comparison_table(directories)}\n\nwrote {path}")

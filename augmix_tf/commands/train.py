@@ -11,14 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from augmix_tf import metrics, recipes
-from augmix_tf.commands import build, dashboard, evaluate, export, report
+from augmix_tf.commands import build, dashboard, evaluate, export
 from augmix_tf.commands.build import Run
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
 from augmix_tf.errors import CommandError
 from augmix_tf.evaluation import predict
-from augmix_tf.report import comparison, terminal
+from augmix_tf.report import comparison
+from augmix_tf.report import run as run_report
 from augmix_tf.request import Request
 from augmix_tf.settings import values_of
 from augmix_tf.training import distribution, loop
@@ -47,7 +48,7 @@ def quick_start(config: ExperimentConfig, devices: tf.distribute.Strategy) -> No
         train(chosen, Workdir(roots[-1]), devices)
     if distribution.is_chief(devices):
         written = comparison.write(roots, Path("runs") / "quick_start")
-        print(terminal.comparison_table(roots))
+        print(comparison.comparison_table(roots))
         print(f"\n  comparison with plots: {written}")
 
 
@@ -82,7 +83,7 @@ def train(config: ExperimentConfig, directory: Workdir, devices: tf.distribute.S
     if run.chief:
         evaluate.write_results(run, results)
         export.export(run)
-        report.report_run(run)
+        dashboard.report(run)
     distribution.wait_for_all(devices)
 
 
@@ -161,7 +162,7 @@ def _print_finished(run: Run) -> None:
     if run.chief:
         print(f"{root} is already trained. Use another --workdir to train again, or")
         print(f"--mode=evaluate --workdir={root} to evaluate again.")
-        print(terminal.results_table(root))
+        print(run_report.results_table(root))
 
 
 def _summary_line(run: Run) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from augmix_tf import files
 from augmix_tf.augment.method import BatchShape
 from augmix_tf.commands import build
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data.images import ImageStore
-from augmix_tf.report import view_grid
+from augmix_tf.report import plots
 from augmix_tf.request import Devices, Request
 from augmix_tf.seeds import BatchSeeds
 
@@ -30,7 +31,8 @@ def run(request: Request) -> None:
     source = data.source
     views = example_views(config, source.train, source.num_classes)
     names = [source.class_names[label] for label in source.train.labels[: len(views)]]
-    path = view_grid.save_views((request.directory or Path()) / "views.png", views, names)
+    path = (request.directory or Path()) / "views.png"
+    files.write_bytes_atomically(path, plots.views_grid(views, names))
     print(f"wrote {path}: {len(views)} images of {source.description}, {views.shape[1] - 1} views")
 
 

@@ -9,7 +9,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from augmix_tf import recipes
 from augmix_tf.errors import ArgumentError, FileError, require
@@ -19,59 +19,27 @@ from augmix_tf.report.tables import plain
 from augmix_tf.robustness import CORRUPTIONS
 
 CONFIG, RESULTS, METRICS = "config.json", "results.json", "metrics.csv"
-
 # Settings that the name of the model contains.
 _MODEL_SIZES = ("depth", "widen_factor")
 
-
-def run_name(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns the names of the model and of the method in reports, from a run's settings."""
-    sizes = [config[name] for name in _MODEL_SIZES if config.get(name) is not None]
-    model = "-".join(map(plain, [config["model"], *sizes]))
-    row = recipes.METHODS.get(config["method"])
-    return model, plain(row.method.label(config) if row else config["method"])
-
-
-def compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings that make another method where they differ."""
-    declared = recipes.declarations()
-
-    def compared(name: str) -> bool:
-        setting = declared[name].setting if name in declared else None
-        return setting is None or (setting.resume != "free" and setting.names_run)
-
-    named = ("model", "method", *_MODEL_SIZES)
-    return {n: value for n, value in config.items() if n not in named and compared(n)}
-
-
-def method_order(config: Mapping[str, Any], method: str) -> tuple[Any, ...]:
-    """Returns the sort key of a method with these settings and this name: AugMix is last."""
-    kind, known = plain(config["method"]), list(recipes.METHODS)
-    rank = (known.index(kind), "") if kind in known else (len(known), kind)
-    is_augmix = kind == "augmix"
-    plainest = is_augmix and method.startswith("augmix") and "no JSD" not in method
-    return is_augmix, rank, plainest, method
-
-
-@dataclasses.dataclass(frozen=True)
-class RunFiles:
-    """Content of the files of a run directory; empty where a file does not exist."""
-
-    config: Mapping[str, Any]
-    results: Results
-    metrics: Mapping[str, list[float]]  # columns of equal length; NaN for empty cells
+Content = TypeVar("Content")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """An evaluated run; `model` and `method` are its names in reports."""
+    """Content of the files of a run directory, empty where a file does not exist.
+
+    Attributes:
+        metrics: columns of equal length; NaN for empty cells.
+        model, method: names in comparisons.
+    """
 
     folder: Path
     config: Mapping[str, Any]
     results: Results
     metrics: Mapping[str, list[float]]
-    model: str
-    method: str
+    model: str = ""
+    method: str = ""
 
     @property
     def dataset(self) -> str:
@@ -80,7 +48,7 @@ class Run:
 
     @property
     def clean(self) -> ImageResults:
-        """Results on the clean test images."""
+        """Results on the clean test images, empty where there are none."""
         return self.results.clean or ImageResults()
 
     @property
@@ -95,18 +63,16 @@ class Run:
         if not batch or not speeds or not all(speed > 0 for speed in speeds):
             return None
         steps = [0.0, *self.metrics.get("step", [])]
-        return math.fsum(
-            (after - before) * batch / speed
-            for before, after, speed in zip(steps, steps[1:], speeds, strict=False)
-        )
+        spans = zip(steps, steps[1:], speeds, strict=False)
+        return math.fsum((after - before) * batch / speed for before, after, speed in spans)
 
 
 class Estimate(NamedTuple):
     """A mean over seeds."""
 
     mean: float | None
-    deviation: float | None  # sample standard deviation; None for fewer than two runs
-    runs: int
+    deviation: float | None = None  # sample standard deviation; None for fewer than two runs
+    runs: int = 0
 
 
 def estimate(values: Iterable[float | None]) -> Estimate:
@@ -116,7 +82,7 @@ def estimate(values: Iterable[float | None]) -> Estimate:
     return Estimate(statistics.fmean(known) if known else None, deviation, len(known))
 
 
-def read_files(folder: PathLike) -> RunFiles:
+def read(folder: PathLike) -> Run:
     """Reads a run directory's `config.json`, `results.json` and `metrics.csv`.
 
     Raises:
@@ -125,13 +91,14 @@ def read_files(folder: PathLike) -> RunFiles:
     """
     folder = Path(folder)
     if not any((folder / name).exists() for name in (CONFIG, RESULTS, METRICS)):
-        wanted = f"a run directory with {CONFIG}, {RESULTS} or {METRICS}"
-        raise ArgumentError(f"Expected {wanted}; received {folder}, which has none of them.")
-    document = _read_json(folder / RESULTS)
-    return RunFiles(
-        _read_json(folder / CONFIG) or {},
+        expected = f"a run directory with {CONFIG}, {RESULTS} or {METRICS}"
+        raise ArgumentError(f"Expected {expected}; received {folder}, which has none of them.")
+    document = _read_file(folder / RESULTS, _parse_object)
+    return Run(
+        folder,
+        _read_file(folder / CONFIG, _parse_object) or {},
         Results() if document is None else Results.from_json(document, folder / RESULTS),
-        _read_columns(folder / METRICS),
+        _read_file(folder / METRICS, _parse_columns) or {},
     )
 
 
@@ -152,11 +119,11 @@ def read_runs(folders: Sequence[PathLike]) -> list[Run]:
     require(len(folders) > 0, "at least one run directory", "none")
     seen: dict[Path, PathLike] = {}
     for folder in folders:
-        place = Path(folder).resolve()
-        again = f"{folder} twice" + (f" (also as {seen[place]})" if place in seen else "")
-        require(place not in seen, "each run directory once", again)
-        seen[place] = folder
-    return _with_different_settings([_read_run(Path(folder)) for folder in folders])
+        path = Path(folder).resolve()
+        repeated = f"{folder} twice (also as {seen.get(path)})"
+        require(path not in seen, "each run directory once", repeated)
+        seen[path] = folder
+    return _with_different_settings([_read_evaluated(Path(folder)) for folder in folders])
 
 
 def common_corruptions(runs: Sequence[Run]) -> list[str]:
@@ -167,103 +134,107 @@ def common_corruptions(runs: Sequence[Run]) -> list[str]:
 
 def grouped(runs: Sequence[Run], key: Callable[[Run], str]) -> dict[str, list[Run]]:
     """Returns key -> the runs that have it, both in the order of `runs`."""
-    found: dict[str, list[Run]] = {}
+    groups: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(key(run), []).append(run)
-    return found
+        groups.setdefault(key(run), []).append(run)
+    return groups
 
 
-def _read_run(folder: Path) -> Run:
-    content = read_files(folder)
-    if not content.config:
-        raise ArgumentError(f"Expected evaluated runs; received {folder}, which has no {CONFIG}.")
-    if not (folder / RESULTS).exists():
-        raise ArgumentError(
-            f"Expected evaluated runs; received {folder}, which has no {RESULTS}. Evaluate the run."
-        )
-    clean = content.results.clean
-    if clean is None or clean.metrics.get("error") is None:
+def method_order(run: Run) -> tuple[Any, ...]:
+    """Sort key of a run's method: in the order of the recipes, with AugMix last."""
+    kind, known = plain(run.config["method"]), list(recipes.METHODS)
+    rank = (known.index(kind), "") if kind in known else (len(known), kind)
+    is_augmix = kind == "augmix"
+    is_plain = is_augmix and run.method.startswith("augmix") and "no JSD" not in run.method
+    return is_augmix, rank, is_plain, run.method
+
+
+def _read_evaluated(folder: Path) -> Run:
+    run = read(folder)
+    for name in (CONFIG, RESULTS):
+        if not (folder / name).exists():
+            raise ArgumentError(
+                f"Expected evaluated runs; received {folder}, which has no {name}."
+                + " Evaluate the run." * (name == RESULTS)
+            )
+    if run.clean.metric("error") is None:
         raise _damaged(folder / RESULTS, "clean.error must be a number; received none")
     for name in ("dataset", "model", "method"):
-        if not content.config.get(name):
+        if not run.config.get(name):
             raise _damaged(folder / CONFIG, f"{name} is missing")
-    model, method = run_name(content.config)
-    return Run(folder, content.config, content.results, content.metrics, model, method)
+    sizes = [run.config[name] for name in _MODEL_SIZES if run.config.get(name) is not None]
+    model = "-".join(map(plain, [run.config["model"], *sizes]))
+    row = recipes.METHODS.get(run.config["method"])
+    method = plain(row.method.label(run.config) if row else run.config["method"])
+    return dataclasses.replace(run, model=model, method=method)
 
 
-def _with_different_settings(runs: list[Run]) -> list[Run]:
+def _with_different_settings(runs: Sequence[Run]) -> list[Run]:
     """Adds the settings in which runs with the same name differ to their methods; sorts."""
     named = []
     for alike in grouped(runs, lambda run: repr((run.dataset, run.model, run.method))).values():
-        settings = [compared_settings(run.config) for run in alike]
+        settings = [_compared_settings(run.config) for run in alike]
         # A setting that only newer versions of the program have is no difference.
         values = {
-            name: {plain(found[name]) for found in settings if name in found}
-            for name in sorted({name for found in settings for name in found})
+            name: {plain(entries[name]) for entries in settings if name in entries}
+            for name in sorted({name for entries in settings for name in entries})
         }
-        differing = [name for name, found in values.items() if len(found) > 1]
+        differing = [name for name, texts in values.items() if len(texts) > 1]
         for run in alike:
             texts = [f"{n} {plain(run.config[n])}" for n in differing if n in run.config]
             named.append(dataclasses.replace(run, method=", ".join([run.method, *texts])))
     return sorted(named, key=_order)
 
 
+def _compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that make another method where they differ."""
+    declared = recipes.declarations()
+
+    def is_compared(name: str) -> bool:
+        setting = declared[name].setting if name in declared else None
+        return setting is None or (setting.resume != "free" and setting.names_run)
+
+    named = ("model", "method", *_MODEL_SIZES)
+    return {n: value for n, value in config.items() if n not in named and is_compared(n)}
+
+
 def _order(run: Run) -> tuple[Any, ...]:
     seed = run.config.get("seed")
-    order = method_order(run.config, run.method)
-    return run.dataset, run.model, order, seed if isinstance(seed, int) else -1, str(run.folder)
+    number = seed if isinstance(seed, int) else -1
+    return run.dataset, run.model, method_order(run), number, str(run.folder)
 
 
-def _damaged(path: Path, reason: str) -> FileError:
+def _damaged(path: Path, reason: object) -> FileError:
     return FileError(f"Cannot read {path}: {reason}.")
 
 
-def _read_text(path: Path) -> str | None:
+def _read_file(path: Path, parse: Callable[[str], Content]) -> Content | None:
+    """Returns the parsed text of a file, None where it does not exist."""
     try:
-        return path.read_text(encoding="utf-8")
+        return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _damaged(path, error.strerror or str(error)) from error
-    except UnicodeDecodeError as error:
-        raise _damaged(path, "it is not UTF-8 text") from error
+        raise _damaged(path, error.strerror or error) from error
+    except ValueError as error:  # not UTF-8, or refused by `parse`
+        raise _damaged(path, error) from error
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    text = _read_text(path)
-    if text is None:
-        return None
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise _damaged(path, f"it is not JSON: {error}") from error
+def _parse_object(text: str) -> dict[str, Any]:
+    content = json.loads(text)
     if not isinstance(content, dict):
-        raise _damaged(path, f"it must be an object; received {type(content).__name__}")
+        raise ValueError(f"it must be an object; received {type(content).__name__}")
     return content
 
 
-def _read_columns(path: Path) -> dict[str, list[float]]:
-    text = _read_text(path)
-    if text is None:
-        return {}
-    rows = list(csv.reader(text.splitlines()))
-    header = rows[0] if rows else []
+def _parse_columns(text: str) -> dict[str, list[float]]:
+    header, *rows = list(csv.reader(text.splitlines())) or [[]]
     if "epoch" not in header:
-        raise _damaged(path, f"it must have a column epoch; received {','.join(header)!r}")
-    columns: dict[str, list[float]] = {name: [] for name in header}
-    for line, row in enumerate(rows[1:], start=2):
+        raise ValueError(f"it must have a column epoch; received {','.join(header)!r}")
+    for line, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            wanted = f"line {line} must have {len(header)} values"
-            raise _damaged(path, f"{wanted}; received {len(row)}")
-        for name, text in zip(header, row, strict=True):
-            columns[name].append(_number(path, line, text))
-    return columns
-
-
-def _number(path: Path, line: int, text: str) -> float:
-    if not text.strip():
-        return math.nan
-    try:
-        return float(text)
-    except ValueError as error:
-        raise _damaged(path, f"line {line} must have numbers; received {text!r}") from error
+            raise ValueError(f"line {line} must have {len(header)} values; received {len(row)}")
+    return {
+        name: [float(row[column].strip() or "nan") for row in rows]
+        for column, name in enumerate(header)
+    }

@@ -1,20 +1,23 @@
-"""Plots of results, drawn with matplotlib and returned as PNG files.
+"""Plots of results, drawn with matplotlib, and a grid of views, returned as PNG files.
 
-All functions take fractions and draw percentages. Figures are made without `pyplot`, which keeps
-global state and may select a backend that needs a screen.
+Plots take fractions and draw percentages. They are drawn without `pyplot`, which keeps global state
+and may select a backend that needs a screen, and in the style below whatever matplotlib's own
+configuration file says. Equal values give equal bytes.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 import numpy as np
+import numpy.typing as npt
 
+from augmix_tf.errors import require
 from augmix_tf.metrics import ReliabilityBin
-from augmix_tf.report.tables import short_name
 from augmix_tf.robustness import CORRUPTION_GROUPS, SEVERITIES
 
 if TYPE_CHECKING:
@@ -26,9 +29,23 @@ Estimate = tuple[float | None, float | None]
 Points = Sequence[tuple[int, float | None, float | None]]
 """Severity, mean and standard deviation."""
 Bins = Sequence[ReliabilityBin]
+Arguments = ParamSpec("Arguments")
 
 BLUE, ORANGE, GREEN, GREY = "#0b6fb5", "#d9640c", "#2a8a4a", "#767676"
-DPI = 120
+STYLE = {
+    # Names of classes and runs may contain `$`, which would start a formula.
+    "text.parse_math": False,
+    "figure.dpi": 120,
+    "figure.constrained_layout.use": True,
+    "figure.titlesize": 13,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+}
 PANELS_PER_ROW = 4
 # Up to so many points of a curve have markers.
 MAX_MARKED_POINTS = 40
@@ -36,6 +53,11 @@ MAX_MARKED_POINTS = 40
 MAX_NUMBERED_CLASSES = 12
 # Between groups of bars, in widths of a corruption.
 GROUP_GAP = 0.6
+# Of the grid of views, in pixels.
+GUTTER, WIDER_GUTTER, MARGIN = 6, 18, 12
+SMALLEST_CELL, TEXT_SIZE = 96, 15
+# Longer titles of rows are cut.
+MAX_LETTERS = 24
 
 
 class Look(NamedTuple):
@@ -71,41 +93,37 @@ PANELS: Sequence[tuple[str, float, Sequence[tuple[str, str, str]]]] = (
 )
 
 
-def look(number: int) -> Look:
-    """Returns the look of a series; they repeat after the tenth."""
-    return LOOKS[number % len(LOOKS)]
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, bytes]:
+    """Decorator: draws a figure in `STYLE` and returns it as a PNG."""
 
+    @functools.wraps(draw)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> bytes:
+        from matplotlib import style
 
-def figure(width: float, height: float) -> Any:
-    """Returns an empty figure of this size in inches."""
-    from matplotlib.figure import Figure
+        with style.context(["default", STYLE]):
+            return png(draw(*args, **kwargs))
 
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-
-
-def finish(axes: Axes, x_label: str, y_label: str) -> None:
-    """Labels the axes, draws a grid and removes the upper and right borders."""
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.grid(color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    return call
 
 
 def png(drawn: Figure) -> bytes:
-    """Returns a figure as a PNG. Equal figures give equal bytes."""
+    """Returns a figure as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.text import Text
 
-    # Names of classes and runs may contain `$`, which would start a formula.
-    for text in drawn.findobj(Text):
-        text.set_parse_math(False)
     content = io.BytesIO()
     FigureCanvasAgg(drawn).print_png(content)
     return content.getvalue()
 
 
-def curves(columns: Mapping[str, Sequence[float]]) -> bytes:
+def figure(width: float, height: float) -> Figure:
+    """Returns an empty figure of this size in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height))
+
+
+@styled
+def curves(columns: Mapping[str, Sequence[float]]) -> Figure:
     """Plots loss, error, Jensen-Shannon divergence and learning rate over the epochs.
 
     Args:
@@ -116,18 +134,28 @@ def curves(columns: Mapping[str, Sequence[float]]) -> bytes:
     grid = drawn.subplots(2, 2, sharex=True)
     for panel, (y_label, factor, lines) in zip(grid.flat, PANELS, strict=True):
         for column, label, color in lines:
-            _curve(panel, columns["epoch"], columns.get(column, ()), factor, label, color)
-        finish(panel, "epoch" if panel in grid[-1] else "", y_label)
+            values = factor * np.array(columns.get(column, ()), float)
+            # The test error may be in every fifth row only: its points are joined over the gaps.
+            known = np.isfinite(values)
+            if known.any():
+                epochs, marker = np.array(columns["epoch"])[known], "o"
+                # Not clipped: markers on the axes stay whole.
+                panel.plot(
+                    epochs, values[known], color=color, label=label, clip_on=False, markersize=3,
+                    marker=marker if len(epochs) <= MAX_MARKED_POINTS else None,
+                )  # fmt: skip
+        panel.set(xlabel="epoch" if panel in grid[-1] else "", ylabel=y_label)
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_ylim(bottom=0)
         if len(panel.get_lines()) > 1:
-            panel.legend(frameon=False)
+            panel.legend()
         elif not panel.get_lines():
             panel.text(0.5, 0.5, "not recorded", transform=panel.transAxes, color=GREY, ha="center")
-    return png(drawn)
+    return drawn
 
 
-def confusion_matrix(class_names: Sequence[str], counts: Sequence[Sequence[int]]) -> bytes:
+@styled
+def confusion_matrix(class_names: Sequence[str], counts: Sequence[Sequence[int]]) -> Figure:
     """Plots a confusion matrix, in percent of the images of each class.
 
     Colors follow the square root, so that rare errors are visible.
@@ -145,6 +173,8 @@ def confusion_matrix(class_names: Sequence[str], counts: Sequence[Sequence[int]]
     side = 2.6 + 0.55 * len(class_names) if few else 3.0 + 0.11 * len(class_names)
     drawn = figure(side + 1.0, side)
     axes = drawn.subplots()
+    axes.grid(False)
+    axes.spines[:].set_visible(True)
     shown = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 100))
     ticks = [0, 1, 5, 10, 25, 50, 75, 100]
     bar = drawn.colorbar(shown, ax=axes, shrink=0.8, aspect=30, ticks=ticks)
@@ -152,26 +182,22 @@ def confusion_matrix(class_names: Sequence[str], counts: Sequence[Sequence[int]]
     size, places = 9 if few else 6, range(len(class_names))
     axes.set_xticks(places, class_names, rotation=90, fontsize=size)
     axes.set_yticks(places, class_names, fontsize=size)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("class")
+    axes.set(xlabel="predicted class", ylabel="class")
     axes.set_title("Confusion matrix of the clean test images")
     if not few:
         axes.tick_params(length=1, pad=1)
-        return png(drawn)
+        return drawn
     for (row, column), value in np.ndenumerate(share):
         if value > 0:
             text = f"{value:.0f}" if value >= 0.5 else "<1"
             color = "white" if value > 35 else "#222222"
             axes.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
-    return png(drawn)
+    return drawn
 
 
-def operation_bars(counts: Mapping[str, int]) -> bytes:
-    """Plots how often each operation was applied, and the mean over operations as a line.
-
-    Args:
-        counts: operation -> number of applications.
-    """
+@styled
+def operation_bars(counts: Mapping[str, int]) -> Figure:
+    """Plots how often each operation was applied, and the mean over operations as a line."""
     drawn = figure(4.6, 0.8 + 0.26 * len(counts))
     axes = drawn.subplots()
     bars = axes.barh(list(counts), list(counts.values()), color=BLUE)
@@ -180,12 +206,13 @@ def operation_bars(counts: Mapping[str, int]) -> bytes:
     axes.margins(x=0.1)
     total = sum(counts.values())
     axes.axvline(total / len(counts), color=GREY, linestyle="--", linewidth=1)
-    finish(axes, f"applied in one batch ({total:,}; dashed: mean)", "")
+    axes.set_xlabel(f"applied in one batch ({total:,}; dashed: mean)")
     axes.grid(visible=False, axis="y")
-    return png(drawn)
+    return drawn
 
 
-def corruption_bars(methods: Mapping[str, Mapping[str, Estimate]], title: str) -> bytes:
+@styled
+def corruption_bars(methods: Mapping[str, Mapping[str, Estimate]], title: str) -> Figure:
     """Plots the error on clean images and on each corruption, one bar per method.
 
     Args:
@@ -198,30 +225,41 @@ def corruption_bars(methods: Mapping[str, Mapping[str, Estimate]], title: str) -
     places, centers = _bar_places()
     width = 0.84 / max(len(methods), 1)
     for number, (label, errors) in enumerate(methods.items()):
-        shift = (number - (len(methods) - 1) / 2) * width
-        bars = [
-            (places[name] + shift, 100 * mean, 100 * (deviation or 0.0))
-            for name, (mean, deviation) in errors.items()
-            if mean is not None
-        ]
-        _bars(axes, bars, width, label, look(number), with_values=len(methods) == 1)
-    finish(axes, "", "error (%)")
+        look, shift = LOOKS[number % len(LOOKS)], (number - (len(methods) - 1) / 2) * width
+        known = {name: error for name, error in errors.items() if error[0] is not None}
+        if not known:
+            continue
+        means, deviations = 100 * np.array([(m, d or 0) for m, d in known.values()], float).T
+        bars = axes.bar(
+            [places[name] + shift for name in known], means, width, label=label,
+            yerr=deviations if any(deviations) else None, linewidth=0.5,
+            color=look.color, hatch=look.hatch,
+            edgecolor="white" if not look.hatch else "#00000066",
+            error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#222222"},
+        )  # fmt: skip
+        if len(methods) == 1:
+            axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=9)
+    axes.set_ylabel("error (%)")
     axes.grid(visible=False, axis="x")
-    axes.set_xticks(list(places.values()), [short_name(name) for name in places])
+    axes.set_xticks(list(places.values()), [name.partition("_")[0] for name in places])
     axes.set_xlim(-0.7, max(places.values()) + 0.7)
     axes.tick_params(axis="x", length=0)
-    above = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+    above: dict[str, Any] = {
+        "transform": axes.get_xaxis_transform(),
+        "ha": "center",
+        "va": "bottom",
+    }
     for group, center in centers.items():
-        axes.text(center, 1.01, group, color=GREY, fontsize=11, **above)
+        axes.text(center, 1.01, group, fontsize=11, **above)
     for name, place in places.items():
         if all(errors.get(name, (None, None))[0] is None for errors in methods.values()):
-            axes.text(place, 0.01, "excluded", color=GREY, rotation=90, **above)
-    drawn.suptitle(title, fontsize=13)
-    _legend(drawn, axes, len(methods))
-    return png(drawn)
+            axes.text(place, 0.01, "excluded", rotation=90, **above)
+    _add_title_and_legend(drawn, axes, title)
+    return drawn
 
 
-def severity_curves(methods: Mapping[str, Points], title: str, y_label: str) -> bytes:
+@styled
+def severity_curves(methods: Mapping[str, Points], title: str, y_label: str) -> Figure:
     """Plots a metric over the severity of the corruption, 0 (clean) to 5, one line per method.
 
     Args:
@@ -236,21 +274,21 @@ def severity_curves(methods: Mapping[str, Points], title: str, y_label: str) -> 
         if not known:
             continue
         severities, means, deviations = zip(*known, strict=True)
-        style = look(number)
+        look = LOOKS[number % len(LOOKS)]
         axes.errorbar(
             severities, means, yerr=deviations if any(deviations) else None, label=label,
-            color=style.color, marker=style.marker, linestyle=style.line, linewidth=2, markersize=7,
+            color=look.color, marker=look.marker, linestyle=look.line, linewidth=2, markersize=7,
             markeredgecolor="#333333", markeredgewidth=0.6, capsize=3, elinewidth=1, clip_on=False,
         )  # fmt: skip
-    finish(axes, "severity of the corruption", y_label)
+    axes.set(xlabel="severity of the corruption", ylabel=y_label)
     axes.set_xticks([0, *SEVERITIES], ["clean", *map(str, SEVERITIES)])
     axes.set_ylim(bottom=0)
-    drawn.suptitle(title, fontsize=13)
-    _legend(drawn, axes, len(methods))
-    return png(drawn)
+    _add_title_and_legend(drawn, axes, title)
+    return drawn
 
 
-def reliability(panels: Mapping[str, Mapping[str, Bins]], title: str = "") -> bytes:
+@styled
+def reliability(panels: Mapping[str, Mapping[str, Bins]], title: str = "") -> Figure:
     """Plots reliability diagrams side by side: accuracy over confidence of each bin.
 
     Points below the diagonal are overconfident. The area of a point is proportional to the images
@@ -267,37 +305,16 @@ def reliability(panels: Mapping[str, Mapping[str, Bins]], title: str = "") -> by
     grid = drawn.subplots(rows, columns, squeeze=False, sharey=True)
     for number, (axes, panel) in enumerate(zip(grid.flat, panels.items(), strict=False)):
         _diagram(axes, *panel)
-        lowest = number + columns >= len(panels)
-        y_label = "accuracy" if number % columns == 0 else ""
-        finish(axes, "confidence" if lowest else "", y_label)
+        is_lowest = number + columns >= len(panels)
+        axes.set_xlabel("confidence" if is_lowest else "")
+        axes.set_ylabel("accuracy" if number % columns == 0 else "")
         if number == 0 or columns < 3:
-            axes.legend(frameon=False, loc="upper left", fontsize=9)
-    for axes in list(grid.flat)[len(panels) :]:
+            axes.legend(loc="upper left", fontsize=9)
+    for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     if title:
-        drawn.suptitle(title, fontsize=13)
-    return png(drawn)
-
-
-def _curve(
-    panel: Axes,
-    epochs: Sequence[float],
-    values: Sequence[float],
-    factor: float,
-    label: str,
-    color: str,
-) -> None:
-    # The test error may be in every fifth row only: its points are joined over the gaps.
-    points = [
-        (epoch, factor * value)
-        for epoch, value in zip(epochs, values, strict=False)
-        if math.isfinite(value)
-    ]
-    if points:
-        marker = "o" if len(points) <= MAX_MARKED_POINTS else None
-        x, y = zip(*points, strict=True)
-        # Not clipped: markers on the axes stay whole.
-        panel.plot(x, y, color=color, label=label, marker=marker, markersize=3, clip_on=False)
+        drawn.suptitle(title)
+    return drawn
 
 
 def _bar_places() -> tuple[dict[str, float], dict[str, float]]:
@@ -312,43 +329,18 @@ def _bar_places() -> tuple[dict[str, float], dict[str, float]]:
     return places, centers
 
 
-def _bars(
-    axes: Axes,
-    bars: Sequence[tuple[float, float, float]],
-    width: float,
-    label: str,
-    style: Look,
-    with_values: bool,
-) -> None:
-    if not bars:
-        return
-    places, heights, deviations = zip(*bars, strict=True)
-    drawn = axes.bar(
-        places, heights, width, yerr=deviations if any(deviations) else None, label=label,
-        color=style.color, hatch=style.hatch, linewidth=0.5,
-        edgecolor="white" if not style.hatch else "#00000066",
-        error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#222222"},
-    )  # fmt: skip
-    if with_values:
-        axes.bar_label(drawn, fmt="%.1f", padding=2, fontsize=9)
-
-
-def _legend(drawn: Figure, axes: Axes, count: int) -> None:
-    if count > 1:
-        handles, labels = axes.get_legend_handles_labels()
-        columns = min(count, 5)
-        drawn.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+def _add_title_and_legend(drawn: Figure, axes: Axes, title: str) -> None:
+    drawn.suptitle(title)
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) > 1:
+        drawn.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
 
 
 def _diagram(axes: Axes, caption: str, series: Mapping[str, Bins]) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
     styles = ((BLUE, "o"), (ORANGE, "s"))
     for (label, bins), (color, marker) in zip(series.items(), styles, strict=False):
-        filled = sorted(
-            (b.confidence, b.accuracy, b.count)
-            for b in bins
-            if b.count > 0 and b.confidence is not None and b.accuracy is not None
-        )
+        filled = sorted((b.confidence, b.accuracy, b.count) for b in bins if b.count > 0)
         if not filled:
             continue
         confidence, accuracy, counts = zip(*filled, strict=True)
@@ -362,3 +354,53 @@ def _diagram(axes: Axes, caption: str, series: Mapping[str, Bins]) -> None:
         )  # fmt: skip
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
     axes.set_title(caption, fontsize=10)
+
+
+def views_grid(views: npt.ArrayLike, titles: Sequence[str]) -> bytes:
+    """Draws one row per image: the original, then its augmented views.
+
+    Images with a side under 96 pixels are enlarged by an integer factor.
+
+    Args:
+        views: float32 or uint8 [N, V, H, W, 3], 0..255; view 0 is the original.
+        titles: N row titles such as class names.
+
+    Raises:
+        ArgumentError: views of another shape, or not one title per image.
+    """
+    import matplotlib
+    from PIL import Image, ImageDraw, ImageFont
+
+    values = np.asarray(views)
+    expected = "views [N, V, H, W, 3] with at least one image and view"
+    require(values.ndim == 5 and values.shape[-1] == 3 and values.size > 0, expected, values.shape)
+    require(len(titles) == len(values), f"{len(values)} titles", len(titles))
+    pixels = np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+    factor = -(-SMALLEST_CELL // min(pixels.shape[2:4]))
+    pixels = pixels.repeat(factor, axis=2).repeat(factor, axis=3)
+    rows, columns, height, width, _ = pixels.shape
+    # The sans-serif that matplotlib brings: it has accents, Greek and Cyrillic.
+    path = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
+    font = ImageFont.truetype(path, TEXT_SIZE)
+    titles = [" ".join(title.split()) for title in titles]
+    titles = [
+        t if len(t) <= MAX_LETTERS else t[: MAX_LETTERS - 1].rstrip(" ,") + "…" for t in titles
+    ]
+
+    left = MARGIN + max(round(font.getlength(title)) for title in titles)
+    left += MARGIN if any(titles) else 0
+    top = MARGIN + TEXT_SIZE + GUTTER
+    xs = [left + i * (width + GUTTER) + (i > 0) * (WIDER_GUTTER - GUTTER) for i in range(columns)]
+    ys = [top + i * (height + GUTTER) for i in range(rows)]
+    sheet = Image.new("RGB", (xs[-1] + width + MARGIN, ys[-1] + height + MARGIN), "white")
+    text = functools.partial(ImageDraw.Draw(sheet).text, fill=(40, 40, 40), font=font)
+    for i, x in enumerate(xs):
+        name = f"view {i}" if i else "original"
+        text((x + width / 2, top - GUTTER), name, anchor="ms")
+    for y, title, row in zip(ys, titles, pixels, strict=True):
+        text((left - MARGIN, y + height / 2), title, anchor="rm")
+        for x, cell in zip(xs, row, strict=True):
+            sheet.paste(Image.fromarray(cell), (x, y))
+    content = io.BytesIO()
+    sheet.save(content, "png", optimize=True)
+    return content.getvalue()

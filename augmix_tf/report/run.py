@@ -1,12 +1,11 @@
-"""The report of one run: `report.md` and its plots, from the files of the run directory."""
+"""The report of one run, from the files of its directory: `report.md`, plots, a terminal table."""
 
 from __future__ import annotations
 
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from augmix_tf import files
 from augmix_tf.evaluation.results import (
@@ -14,26 +13,25 @@ from augmix_tf.evaluation.results import (
     Data,
     ImageResults,
     PerturbedResults,
-    Results,
     ShiftedResults,
-    Temperature,
 )
 from augmix_tf.metrics import table as metrics
-from augmix_tf.report import plots
-from augmix_tf.report.directories import RunFiles, read_files
-from augmix_tf.report.tables import cell, describe, heading, integer, plain, spoken, table
+from augmix_tf.report import directories, plots
+from augmix_tf.report.directories import Run, estimate
+from augmix_tf.report.tables import ABSENT, cell, describe, heading, integer, plain, spoken, table
 from augmix_tf.robustness import CORRUPTION_GROUPS, CORRUPTIONS, SEVERITIES, describe_corruptions
 
 REPORT = "report.md"
 RMS = "rms_calibration_error"
+IMAGES_PER_CELL = "images per corruption and severity"
+SEQUENCES = "sequences per perturbation"
+GROUPS = CORRUPTION_GROUPS.items()
+TITLE_WIDTH = 24  # in the terminal; longer titles widen it
 # Plots over severity: name, metric, start of the title, label of the y axis.
 SEVERITY_CURVES = (
     ("error_over_severity", "error", "Error", "error (%)"),
     ("calibration_over_severity", RMS, "Calibration", "RMS calibration error (%)"),
 )
-IMAGES_PER_CELL = "images per corruption and severity"
-SEQUENCES = "sequences per perturbation"
-
 CAPTIONS = {
     "curves": "Loss, error, Jensen-Shannon divergence and learning rate over the epochs",
     "confusion": "Confusion matrix of the clean test images",
@@ -55,187 +53,207 @@ FILES = {
 
 
 def write(workdir: files.PathLike) -> Path:
-    """Writes `report.md` and `plots/*.png` into a run directory.
+    """Writes `report.md` and `plots/*.png` into a run directory and returns the path of the first.
 
-    Args:
-        workdir: run directory with any of `config.json`, `results.json` and `metrics.csv`. What
-            they do not have is left out of the report.
-
-    Returns:
-        Path of `report.md`.
+    The directory has any of `config.json`, `results.json` and `metrics.csv`. What they do not have
+    is left out of the report.
 
     Raises:
         ArgumentError: the directory has none of the three files.
         FileError: one of them is damaged, or a file cannot be written.
     """
-    folder = Path(workdir)
-    run = read_files(folder)
-    results, drawn = run.results, figures(run)
+    run = directories.read(workdir)
+    drawn, path = figures(run), run.folder / REPORT
     for name, png in drawn.items():
-        files.write_bytes_atomically(folder / "plots" / f"{name}.png", png)
-    shown = {name: f"![{CAPTIONS[name]}](plots/{name}.png)" for name in drawn}
-    sections = [
-        _title(run),
-        _clean(results.clean),
-        shown.get("confusion"),
-        _corrupted(results.corrupted) if results.corrupted else "",
-        *(shown.get(name) for name in ("corruption_errors", "error_over_severity")),
-        _perturbed(results.perturbed) if results.perturbed else "",
-        _shifted(results.shifted) if results.shifted else "",
-        _calibration(results),
-        *(shown.get(name) for name in ("reliability", "calibration_over_severity")),
-        _training(run.metrics, shown),
-        _configuration(run),
-        _files(folder),
-        _next_commands(folder),
-    ]
-    files.write_text_atomically(folder / REPORT, "\n\n".join(filter(None, sections)) + "\n")
-    return folder / REPORT
+        files.write_bytes_atomically(run.folder / "plots" / f"{name}.png", png)
+    images = {name: f"![{CAPTIONS[name]}](plots/{name}.png)" for name in drawn}
+    files.write_text_atomically(path, "\n\n".join(filter(None, _parts(run, images))) + "\n")
+    return path
 
 
-def figures(run: RunFiles) -> dict[str, bytes]:
-    """Plots what the files of a run have.
-
-    Returns:
-        Name -> PNG, any of the names of `CAPTIONS`, in the order of the report.
-    """
+def figures(run: Run) -> dict[str, bytes]:
+    """Plots what the files of a run have: name, a key of `CAPTIONS` -> PNG."""
     drawn: dict[str, bytes] = {}
-    clean = run.results.clean or ImageResults()
-    corrupted = run.results.corrupted or CorruptedResults()
-    names = corrupted.evaluated
+    names, matrix = run.corrupted.evaluated, run.clean.confusion
     if run.metrics.get("epoch"):
         drawn["curves"] = plots.curves(run.metrics)
-    if clean.confusion:
-        drawn["confusion"] = plots.confusion_matrix(
-            clean.confusion.class_names, clean.confusion.counts
-        )
-    panels = _reliability_panels(clean, corrupted)
-    if panels:
-        drawn["reliability"] = plots.reliability(panels)
-    if not names:
-        return drawn
-    errors = {name: corrupted.over_severities(name, "error") for name in names}
-    errors = {"clean": clean.metric("error"), **errors, "mean": corrupted.mean_over(names, "error")}
-    bars = {"error": {name: (error, None) for name, error in errors.items()}}
-    title = "Error on each corruption, mean over severities 1 to 5"
-    drawn["corruption_errors"] = plots.corruption_bars(bars, title)
-    for name, key, title, y_label in SEVERITY_CURVES:
-        lines = _by_group(clean, corrupted, key)
-        if any(value is not None for points in lines.values() for _, value, _ in points):
-            title = f"{title} over the severity of the corruption"
-            drawn[name] = plots.severity_curves(lines, title, y_label)
+    if matrix:
+        drawn["confusion"] = plots.confusion_matrix(matrix.class_names, matrix.counts)
+    panels = {
+        "Clean test images\nRMS calibration error": (run.clean.reliability, run.clean.metric(RMS)),
+        "All corrupted test images\nmean RMS calibration error": (
+            run.corrupted.reliability(names),
+            run.corrupted.mean_over(names, RMS),
+        ),
+    }
+    diagrams = {
+        title.partition("\n")[0] if error is None else f"{title} {100 * error:.2f} %": {"": bins}
+        for title, (bins, error) in panels.items()
+        if bins
+    }
+    if diagrams:
+        drawn["reliability"] = plots.reliability(diagrams)
+    if names:
+        lines = {f"mean of {len(names)}": ([run], names)}
+        lines |= {group: ([run], [n for n in members if n in names]) for group, members in GROUPS}
+        bars = {"error": [run]}
+        drawn |= corruption_figures(bars, lines, names, "", "the severity of the corruption")
     return drawn
 
 
-def over_severities(
-    clean: ImageResults, corrupted: CorruptedResults, names: Sequence[str], metric: str
-) -> list[float | None]:
-    """Returns a metric on the clean images, then its mean over corruptions at severity 1 to 5."""
-    means = [corrupted.at_severity(names, metric, severity) for severity in SEVERITIES]
-    return [clean.metric(metric), *means]
+def corruption_figures(
+    methods: Mapping[str, Sequence[Run]],
+    lines: Mapping[str, tuple[Sequence[Run], Sequence[str]]],
+    names: Sequence[str],
+    subject: str,
+    over: str,
+) -> dict[str, bytes]:
+    """Plots the error on each corruption, and the metrics of `SEVERITY_CURVES` that have values.
+
+    Args:
+        methods: label -> runs that are averaged, for the bars.
+        lines: label -> runs and corruptions that are averaged, for the curves.
+        names: corruptions.
+        subject: end of the title of the bars.
+        over: end of the titles of the curves.
+    """
+    title = f"Error on each corruption, mean over severities 1 to 5{subject}"
+    bars = {label: _bars(runs, names) for label, runs in methods.items()}
+    drawn = {"corruption_errors": plots.corruption_bars(bars, title)}
+    for name, metric, title, y_label in SEVERITY_CURVES:
+        points = {
+            label: _points(runs, members, metric)
+            for label, (runs, members) in lines.items()
+            if members
+        }
+        if any(value is not None for line in points.values() for _, value, _ in line):
+            drawn[name] = plots.severity_curves(points, f"{title} over {over}", y_label)
+    return drawn
 
 
-def _by_group(
-    clean: ImageResults, corrupted: CorruptedResults, metric: str
-) -> dict[str, plots.Points]:
-    """Points of the mean over all corruptions, and over those of each group."""
-    names = corrupted.evaluated
-    lines = {f"mean of {len(names)}": names}
-    for group, members in CORRUPTION_GROUPS.items():
-        lines[group] = [name for name in members if name in names]
-    return {
-        title: [
-            (severity, value, None)
-            for severity, value in enumerate(over_severities(clean, corrupted, members, metric))
-        ]
-        for title, members in lines.items()
-        if members
+def _bars(runs: Sequence[Run], names: Sequence[str]) -> dict[str, plots.Estimate]:
+    values = {"clean": [run.clean.metric("error") for run in runs]}
+    for name in names:
+        values[name] = [run.corrupted.over_severities(name, "error") for run in runs]
+    values["mean"] = [run.corrupted.mean_over(names, "error") for run in runs]
+    return {name: estimate(column)[:2] for name, column in values.items()}
+
+
+def _points(runs: Sequence[Run], names: Sequence[str], metric: str) -> plots.Points:
+    columns = [[run.clean.metric(metric) for run in runs]]
+    for severity in SEVERITIES:
+        columns.append([run.corrupted.at_severity(names, metric, severity) for run in runs])
+    return [(severity, *estimate(column)[:2]) for severity, column in enumerate(columns)]
+
+
+def results_table(folder: Path) -> str:
+    """Returns results, files and next commands of an evaluated run, for the terminal.
+
+    Raises:
+        ArgumentError: the directory has no run.
+        FileError: a file is damaged.
+    """
+    run = directories.read(folder)
+    compared = metrics.compared(run.results.values())
+    rows = [(entry.short, entry.metric.text(entry.value)) for entry in compared]
+    images = run.clean.images
+    rows.append(("test images", ABSENT if images is None else str(images)))
+    written = {
+        "report and plots": REPORT,
+        "Keras model": "model.keras",
+        "TensorFlow Serving": "export",
     }
-
-
-def _reliability_panels(
-    clean: ImageResults, corrupted: CorruptedResults
-) -> dict[str, dict[str, plots.Bins]]:
-    names = corrupted.evaluated
-    diagrams = {
-        "Clean test images\nRMS calibration error": (clean.reliability or [], clean.metric(RMS)),
-        "All corrupted test images\nmean RMS calibration error": (
-            corrupted.reliability(names),
-            corrupted.mean_over(names, RMS),
-        ),
-    }
-    return {
-        title.partition("\n")[0] if error is None else f"{title} {100 * error:.2f} %": {"": bins}
-        for title, (bins, error) in diagrams.items()
-        if bins
-    }
-
-
-def _title(run: RunFiles) -> str:
-    settings = {**run.config, **run.results.provenance}
-    names = [_name(settings.get(key)) for key in ("method", "model", "dataset")]
-    title = "# {}: {} on {}".format(*names) if all(names) else "# Report of a run"
-    facts = [
-        f"{key}: {plain(settings[key])}"
-        for key in ("epochs", "seed", "parameters", "finished")
-        if settings.get(key) is not None
-    ]
-    return "\n\n".join(filter(None, [title, ", ".join(facts)]))
-
-
-def _name(value: Any) -> str:
-    """A name, also where an older configuration nests its settings."""
-    value = value.get("name") if isinstance(value, Mapping) else value
-    return cell(value) if value else ""
-
-
-def _clean(clean: ImageResults | None) -> str:
-    if clean is None:
-        return "## Clean test images\n\nNot evaluated yet."
-    rows = [("images", integer(clean.images))] if clean.images is not None else []
+    rows += [(title, str(folder / n)) for title, n in written.items() if (folder / n).exists()]
+    if (folder / "logs").exists():
+        rows.append(("dashboard", f"tensorboard --logdir {folder / 'logs'}"))
     rows += [
-        (metric.title, metric.text(clean.metric(metric.name)))
-        for metric in metrics.select("images")
-        if clean.metric(metric.name) is not None
+        ("augmented views", "python main.py --mode=views"),
+        ("train on CIFAR-10", "python main.py --dataset=cifar10 --model=wrn"),
     ]
-    return "## Clean test images\n\n" + table(("metric", "value"), rows)
+    width = max(TITLE_WIDTH, *(len(title) for title, _ in rows))
+    return "\n" + "\n".join(f"  {title:<{width}}  {value}" for title, value in rows)
 
 
-def _corrupted(results: CorruptedResults) -> str:
+def _parts(run: Run, images: Mapping[str, str]) -> Iterator[str]:
+    """The parts of the report, which empty lines separate; some are empty."""
+    results = run.results
+    yield from _title(run)
+    yield from _clean(results.clean)
+    yield images.get("confusion", "")
+    if results.corrupted:
+        yield from _corrupted(results.corrupted)
+    yield from (images.get(name, "") for name in ("corruption_errors", "error_over_severity"))
+    if results.perturbed:
+        yield from _perturbed(results.perturbed)
+    if results.shifted:
+        yield from _shifted(results.shifted)
+    yield from _calibration(run)
+    yield from (images.get(name, "") for name in ("reliability", "calibration_over_severity"))
+    if "curves" in images:
+        yield from ("## Training", images["curves"])
+        speeds = [value for value in run.metrics.get("images_per_second", []) if value > 0]
+        if speeds:
+            yield f"Median throughput: {statistics.median_high(speeds):,.0f} images/s."
+    yield from _configuration(run)
+    yield from _files(run.folder)
+    yield _next_commands(run.folder)
+
+
+def _title(run: Run) -> Iterator[str]:
+    settings = {**run.config, **run.results.provenance}
+    names = [settings.get(key) for key in ("method", "model", "dataset")]
+    yield "# {}: {} on {}".format(*map(cell, names)) if all(names) else "# Report of a run"
+    keys = [key for key in ("epochs", "seed", "parameters", "finished") if key in settings]
+    yield ", ".join(f"{key}: {plain(settings[key])}" for key in keys if settings[key] is not None)
+
+
+def _clean(clean: ImageResults | None) -> Iterator[str]:
+    yield "## Clean test images"
+    if clean is None:
+        yield "Not evaluated yet."
+        return
+    rows = [("images", integer(clean.images))] if clean.images is not None else []
+    values = [(metric, clean.metric(metric.name)) for metric in metrics.select("images")]
+    rows += [(metric.title, metric.text(value)) for metric, value in values if value is not None]
+    yield table(("metric", "value"), rows)
+
+
+def _corrupted(results: CorruptedResults) -> Iterator[str]:
     names, mean = results.evaluated, results.metrics.get("mean_corruption_error")
-    parts = ["## Corrupted test images"]
+    yield "## Corrupted test images"
     if mean is not None:
-        parts.append(
+        yield (
             f"**Mean corruption error: {100 * mean:.2f} %**, the mean over corruptions of the mean "
             "error over severities, as published for CIFAR-10-C and CIFAR-100-C."
         )
     elif names:
         error = results.mean_over(names, "error") or 0.0
-        parts.append(
+        yield (
             f"**Mean error: {100 * error:.2f} %**, over {describe_corruptions(names)}. Published "
             f"means are over all {len(CORRUPTIONS)} corruptions and are not comparable with it."
         )
     else:
-        parts.append(f"None of the {len(CORRUPTIONS)} corruptions of the mean was evaluated.")
-    relative = _texts(results.metrics, [m for m in _metrics_of("corrupted") if m.compared])
-    parts += [f"As published for ImageNet-C: {'; '.join(relative)}."] if relative else []
-    parts += _origin(results.data, IMAGES_PER_CELL)
+        yield f"None of the {len(CORRUPTIONS)} corruptions of the mean was evaluated."
+    if relative := _texts(results.metrics, "corrupted", compared=True):
+        yield f"As published for ImageNet-C: {relative}."
+    yield _origin(results.data, IMAGES_PER_CELL)
     if names:
-        parts += ["Error (%) at each severity:", _errors(results, names, with_mean=True)]
+        yield "Error (%) at each severity:"
+        yield _errors(results, names, with_mean=True)
     if results.extra:
-        title = "Evaluated as well, but **in no mean** (error in %):"
-        parts += [title, _errors(results, results.extra, with_mean=False)]
-    return "\n\n".join(parts)
+        yield "Evaluated as well, but **in no mean** (error in %):"
+        yield _errors(results, results.extra, with_mean=False)
 
 
 def _errors(results: CorruptedResults, names: Sequence[str], with_mean: bool) -> str:
     (error,) = metrics.select("images", name="error")
     head = ("corruption", *(f"severity {severity}" for severity in SEVERITIES), "mean")
+    groups = {name: f"{group}: " for group, members in GROUPS for name in members}
     rows = []
     for name in names:
         values = [row.metric("error") for row in results.corruptions[name]]
-        mean = results.over_severities(name, "error")
-        rows.append((_label(name), *map(error.number, [*values, mean])))
+        values.append(results.over_severities(name, "error"))
+        rows.append((groups.get(name, "") + spoken(name), *map(error.number, values)))
     if with_mean:
         means = [results.at_severity(names, "error", severity) for severity in SEVERITIES]
         means.append(results.mean_over(names, "error"))
@@ -243,160 +261,118 @@ def _errors(results: CorruptedResults, names: Sequence[str], with_mean: bool) ->
     return table(head, rows)
 
 
-def _label(name: str) -> str:
-    group = next((group for group, names in CORRUPTION_GROUPS.items() if name in names), None)
-    return f"{group}: {spoken(name)}" if group else spoken(name)
-
-
-def _metrics_of(inputs: metrics.Inputs) -> list[metrics.Metric]:
-    """The metrics of a part that the report does not have a sentence for."""
-    own = ("mean_corruption_error", "mean_error", "mean_flip_probability")
-    return [metric for metric in metrics.select(inputs) if metric.name not in own]
-
-
-def _texts(values: Mapping[str, float | None], chosen: Sequence[metrics.Metric]) -> list[str]:
-    return [
+def _texts(values: Mapping[str, float | None], inputs: metrics.Inputs, **attributes: bool) -> str:
+    """Metrics with their values, without those that the report has a sentence for."""
+    in_sentences = ("mean_corruption_error", "mean_error", "mean_flip_probability")
+    return "; ".join(
         f"{metric.title} {metric.text(values[metric.name])}"
-        for metric in chosen
-        if values.get(metric.name) is not None
-    ]
+        for metric in metrics.select(inputs, **attributes)
+        if metric.name not in in_sentences and values.get(metric.name) is not None
+    )
 
 
-def _origin(data: Data | None, per: str) -> list[str]:
+def _origin(data: Data | None, unit: str) -> str:
     if data is None:
-        return []
+        return ""
     caution = " These are not the published files; compare only with results on the same files."
-    caution = "" if data.source == "official" else caution
-    return [f"Data: {describe(data, per)}.{caution}"]
+    return f"Data: {describe(data, unit)}.{'' if data.source == 'official' else caution}"
 
 
-def _perturbed(results: PerturbedResults) -> str:
+def _perturbed(results: PerturbedResults) -> Iterator[str]:
     mean, counted = results.metrics.get("mean_flip_probability"), results.perturbations_counted
-    parts = ["## Perturbation sequences"]
+    yield "## Perturbation sequences"
     if mean is None:
-        parts.append("No mean flip probability: not all ten perturbations were evaluated.")
+        yield "No mean flip probability: not all ten perturbations were evaluated."
     else:
         text = f"**Mean flip probability: {100 * mean:.2f} %**"
-        parts.append(f"{text}, over the ten perturbations of the paper.")
-    others = _texts(results.metrics, _metrics_of("perturbed"))
-    parts += [f"{heading('; '.join(others))}."] if others else []
-    parts += _origin(results.data, SEQUENCES)
+        yield f"{text}, over the ten perturbations of the paper."
+    if others := _texts(results.metrics, "perturbed"):
+        yield f"{heading(others)}."
+    yield _origin(results.data, SEQUENCES)
     rows = results.perturbations
-    ordered = [name for name in counted if name in rows]
-    ordered += [name for name in rows if name not in counted]
+    extra = [name for name in rows if name not in counted]
     chosen = metrics.select("sequences")
-    if ordered:
-        head = [metric.title + metric.heading_unit for metric in chosen]
-        body = [
-            (
-                spoken(name) + ("" if name in counted else " \\*"),
-                *(metric.number(rows[name].metrics.get(metric.name)) for metric in chosen),
-                integer(rows[name].sequences),
-                integer(rows[name].frames),
-            )
-            for name in ordered
-        ]
-        parts.append(table(("perturbation", *head, "sequences", "frames"), body))
-    if set(ordered) - set(counted):
-        parts.append("\\* not one of the ten of the mean.")
-    return "\n\n".join(parts)
+    head = [metric.title + metric.heading_unit for metric in chosen]
+    body = [
+        (
+            spoken(name) + (" \\*" if name in extra else ""),
+            *(metric.number(rows[name].metrics.get(metric.name)) for metric in chosen),
+            integer(rows[name].sequences),
+            integer(rows[name].frames),
+        )
+        for name in [*counted, *extra]
+        if name in rows
+    ]
+    if body:
+        yield table(("perturbation", *head, "sequences", "frames"), body)
+    if extra:
+        yield "\\* not one of the ten of the mean."
 
 
-def _shifted(sets: Mapping[str, ShiftedResults]) -> str:
+def _shifted(sets: Mapping[str, ShiftedResults]) -> Iterator[str]:
     chosen = metrics.select("images")
     head = [(metric.short or metric.title) + metric.heading_unit for metric in chosen]
-    rows = [
-        (
-            cell(name),
-            integer(part.images),
-            integer(part.classes),
-            *(metric.number(part.metric(metric.name)) for metric in chosen),
-        )
-        for name, part in sets.items()
-    ]
-    described = [
-        f"- {cell(name)}: {describe(part.data, 'images')}."
-        for name, part in sets.items()
-        if part.data
-    ]
-    text = "Each set is evaluated with the logits of its own classes only."
-    parts = ["## Other test sets", text, table(("set", "images", "classes", *head), rows)]
-    return "\n\n".join([*parts, "\n".join(described)]).strip()
+    rows = []
+    for name, part in sets.items():
+        numbers = [metric.number(part.metric(metric.name)) for metric in chosen]
+        rows.append((cell(name), integer(part.images), integer(part.classes), *numbers))
+    yield "## Other test sets"
+    yield "Each set is evaluated with the logits of its own classes only."
+    yield table(("set", "images", "classes", *head), rows)
+    origins = {cell(name): part.data for name, part in sets.items() if part.data}
+    yield "\n".join(f"- {name}: {describe(data, 'images')}." for name, data in origins.items())
 
 
-def _calibration(results: Results) -> str:
+def _calibration(run: Run) -> Iterator[str]:
     """Metrics of probabilities, clean and corrupted, without and with the temperature."""
-    clean = results.clean or ImageResults()
-    corrupted = results.corrupted or CorruptedResults()
-    names = corrupted.evaluated
-    if not names and not results.temperature:
-        return ""
+    names, temperature = run.corrupted.evaluated, run.results.temperature
+    if not names and not temperature:
+        return
+    yield "## Calibration under corruption" if names else "## Calibration"
+    if names:
+        yield f"Corrupted: mean over severities and {describe_corruptions(names)}."
+    if temperature:
+        text = "unknown" if temperature.value is None else f"{temperature.value:.3f}"
+        if temperature.images is not None:
+            text += f", fitted on {temperature.images:,} images"
+        if temperature.held_out_of:
+            text += f" held out of the {spoken(temperature.held_out_of)} set"
+        yield f"Temperature: {text}. It divides the logits."
     chosen = [m for m in metrics.select("images", per_severity=True) if m.name != "error"]
     columns: dict[str, list[float | None]] = {}
     for prefix, suffix in (("", ""), ("calibrated.", ", with temperature")):
         keys = [prefix + metric.name for metric in chosen]
-        columns[f"clean{suffix}"] = [clean.metric(key) for key in keys]
-        columns[f"corrupted{suffix}"] = [corrupted.mean_over(names, key) for key in keys]
+        columns[f"clean{suffix}"] = [run.clean.metric(key) for key in keys]
+        columns[f"corrupted{suffix}"] = [run.corrupted.mean_over(names, key) for key in keys]
     columns = {title: values for title, values in columns.items() if set(values) != {None}}
     rows = [
         (metric.title, *map(metric.text, values))
         for metric, values in zip(chosen, zip(*columns.values(), strict=True), strict=False)
         if set(values) != {None}
     ]
-    parts = ["## Calibration under corruption" if names else "## Calibration"]
-    if names:
-        parts.append(f"Corrupted: mean over severities and {describe_corruptions(names)}.")
-    if results.temperature:
-        parts.append(_temperature(results.temperature))
-    return "\n\n".join([*parts, table(("metric", *columns), rows)] if rows else parts)
+    if rows:
+        yield table(("metric", *columns), rows)
 
 
-def _temperature(temperature: Temperature) -> str:
-    value = "unknown" if temperature.value is None else f"{temperature.value:.3f}"
-    fitted = ""
-    if temperature.images is not None:
-        fitted = f", fitted on {temperature.images:,} images"
-    if temperature.held_out_of:
-        fitted += f" held out of the {spoken(temperature.held_out_of)} set"
-    return f"Temperature: {value}{fitted}. It divides the logits."
-
-
-def _training(columns: Mapping[str, list[float]], shown: Mapping[str, str]) -> str:
-    if "curves" not in shown:
-        return ""
-    speeds = [value for value in columns.get("images_per_second", []) if value > 0]
-    text = f"Median throughput: {statistics.median_high(speeds):,.0f} images/s." if speeds else ""
-    return "\n\n".join(filter(None, ["## Training", shown["curves"], text]))
-
-
-def _configuration(run: RunFiles) -> str:
-    parts = []
+def _configuration(run: Run) -> Iterator[str]:
     if run.config:
-        rows = [(f"`{cell(name)}`", plain(value)) for name, value in _flat(run.config).items()]
-        parts += ["## Configuration", table(("setting", "value"), rows, numbers_from=2)]
+        yield "## Configuration"
+        rows = [(f"`{cell(name)}`", plain(value)) for name, value in run.config.items()]
+        yield table(("setting", "value"), rows, numbers_from=2)
     versions = run.results.provenance.get("versions")
     if isinstance(versions, Mapping) and versions:
         texts = ", ".join(f"{cell(name)} {plain(value)}" for name, value in versions.items())
-        parts.append(f"Software: {texts}.")
-    return "\n\n".join(parts)
+        yield f"Software: {texts}."
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        nested = isinstance(value, Mapping)
-        found |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return found
-
-
-def _files(folder: Path) -> str:
+def _files(folder: Path) -> Iterator[str]:
     rows = [
-        (f"`{name}/`" if (folder / name).is_dir() else f"`{name}`", description)
+        (f"`{name}{'/' * (folder / name).is_dir()}`", description)
         for name, description in FILES.items()
         if (folder / name).exists()
     ]
-    return "## Files\n\n" + table(("in this directory", "content"), rows, numbers_from=2)
+    yield "## Files"
+    yield table(("in this directory", "content"), rows, numbers_from=2)
 
 
 def _next_commands(folder: Path) -> str:

@@ -31,7 +31,7 @@ def plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
-        return ", ".join(plain(entry) for entry in value) or "none"
+        return ", ".join(map(plain, value)) or "none"
     return cell(value)
 
 
@@ -50,29 +50,17 @@ def spoken(name: str) -> str:
     return cell(name.replace("_", " "))
 
 
-def short_name(corruption: str) -> str:
-    """Returns the first word of a corruption's name, for the head of a column."""
-    return corruption.partition("_")[0]
-
-
 def integer(value: int | None) -> str:
     """Returns an integer with separators for thousands."""
     return ABSENT if value is None else f"{value:,}"
 
 
-def describe(data: Data, per: str) -> str:
-    """Describes in one line where the images of a benchmark come from.
-
-    Args:
-        data: part of the results.
-        per: what `data.images` counts, such as "images".
-    """
+def describe(data: Data, unit: str) -> str:
+    """Describes in one line where images come from; `unit` is what `data.images` counts."""
     facts = [data.description or data.source or "of unknown source"]
     if data.source and data.source not in facts[0]:
         facts.insert(0, data.source)
     if data.images is not None:
-        facts.append(f"{data.images:,} {per}")
-    for name in ("seed", "table"):
-        if getattr(data, name) is not None:
-            facts.append(f"{name} {getattr(data, name)}")
+        facts.append(f"{data.images:,} {unit}")
+    facts += [f"{n} {getattr(data, n)}" for n in ("seed", "table") if getattr(data, n) is not None]
     return " ".join(", ".join(facts).split())
