@@ -11,9 +11,10 @@ from PIL import Image
 from scipy import ndimage
 
 from augmix_tf import corruptions
-from augmix_tf.corruptions import blur, catalogue, digital, frost, weather
+from augmix_tf.corruptions import blur, catalogue, digital, weather
+from augmix_tf.corruptions.blur import Glass, Motion
 from augmix_tf.corruptions.catalogue import Streams
-from augmix_tf.corruptions.tables import Elastic, Glass, Motion
+from augmix_tf.corruptions.digital import Elastic
 from augmix_tf.errors import ArgumentError
 from tests.oracles import loop_corruptions as loops
 
@@ -216,7 +217,7 @@ def test_frost_is_a_weighted_sum():
 def test_noises_have_their_moments(table, index):
     # In the middle of the range, where nothing is clipped; truncation costs half a level.
     images, light = grey(128), 128 / 255
-    constants = {name: getattr(row, table) for name, row in catalogue.CATALOGUE.items()}
+    constants = catalogue.TABLES[table]
 
     def noise(name):
         return corruptions.corrupt(images, name, index + 1, table=table) / 255.0
@@ -302,7 +303,7 @@ def test_no_images_give_no_images(name):
 
 
 def test_frost_without_photographs_is_refused(monkeypatch):
-    monkeypatch.setattr(frost.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(weather.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ArgumentError, match=r"original frost photographs .* 'frost_synthetic'"):
         corruptions.corrupt(some_images(1), "frost", 1)
 
@@ -317,13 +318,13 @@ def test_photographs_are_found_by_contents(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder.parent / "__init__.py").write_text("raise ImportError('must not be imported')")
     digests, photographs = {}, some_images(5, 300, 400)
-    for name, photograph in zip(frost.PHOTOGRAPHS, photographs, strict=True):
+    for name, photograph in zip(weather.PHOTOGRAPHS, photographs, strict=True):
         Image.fromarray(photograph).save(folder / name)
         digests[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    monkeypatch.setattr(frost, "PHOTOGRAPHS", digests)
+    monkeypatch.setattr(weather, "PHOTOGRAPHS", digests)
     monkeypatch.syspath_prepend(tmp_path)
-    assert frost.find_photographs() == folder
-    loaded = frost.photographs(folder, 1.0)
+    assert weather.find_photographs() == folder
+    loaded = weather.photographs(folder, 1.0)
     np.testing.assert_array_equal(loaded[1], photographs[1])  # PNG, and RGB not BGR
     images = grey(0, 3, 32)
     found = corruptions.corrupt(images, "frost", 1)
@@ -332,7 +333,8 @@ def test_photographs_are_found_by_contents(tmp_path, monkeypatch):
 
 
 def test_synthetic_textures_look_like_ice():
-    for texture, (colour, spread) in zip(frost.synthetic(1.0), frost.SYNTHETIC_LOOKS, strict=True):
+    looks = weather.SYNTHETIC_LOOKS
+    for texture, (colour, spread) in zip(weather.synthetic(1.0), looks, strict=True):
         np.testing.assert_allclose(texture.mean(axis=(0, 1)), colour, atol=1)
         assert texture.mean(axis=2).std() == pytest.approx(spread, rel=0.1)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from augmix_tf import corruptions
-from augmix_tf.corruptions import catalogue, geometry, sequences, tables
-from augmix_tf.corruptions.tables import Ramp
+from augmix_tf.corruptions import catalogue, sequences
+from augmix_tf.corruptions.sequences import Ramp
 from augmix_tf.errors import ArgumentError
 from tests import golden
 from tests.oracles import loop_corruptions as loops
@@ -42,7 +42,7 @@ def golden_draws(data, name, images, setting):
 def test_cifar_frames_equal_the_original(name):
     data = golden.load("sequences_cifar")
     images = data["inputs"]
-    setting = tables.SEQUENCE_TABLES["cifar"][name]
+    setting = sequences.TABLES["cifar"][name]
     draws = golden_draws(data, name, images, setting)
     kind = sequences.CATALOGUE[sequences.base_name(name)]
     fixed = name == "tilt" and not SAME_OPENCV  # at 1/32 pixels
@@ -63,15 +63,15 @@ def test_cifar_frames_equal_the_original(name):
 )
 def test_affine_matrices_equal_the_original(name, pose):
     want = golden.load("sequences_cifar")[f"{name}/inverse_affine"]
-    values = tables.SEQUENCE_TABLES["cifar"][name].values()
-    got = [geometry.inverse_affine(32, 32, **{pose: value}) for value in values]
+    values = sequences.TABLES["cifar"][name].values()
+    got = [sequences.inverse_affine(32, 32, **{pose: value}) for value in values]
     np.testing.assert_array_equal(got, want)
 
 
 def test_tilt_matrices_equal_the_original():
     want = golden.load("sequences_cifar")["tilt/perspective"]
-    values = tables.SEQUENCE_TABLES["cifar"]["tilt"].values()
-    got = [geometry.tilt_matrix(32, 32, value) for value in values]
+    values = sequences.TABLES["cifar"]["tilt"].values()
+    got = [sequences.tilt_matrix(32, 32, value) for value in values]
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-11)
 
 
@@ -107,13 +107,13 @@ def test_rotation_is_clockwise_about_pixel_16_16():
 )
 def test_affine_follows_its_matrix(pose):
     (image,) = some_images(1, 18, 24)
-    a, b, c, d, e, f = geometry.inverse_affine(24, 18, **pose)
+    a, b, c, d, e, f = sequences.inverse_affine(24, 18, **pose)
 
     def reads(x, y):  # pixel k of Pillow covers [k, k + 1)
         x, y = x + 0.5, y + 0.5
         return a * x + b * y + c - 0.5, d * x + e * y + f - 0.5
 
-    got = geometry.affine(image[None], (a, b, c, d, e, f))[0].astype(int)
+    got = sequences.affine(image[None], (a, b, c, d, e, f))[0].astype(int)
     want = np.floor(loops.resample(image, reads))
     # Pillow repeats the edge inside the image's outermost half pixel.
     inside = [
@@ -127,13 +127,13 @@ def test_affine_follows_its_matrix(pose):
 @pytest.mark.parametrize("angle", [-11.25, 0.0, 7.5])
 def test_tilt_follows_its_perspective(angle):
     (image,) = some_images(1, 18, 24)
-    inverse = np.linalg.inv(geometry.tilt_matrix(24, 18, angle))
+    inverse = np.linalg.inv(sequences.tilt_matrix(24, 18, angle))
 
     def reads(x, y):
         u, v, w = inverse @ (x, y, 1)
         return u / w, v / w
 
-    got = geometry.tilt(image[None], angle)[0]
+    got = sequences.warp_tilt(image[None], angle)[0]
     far = np.abs(got - loops.resample(image, reads))
     assert far.max() <= (1 if SAME_OPENCV else 16)
     # At depth f + 1 the image is smaller by f / (f + 1), about the centre.
@@ -148,8 +148,8 @@ def test_zoom_blur_is_the_running_mean():
     got = corruptions.perturb(images, "zoom_blur")[0].astype(int)
     moved = [images[0] / 255.0]
     for i in range(1, 31):
-        matrix = geometry.inverse_affine(24, 18, scale=1 + 0.004 * i)
-        moved.append(geometry.affine(images, matrix)[0] / 255.0)
+        matrix = sequences.inverse_affine(24, 18, scale=1 + 0.004 * i)
+        moved.append(sequences.affine(images, matrix)[0] / 255.0)
         want = np.floor(np.mean(moved, axis=0) * 255)
         assert np.abs(got[i] - want).max() <= 1
     np.testing.assert_array_equal(got[0], images[0])
@@ -218,7 +218,7 @@ def test_noise_frames_are_independent_and_grow_with_difficulty(noise, table):
         np.testing.assert_array_equal(got[0], images[0] / 255.0)
         first, second = got[1] - got[1].mean(), got[2] - got[2].mean()
         assert abs((first * second).mean()) < 6 * first.std() ** 2 / math.sqrt(first.size)
-        constant = tables.SEQUENCE_TABLES[table][name]
+        constant = sequences.TABLES[table][name]
         light = 128 / 255
         sigma = {
             "gaussian_noise": constant,
@@ -235,11 +235,7 @@ def test_noise_frames_are_independent_and_grow_with_difficulty(noise, table):
 def test_names_are_those_of_the_benchmark():
     assert len(corruptions.PERTURBATIONS) == 10
     assert len(corruptions.EXTRA_PERTURBATIONS) == 4
-    assert (
-        set(ALL_NAMES)
-        == set(tables.SEQUENCE_TABLES["cifar"])
-        == set(tables.SEQUENCE_TABLES["imagenet"])
-    )
+    assert set(ALL_NAMES) == set(sequences.TABLES["cifar"]) == set(sequences.TABLES["imagenet"])
     paper, script = set(corruptions.PERTURBATIONS), set(corruptions.CIFAR_SCRIPT_PERTURBATIONS)
     assert (paper - script, script - paper) == ({"snow"}, {"spatter"})
 

@@ -22,12 +22,10 @@ class SliceableImages(Protocol):
     """Images uint8 [N, H, W, 3]: an array, or an object that decodes the slices it is asked for."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, H, W, 3)."""
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """uint8."""
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
 
     def __len__(self) -> int: ...
 
@@ -40,25 +38,15 @@ def to_uint8(values: Floats) -> Images:
 
 
 def check_images(images: npt.NDArray[Any]) -> Images:
-    """Returns `images` if they are an array uint8 [N, H, W, 3] with sides of at least `MIN_SIDE`.
-
-    Raises:
-        ArgumentError: they are not.
-    """
+    """Returns `images` if they are an array uint8 [N, H, W, 3], sides at least `MIN_SIDE`."""
     errors.require(isinstance(images, np.ndarray), _EXPECTED, type(images).__name__)
     check_sliceable(images)
     return images
 
 
 def check_sliceable(images: SliceableImages) -> SliceableImages:
-    """Returns `images` if type and shape are those of `check_images`, without reading any.
-
-    Raises:
-        ArgumentError: they are not.
-    """
-    is_array_like = isinstance(getattr(images, "dtype", None), np.dtype) and hasattr(
-        images, "shape"
-    )
+    """Returns `images` if type and shape are those of `check_images`, without reading any."""
+    is_array_like = hasattr(images, "dtype") and hasattr(images, "shape")
     errors.require(is_array_like, _EXPECTED, type(images).__name__)
     shape = images.shape
     is_valid = images.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
@@ -68,11 +56,7 @@ def check_sliceable(images: SliceableImages) -> SliceableImages:
 
 
 def check_labels(labels: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    """Returns the labels of `count` images as uint8, or as int64 if one does not fit.
-
-    Raises:
-        ArgumentError: the labels are not integers [count], or `count` is 0.
-    """
+    """Returns the labels of `count` images as uint8, or as int64 if one does not fit."""
     given = np.asarray(labels)
     is_valid = given.shape == (count,) and given.dtype.kind in "iu" and count > 0
     expected = f"integer labels [{count}], one per image, and at least one image"
@@ -82,11 +66,7 @@ def check_labels(labels: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
 
 
 def check_ids(ids: Sequence[int] | npt.NDArray[Any] | None, count: int) -> npt.NDArray[np.uint64]:
-    """Returns the ids of `count` images as uint64 [count]; 0, 1, 2, ... if `ids` is None.
-
-    Raises:
-        ArgumentError: the ids are not integers [count], or are negative or repeated.
-    """
+    """Returns the unique ids of `count` images as uint64 [count]; 0, 1, 2, ... for None."""
     if ids is None:
         return np.arange(count, dtype=np.uint64)
     given = np.asarray(ids)
@@ -101,11 +81,7 @@ def check_ids(ids: Sequence[int] | npt.NDArray[Any] | None, count: int) -> npt.N
 
 
 def check_integer(what: str, value: object, low: int, high: int | None = None) -> int:
-    """Returns `value` if it is an integer of at least `low` and at most `high`.
-
-    Raises:
-        ArgumentError: it is not.
-    """
+    """Returns `value` if it is an integer of at least `low` and at most `high`."""
     bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
     is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     number = int(value) if is_integer else low  # type: ignore[call-overload]

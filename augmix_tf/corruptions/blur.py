@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,7 +15,38 @@ import numpy.typing as npt
 from scipy import ndimage, sparse
 
 from augmix_tf.corruptions.arrays import Draws, Floats, Images, to_uint8
-from augmix_tf.corruptions.tables import Defocus, Glass, Motion, Zoom
+
+
+class Defocus(NamedTuple):
+    """Disk radius in pixels, and sigma of the Gaussian that smooths its edge."""
+
+    radius: float
+    edge_sigma: float
+
+
+class Glass(NamedTuple):
+    """Sigma of the blur in pixels, largest shift of a pixel, passes of the shuffle."""
+
+    sigma: float
+    max_shift: int
+    passes: int
+
+
+class Motion(NamedTuple):
+    """Radius and sigma of the one-sided kernel, in pixels."""
+
+    radius: int
+    sigma: float
+
+
+class Zoom(NamedTuple):
+    """Factors 1, 1 + step, ...
+
+    Their number is stored because rounding makes numpy.arange include the end in some rows.
+    """
+
+    step: float
+    factors: int
 
 
 def smooth(values: Floats, sigma: float, truncate: float = 4.0) -> Floats:
@@ -81,11 +112,7 @@ def glass_sources(
 ) -> npt.NDArray[np.int64]:
     """Returns the index of the pixel that is copied to each pixel in one pass, int64 [N, H W].
 
-    Args:
-        shift: (right, down), int8 [N, H - 2 reach, W - 2 reach, 2], top left first.
-        reach: largest shift.
-        height: H.
-        width: W.
+    `shift` is (right, down), [N, H - 2 reach, W - 2 reach, 2], top left first.
     """
     index = np.arange(height * width)
     inner = index.reshape(height, width)[reach + 1 : height - reach + 1]
@@ -146,14 +173,7 @@ def directional_blur(images: npt.NDArray[Any], motion: Motion, angle_degrees: Fl
 
         y = floor(floor(sum_i taps_i 257 x_i + 1/2) / 257)
     The factor 257 and both roundings are ImageMagick's conversion from 8 to 16 bits and back.
-
-    Args:
-        images: uint8 [N, H, W, C] or [N, H, W].
-        motion: radius and sigma.
-        angle_degrees: float64 [N].
-
-    Returns:
-        uint8, shape of `images`.
+    Images are [N, H, W, C] or [N, H, W], angles [N].
     """
     out = np.empty_like(images)
     # Offsets are whole pixels, so many angles have the same ones: blur these images together.
@@ -207,19 +227,10 @@ def images_first(pixels: Floats, shape: tuple[int, ...]) -> Floats:
 
 
 def zoom_centre(pixels: Floats, height: int, width: int, factor: float) -> Floats:
-    """Returns the centres of images enlarged by `factor`, in the size of the images.
+    """Returns the centres of images [H W, N C] (of `pixels_first`) enlarged by `factor`.
 
     Equal to `scipy.ndimage.zoom(order=1)` of the middle ceil(H / factor) x ceil(W / factor) pixels,
     trimmed to [H, W], as in the original; two sparse matrices do it for a whole batch.
-
-    Args:
-        pixels: float64 [H W, N C], from `pixels_first`.
-        height: H.
-        width: W.
-        factor: 1 or more.
-
-    Returns:
-        float64 [H W, N C].
     """
     rows, columns = _zoom_matrices(height, width, factor)
     return columns @ (rows @ pixels)

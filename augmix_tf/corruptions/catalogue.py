@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,24 +18,17 @@ from PIL import features
 
 import augmix_tf
 from augmix_tf import errors
-from augmix_tf.corruptions import blur, digital, frost, noise, tables, weather
+from augmix_tf.corruptions import blur, digital, noise, weather
 from augmix_tf.corruptions.arrays import Draws, Images, check_ids, check_images, check_integer
-from augmix_tf.corruptions.tables import (
-    Defocus,
-    Elastic,
-    Fog,
-    Frost,
-    Glass,
-    Motion,
-    Saturation,
-    Snow,
-    Spatter,
-    Zoom,
-)
+from augmix_tf.corruptions.blur import Defocus, Glass, Motion, Zoom
+from augmix_tf.corruptions.digital import Elastic, Saturation
+from augmix_tf.corruptions.weather import Fog, Frost, Snow, Spatter
 from augmix_tf.robustness import FROST_SYNTHETIC
 
 T = TypeVar("T")
 
+# Images with no longer side use CIFAR's table by default.
+LARGEST_CIFAR_SIDE = 64
 # Pixels processed together: few enough for the processor's caches.
 CHUNK_PIXELS = 16 * 32 * 32
 
@@ -45,193 +38,139 @@ Apply = Callable[[Images, Any, Draws], Images]
 
 @dataclass(frozen=True)
 class Corruption:
-    """The two functions of a corruption.
+    """The two functions of a corruption, or of a perturbation sequence.
 
     Attributes:
-        apply: (images uint8 [N, H, W, 3], setting, draws) -> uint8 [N, H, W, 3]. In its docstring x
-            is the image in [0, 1]. Unless it says otherwise, results are clipped to [0, 1],
-            multiplied by 255 and truncated.
+        apply: (images uint8 [N, H, W, 3], setting, draws) -> uint8 [N, H, W, 3], or sequences
+            [N, T, H, W, 3]. In its docstring x is the image in [0, 1]. Unless it says otherwise,
+            results are clipped to [0, 1], multiplied by 255 and truncated.
         draw: (random stream, image uint8 [H, W, 3], setting) -> draws of one image, for random
             corruptions. `apply` takes the draws of N images, stacked.
-        cifar, imagenet: settings at severities 1 to 5 for images of 32x32 and 224x224.
+        moves_image: `apply` moves the image, so that its surroundings come into view.
     """
 
     apply: Apply
     draw: Callable[..., Draws] | None = None
-    cifar: tuple[Any, ...] = ()
-    imagenet: tuple[Any, ...] = ()
-
-
-def _rows(kind: type[T], *rows: tuple[Any, ...], **shared: Any) -> tuple[T, ...]:
-    """Constants of severities 1 to 5; `shared` are the same at all of them."""
-    return tuple(kind(*row, **shared) for row in rows)
+    moves_image: bool = False
 
 
 CATALOGUE = {
-    "gaussian_noise": Corruption(
-        noise.gaussian_noise,
-        noise.draw_normal,
-        cifar=(0.04, 0.06, 0.08, 0.09, 0.10),
-        imagenet=(0.08, 0.12, 0.18, 0.26, 0.38),
-    ),
-    "shot_noise": Corruption(
-        noise.shot_noise,
-        noise.draw_shot,
-        cifar=(500, 250, 100, 75, 50),
-        imagenet=(60, 25, 12, 5, 3),
-    ),
-    "impulse_noise": Corruption(
-        noise.impulse_noise,
-        noise.draw_impulse,
-        cifar=(0.01, 0.02, 0.03, 0.05, 0.07),
-        imagenet=(0.03, 0.06, 0.09, 0.17, 0.27),
-    ),
-    "defocus_blur": Corruption(
-        blur.defocus_blur,
-        cifar=_rows(Defocus, (0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
-        imagenet=_rows(Defocus, (3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
-    ),
-    "glass_blur": Corruption(
-        blur.glass_blur,
-        blur.draw_glass,
-        cifar=_rows(Glass, (0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
-        imagenet=_rows(Glass, (0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
-    ),
-    "motion_blur": Corruption(
-        blur.motion_blur,
-        blur.draw_motion,
-        cifar=_rows(Motion, (6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
-        imagenet=_rows(Motion, (10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
-    ),
-    "zoom_blur": Corruption(
-        blur.zoom_blur,
-        cifar=_rows(Zoom, (0.01, 7), (0.01, 12), (0.01, 16), (0.01, 21), (0.01, 26)),
-        imagenet=_rows(Zoom, (0.01, 12), (0.01, 16), (0.02, 11), (0.02, 13), (0.03, 11)),
-    ),
-    "snow": Corruption(
-        weather.snow,
-        weather.draw_snow,
-        cifar=(
+    "gaussian_noise": Corruption(noise.gaussian_noise, noise.draw_normal),
+    "shot_noise": Corruption(noise.shot_noise, noise.draw_shot),
+    "impulse_noise": Corruption(noise.impulse_noise, noise.draw_impulse),
+    "defocus_blur": Corruption(blur.defocus_blur),
+    "glass_blur": Corruption(blur.glass_blur, blur.draw_glass),
+    "motion_blur": Corruption(blur.motion_blur, blur.draw_motion),
+    "zoom_blur": Corruption(blur.zoom_blur),
+    "snow": Corruption(weather.snow, weather.draw_snow),
+    "frost": Corruption(weather.frost, weather.draw_frost),
+    FROST_SYNTHETIC: Corruption(weather.frost, weather.draw_frost),
+    "fog": Corruption(weather.fog, weather.draw_fog),
+    "brightness": Corruption(weather.brightness),
+    "contrast": Corruption(digital.contrast),
+    "elastic_transform": Corruption(digital.elastic_transform, digital.draw_elastic),
+    "pixelate": Corruption(digital.pixelate),
+    "jpeg_compression": Corruption(digital.jpeg_compression),
+    "speckle_noise": Corruption(noise.speckle_noise, noise.draw_normal),
+    "gaussian_blur": Corruption(blur.gaussian_blur),
+    "spatter": Corruption(weather.spatter, weather.draw_layer),
+    "saturate": Corruption(digital.saturate),
+}
+
+
+def _rows(kind: Callable[..., T], *rows: tuple[Any, ...]) -> tuple[T, ...]:
+    return tuple(kind(*row) for row in rows)
+
+
+# Table -> corruption -> constants at severities 1 to 5, for images of 32x32 and of 224x224.
+# Source: make_cifar_c.py and make_imagenet_c.py of github.com/hendrycks/robustness.
+TABLES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "cifar": {
+        "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
+        "shot_noise": (500, 250, 100, 75, 50),
+        "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07),
+        "defocus_blur": _rows(Defocus, (0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+        "glass_blur": _rows(
+            Glass, (0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)
+        ),
+        "motion_blur": _rows(Motion, (6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+        "zoom_blur": _rows(Zoom, (0.01, 7), (0.01, 12), (0.01, 16), (0.01, 21), (0.01, 26)),
+        "snow": (
             Snow(0.1, 0.2, 1, 0.6, Motion(8, 3), 0.95),
             Snow(0.1, 0.2, 1, 0.5, Motion(10, 4), 0.9),
             Snow(0.15, 0.3, 1.75, 0.55, Motion(10, 4), 0.9),
             Snow(0.25, 0.3, 2.25, 0.6, Motion(12, 6), 0.85),
             Snow(0.3, 0.3, 1.25, 0.65, Motion(14, 12), 0.8),
         ),
-        imagenet=(
-            Snow(0.1, 0.3, 3, 0.5, Motion(10, 4), 0.8),
-            Snow(0.2, 0.3, 2, 0.5, Motion(12, 4), 0.7),
-            Snow(0.55, 0.3, 4, 0.9, Motion(12, 8), 0.7),
-            Snow(0.55, 0.3, 4.5, 0.85, Motion(12, 8), 0.65),
-            Snow(0.55, 0.3, 2.5, 0.85, Motion(12, 12), 0.55),
+        "frost": _rows(
+            partial(Frost, photo_scale=0.2, side=32),
+            *((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
         ),
-    ),
-    "frost": Corruption(
-        weather.frost,
-        weather.draw_frost,
-        cifar=_rows(
-            Frost,
-            (1, 0.2),
-            (1, 0.3),
-            (0.9, 0.4),
-            (0.85, 0.4),
-            (0.75, 0.45),
-            photo_scale=0.2,
-            side=32,
+        "fog": _rows(Fog, (0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+        "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
+        "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
+        "elastic_transform": _rows(
+            Elastic,
+            *((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05)),
+            (0.1, 0.03, 0.03),
         ),
-        imagenet=_rows(
-            Frost,
-            (1, 0.4),
-            (0.8, 0.6),
-            (0.7, 0.7),
-            (0.65, 0.7),
-            (0.6, 0.75),
-            photo_scale=1,
-            side=224,
-        ),
-    ),
-    "fog": Corruption(
-        weather.fog,
-        weather.draw_fog,
-        cifar=_rows(Fog, (0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
-        imagenet=_rows(Fog, (1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
-    ),
-    "brightness": Corruption(
-        weather.brightness,
-        cifar=(0.05, 0.1, 0.15, 0.2, 0.3),
-        imagenet=(0.1, 0.2, 0.3, 0.4, 0.5),
-    ),
-    "contrast": Corruption(
-        digital.contrast,
-        cifar=(0.75, 0.5, 0.4, 0.3, 0.15),
-        imagenet=(0.4, 0.3, 0.2, 0.1, 0.05),
-    ),
-    "elastic_transform": Corruption(
-        digital.elastic_transform,
-        digital.draw_elastic,
-        cifar=(
-            Elastic(0, 0, 0.08),
-            Elastic(0.05, 0.2, 0.07),
-            Elastic(0.08, 0.06, 0.06),
-            Elastic(0.1, 0.04, 0.05),
-            Elastic(0.1, 0.03, 0.03),
-        ),
-        imagenet=(
-            Elastic(2, 0.7, 0.1, (244, 224)),
-            Elastic(2, 0.08, 0.2, (244, 224)),
-            Elastic(0.05, 0.01, 0.02, (244, 224)),
-            Elastic(0.07, 0.01, 0.02, (244, 224)),
-            Elastic(0.12, 0.01, 0.02, (244, 224)),
-        ),
-    ),
-    "pixelate": Corruption(
-        digital.pixelate,
-        cifar=(0.95, 0.9, 0.85, 0.75, 0.65),
-        imagenet=(0.6, 0.5, 0.4, 0.3, 0.25),
-    ),
-    "jpeg_compression": Corruption(
-        digital.jpeg_compression,
-        cifar=(80, 65, 58, 50, 40),
-        imagenet=(25, 18, 15, 10, 7),
-    ),
-    "speckle_noise": Corruption(
-        noise.speckle_noise,
-        noise.draw_normal,
-        cifar=(0.06, 0.1, 0.12, 0.16, 0.2),
-        imagenet=(0.15, 0.2, 0.35, 0.45, 0.6),
-    ),
-    "gaussian_blur": Corruption(
-        blur.gaussian_blur,
-        cifar=(0.4, 0.6, 0.7, 0.8, 1.0),
-        imagenet=(1, 2, 3, 4, 6),
-    ),
-    "spatter": Corruption(
-        weather.spatter,
-        weather.draw_layer,
-        cifar=(
+        "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),
+        "jpeg_compression": (80, 65, 58, 50, 40),
+        "speckle_noise": (0.06, 0.1, 0.12, 0.16, 0.2),
+        "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1.0),
+        "spatter": (
             Spatter(0.62, 0.1, 0.7, 0.7, 0.5, False),
             Spatter(0.65, 0.1, 0.8, 0.7, 0.5, False),
             Spatter(0.65, 0.3, 1, 0.69, 0.5, False),
             Spatter(0.65, 0.1, 0.7, 0.69, 0.6, True),
             Spatter(0.65, 0.1, 0.5, 0.68, 0.6, True),
         ),
-        imagenet=(
+        "saturate": _rows(Saturation, (0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+    },
+    "imagenet": {
+        "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),
+        "shot_noise": (60, 25, 12, 5, 3),
+        "impulse_noise": (0.03, 0.06, 0.09, 0.17, 0.27),
+        "defocus_blur": _rows(Defocus, (3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+        "glass_blur": _rows(Glass, (0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+        "motion_blur": _rows(Motion, (10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+        "zoom_blur": _rows(Zoom, (0.01, 12), (0.01, 16), (0.02, 11), (0.02, 13), (0.03, 11)),
+        "snow": (
+            Snow(0.1, 0.3, 3, 0.5, Motion(10, 4), 0.8),
+            Snow(0.2, 0.3, 2, 0.5, Motion(12, 4), 0.7),
+            Snow(0.55, 0.3, 4, 0.9, Motion(12, 8), 0.7),
+            Snow(0.55, 0.3, 4.5, 0.85, Motion(12, 8), 0.65),
+            Snow(0.55, 0.3, 2.5, 0.85, Motion(12, 12), 0.55),
+        ),
+        "frost": _rows(
+            partial(Frost, photo_scale=1, side=224),
+            *((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+        ),
+        "fog": _rows(Fog, (1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+        "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
+        "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
+        "elastic_transform": _rows(
+            partial(Elastic, stretch=(244, 224)),
+            *((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02)),
+            (0.12, 0.01, 0.02),
+        ),
+        "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25),
+        "jpeg_compression": (25, 18, 15, 10, 7),
+        "speckle_noise": (0.15, 0.2, 0.35, 0.45, 0.6),
+        "gaussian_blur": (1, 2, 3, 4, 6),
+        "spatter": (
             Spatter(0.65, 0.3, 4, 0.69, 0.6, False),
             Spatter(0.65, 0.3, 3, 0.68, 0.6, False),
             Spatter(0.65, 0.3, 2, 0.68, 0.5, False),
             Spatter(0.65, 0.3, 1, 0.65, 1.5, True),
             Spatter(0.67, 0.4, 1, 0.65, 1.5, True),
         ),
-    ),
-    "saturate": Corruption(
-        digital.saturate,
-        cifar=_rows(Saturation, (0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
-        imagenet=_rows(Saturation, (0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
-    ),
+        "saturate": _rows(Saturation, (0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+    },
 }
-"""Name -> corruption, with its constants at severities 1 to 5 for 32x32 and 224x224 images."""
 # The weights of frost, with other textures.
-CATALOGUE[FROST_SYNTHETIC] = CATALOGUE["frost"]
+for _table in TABLES.values():
+    _table[FROST_SYNTHETIC] = _table["frost"]
 
 
 def corrupt(
@@ -264,7 +203,7 @@ def corrupt(
         uint8 [N, H, W, 3].
 
     Raises:
-        ArgumentError: an argument is invalid, or there are no photographs for frost.
+        ArgumentError: an argument is invalid, or there are no photographs for weather.
 
     Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261).
 
@@ -275,18 +214,17 @@ def corrupt(
     >>> bool((foggy[1:] == corrupt(images[1:], "fog", 3, ids=[1])).all())  # the id decides
     True
     """
-    corruption = errors.lookup("corruption", name, CATALOGUE)
     setting = setting_of(check_images(images), name, severity, table)
-    draw = corruption.draw
+    draw = CATALOGUE[name].draw
     if name in ("frost", FROST_SYNTHETIC):
         textures = _frost_textures(name, setting, max(images.shape[1:3]), frost_dir)
-        draw = functools.partial(weather.draw_frost, photographs=textures)
+        draw = partial(weather.draw_frost, photographs=textures)
     numbers = check_ids(ids, len(images))
     streams = Streams(check_integer("seed", seed, 0), name, severity)
     out = np.empty_like(images)
     for rows in chunks(images):
         draws = draw_all(draw, streams, images[rows], numbers[rows], setting)
-        out[rows] = corruption.apply(images[rows], setting, draws)
+        out[rows] = CATALOGUE[name].apply(images[rows], setting, draws)
     return out
 
 
@@ -309,20 +247,22 @@ def apply(
     Raises:
         ArgumentError: an argument is invalid.
     """
-    corruption = errors.lookup("corruption", name, CATALOGUE)
     setting = setting_of(check_images(images), name, severity, table)
-    return corruption.apply(images, setting, draws)
+    return CATALOGUE[name].apply(images, setting, draws)
 
 
 def setting_of(images: Images, name: str, severity: int, table: str | None = None) -> Any:
-    """Returns the constants of corruption `name` at `severity` for images of this size.
-
-    Raises:
-        ArgumentError: unknown name or table, or a severity outside 1 to 5.
-    """
-    corruption = errors.lookup("corruption", name, CATALOGUE)
-    row = getattr(corruption, tables.table_name(table, *images.shape[1:3]))
+    """Returns the constants of corruption `name` at `severity` for images of this size."""
+    row = errors.lookup("corruption", name, TABLES[table_name(table, *images.shape[1:3])])
     return row[check_integer("severity", severity, 1, len(row)) - 1]
+
+
+def table_name(table: str | None, height: int, width: int) -> str:
+    """Returns `table`, or by size "cifar" (up to 64 pixels a side) or "imagenet"."""
+    if table is None:
+        return "cifar" if max(height, width) <= LARGEST_CIFAR_SIDE else "imagenet"
+    errors.lookup("severity table", table, TABLES)
+    return table
 
 
 def versions() -> dict[str, str]:
@@ -372,12 +312,8 @@ def draw_all(
     """Returns the draws of every image, stacked; () without `draw`."""
     if draw is None:
         return ()
-    return stack(
-        [
-            draw(streams.of(number), image, setting)
-            for number, image in zip(ids, images, strict=True)
-        ]
-    )
+    pairs = zip(ids, images, strict=True)
+    return stack([draw(streams.of(number), image, setting) for number, image in pairs])
 
 
 def stack(draws: Sequence[Draws]) -> Draws:
@@ -396,12 +332,12 @@ def _frost_textures(
 ) -> tuple[Images, ...]:
     scale = setting.photo_scale * side / setting.side
     if name == FROST_SYNTHETIC:
-        return frost.synthetic(scale)
-    folder = frost.find_photographs(frost_dir)
+        return weather.synthetic(scale)
+    folder = weather.find_photographs(frost_dir)
     if folder is None:
         raise errors.ArgumentError(
-            f"Expected the original frost photographs ({', '.join(frost.PHOTOGRAPHS)}) in "
+            f"Expected the original frost photographs ({', '.join(weather.PHOTOGRAPHS)}) in "
             "`frost_dir` or in an installed imagecorruptions distribution; found neither. "
             f"The corruption {FROST_SYNTHETIC!r} needs none."
         )
-    return frost.photographs(folder, scale)
+    return weather.photographs(folder, scale)

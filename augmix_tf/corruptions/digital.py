@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,7 +14,25 @@ from PIL import Image
 from scipy import ndimage
 
 from augmix_tf.corruptions.arrays import Draws, Floats, Images, to_uint8
-from augmix_tf.corruptions.tables import Elastic, Saturation
+
+
+class Elastic(NamedTuple):
+    """Displacement, its smoothing and the jitter of the affine part, as fractions of the side.
+
+    The side is multiplied by `stretch[0] / stretch[1]`: ImageNet's script has 244 for 224.
+    """
+
+    alpha: float
+    sigma: float
+    jitter: float
+    stretch: tuple[int, int] = (1, 1)
+
+
+class Saturation(NamedTuple):
+    """New saturation = factor * saturation + offset."""
+
+    factor: float
+    offset: float
 
 
 def contrast(images: Images, factor: float, draws: Draws) -> Images:

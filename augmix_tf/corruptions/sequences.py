@@ -1,33 +1,70 @@
 """Perturbation sequences (-P benchmarks): frames in which an image changes step by step.
 
-`Perturbation` describes arguments and results of the perturbations.
+`catalogue.Corruption` describes arguments and results of the perturbations.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from augmix_tf import errors, robustness
-from augmix_tf.corruptions import blur, digital, geometry, noise, tables, weather
-from augmix_tf.corruptions.arrays import (
-    Draws,
-    Floats,
-    Images,
-    check_ids,
-    check_images,
-    check_integer,
-    to_uint8,
-)
-from augmix_tf.corruptions.catalogue import Apply, Draw, Streams, chunks, draw_all
-from augmix_tf.corruptions.tables import BlurRamp, MotionRamp, Ramp, SnowSequence, SpatterSequence
+from augmix_tf.corruptions import arrays, blur, catalogue, digital, noise, weather
+from augmix_tf.corruptions.arrays import Draws, Floats, Images, to_uint8
+from augmix_tf.corruptions.blur import Motion
+from augmix_tf.corruptions.catalogue import Apply, Corruption, Draw, Streams, chunks, draw_all
+from augmix_tf.corruptions.weather import Snow, Spatter
 
 NOISY_FRAMES = 30
+
+
+class Ramp(NamedTuple):
+    """Frame i of `frames` has the value (first + step i) / divisor."""
+
+    frames: int
+    first: float
+    step: float
+    divisor: float = 1
+
+    def values(self) -> list[float]:
+        """Returns the values of all frames."""
+        return [(self.first + self.step * i) / self.divisor for i in range(self.frames)]
+
+
+class MotionRamp(NamedTuple):
+    """Motion blur whose direction turns."""
+
+    motion: Motion
+    degrees: Ramp
+
+
+class BlurRamp(NamedTuple):
+    """Gaussian blur of growing sigma, its kernel cut off at `truncate` sigma."""
+
+    sigma: Ramp
+    truncate: float
+
+
+class SnowRamp(NamedTuple):
+    """Snow whose direction turns: `Snow` with the directions in degrees."""
+
+    snow: Snow
+    degrees: Ramp
+
+
+class SpatterRamp(NamedTuple):
+    """Drops that `kernel` moves down in each frame."""
+
+    spatter: Spatter
+    kernel: tuple[float, ...]
+    frames: int
 
 
 def perturb(
@@ -64,13 +101,13 @@ def perturb(
 
     Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261).
     """
-    chosen = tables.SEQUENCE_TABLES[tables.table_name(table, *check_images(images).shape[1:3])]
+    chosen = TABLES[catalogue.table_name(table, *arrays.check_images(images).shape[1:3])]
     setting = errors.lookup("perturbation", name, chosen)
     perturbation = CATALOGUE[base_name(name)]
-    numbers = check_ids(ids, len(images))
-    streams = Streams(check_integer("seed", seed, 0), f"sequence/{name}", 0)
+    numbers = arrays.check_ids(ids, len(images))
+    streams = Streams(arrays.check_integer("seed", seed, 0), f"sequence/{name}", 0)
     if crop is not None:
-        check_integer("crop", crop, 16, min(images.shape[1:3]))
+        arrays.check_integer("crop", crop, 16, min(images.shape[1:3]))
     if len(images) == 0:
         return perturb(np.zeros((1, *images.shape[1:]), np.uint8), name, table=table, crop=crop)[:0]
     inputs = images if perturbation.moves_image else _center_crop(images, crop)
@@ -126,8 +163,8 @@ def zoom_blur(images: Images, scales: Ramp, draws: Draws) -> Images:
     total = images.astype(np.float32) / np.float32(255.0)
     frames = [images]
     for scale in scales.values()[1:]:
-        matrix = geometry.inverse_affine(images.shape[2], images.shape[1], scale=scale)
-        total += geometry.affine(images, matrix).astype(np.float32) / np.float32(255.0)
+        matrix = inverse_affine(images.shape[2], images.shape[1], scale=scale)
+        total += affine(images, matrix).astype(np.float32) / np.float32(255.0)
         frames.append(to_uint8(total / np.float32(len(frames) + 1)))
     return _stack_frames(frames)
 
@@ -147,36 +184,40 @@ def gaussian_blur(images: Images, setting: BlurRamp, draws: Draws) -> Images:
 
 
 def affine_frames(parameter: str, images: Images, ramp: Ramp, draws: Draws) -> Images:
-    """Affine maps, one for every value of `parameter` of `geometry.inverse_affine`."""
+    """Affine maps, one for every value of `parameter` of `inverse_affine`."""
     height, width = images.shape[1:3]
-    matrices = (
-        geometry.inverse_affine(width, height, **{parameter: value}) for value in ramp.values()
-    )
+    matrices = (inverse_affine(width, height, **{parameter: value}) for value in ramp.values())
     nearest = parameter == "shift_pixels"
-    return _stack_frames(geometry.affine(images, matrix, nearest) for matrix in matrices)
+    return _stack_frames(affine(images, matrix, nearest) for matrix in matrices)
 
 
 def tilt(images: Images, degrees: Ramp, draws: Draws) -> Images:
     """Rotates about both axes of the image, in perspective, bilinear."""
-    return _stack_frames(geometry.tilt(images, angle) for angle in degrees.values())
+    return _stack_frames(warp_tilt(images, angle) for angle in degrees.values())
 
 
-def snow(images: Images, setting: SnowSequence, draws: Draws) -> Images:
+def snow(images: Images, setting: SnowRamp, draws: Draws) -> Images:
     """One layer of flakes, motion-blurred in a direction that turns."""
-    (layer,) = draws
-    flakes = weather.snow_flakes(layer, setting.zoom, setting.threshold)
-    frames = np.moveaxis(motion_blur(flakes, setting.fall, ()), 1, 0) / 255.0
+    (layer,), (chosen, degrees) = draws, setting
+    flakes = weather.snow_flakes(layer, chosen.zoom, chosen.threshold)
+    blurred = motion_blur(flakes, MotionRamp(chosen.motion, degrees), ())
+    frames = np.moveaxis(blurred, 1, 0) / 255.0
     values = images / 255.0
-    return _stack_frames(weather.add_snow(values, frame, setting.image_weight) for frame in frames)
+    return _stack_frames(weather.add_snow(values, frame, chosen.image_weight) for frame in frames)
 
 
-def spatter(images: Images, setting: SpatterSequence, draws: Draws) -> Images:
+def draw_ramp_layer(rng: np.random.RandomState, image: Images, setting: Any) -> Draws:
+    """Draws the layer of snow or spatter, which all frames of a sequence share."""
+    return weather.draw_layer(rng, image, setting[0])
+
+
+def spatter(images: Images, setting: SpatterRamp, draws: Draws) -> Images:
     """Drops of water that run down."""
     (layer,) = draws
-    drops = weather.drops_of(layer, setting)
+    drops = weather.drops_of(layer, setting.spatter)
     frames = []
     for _ in range(setting.frames):
-        frames.append(weather.add_water(images, drops, setting.strength))
+        frames.append(weather.add_water(images, drops, setting.spatter.strength))
         drops = run_down(drops, setting.kernel)
     return _stack_frames(frames)
 
@@ -186,42 +227,133 @@ def run_down(drops: Floats, kernel: tuple[float, ...]) -> Floats:
     return np.apply_along_axis(np.convolve, 1, drops, kernel, mode="same")
 
 
-@dataclass(frozen=True)
-class Perturbation:
-    """The two functions of a perturbation, as in `catalogue.Corruption`.
+def inverse_affine(
+    width: int,
+    height: int,
+    angle_degrees: float = 0.0,
+    shift_pixels: float = 0.0,
+    scale: float = 1.0,
+    shear_degrees: float = 0.0,
+) -> tuple[float, ...]:
+    """Returns (a, b, c, d, e, f): output (x, y) samples input (a x + b y + c, d x + e y + f).
 
-    Attributes:
-        apply: (images, setting, draws) -> sequences uint8 [N, T, H, W, 3].
-        draw: as for corruptions.
-        moves_image: `apply` moves the image, so that its surroundings come into view.
+    Rotation is clockwise, the shift to the right. As in torchvision 0.2, which made the benchmark,
+    the fixed point is (W / 2 + 1/2, H / 2 + 1/2), where pixel k covers [k, k + 1): half a pixel off
+    the centre; and shear also stretches y by 1 / cos.
     """
+    angle, shear = math.radians(angle_degrees), math.radians(shear_degrees)
+    centre_x, centre_y = width * 0.5 + 0.5, height * 0.5 + 0.5
+    cos_sheared, sin_sheared = math.cos(angle + shear), math.sin(angle + shear)
+    determinant = cos_sheared * math.cos(angle) + sin_sheared * math.sin(angle)
+    factor = 1.0 / scale / determinant
+    a, b = factor * cos_sheared, factor * sin_sheared
+    d, e = factor * -math.sin(angle), factor * math.cos(angle)
+    from_x, from_y = -centre_x - shift_pixels, -centre_y
+    return a, b, a * from_x + b * from_y + centre_x, d, e, d * from_x + e * from_y + centre_y
 
-    apply: Apply
-    draw: Draw | None = None
-    moves_image: bool = False
+
+def affine(images: Images, matrix: tuple[float, ...], nearest: bool = False) -> Images:
+    """Returns uint8 [N, H, W, 3] images resampled by Pillow, bilinear unless `nearest`."""
+    size = images.shape[2], images.shape[1]
+    filter_ = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+    moved = (
+        Image.fromarray(image).transform(size, Image.Transform.AFFINE, matrix, filter_)
+        for image in images
+    )
+    return np.stack([np.asarray(image) for image in moved])
 
 
-def _noise(apply: Apply, draw: Draw) -> Perturbation:
-    return Perturbation(partial(noisy_frames, apply), partial(draw_frames, draw))
+def tilt_matrix(width: int, height: int, angle_degrees: float) -> Floats:
+    """Returns the perspective of an image turned about its x and y axes, float64 [3, 3].
+
+    It maps input pixels to output pixels. The distance of the camera is the image diagonal f. The
+    original gives the image itself depth 1, so its depth is f + 1 and it shrinks by f / (f + 1)
+    even at 0 degrees.
+    """
+    focal = math.sqrt(width**2 + height**2)
+    cos, sin = math.cos(math.radians(angle_degrees)), math.sin(math.radians(angle_degrees))
+    centred = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0, 0], [0, cos, -sin, 0], [0, sin, cos, 0], [0, 0, 0, 1]])
+    about_y = np.array([[cos, 0, -sin, 0], [0, 1, 0, 0], [sin, 0, cos, 0], [0, 0, 0, 1]])
+    away = np.eye(4)
+    away[2, 3] = focal
+    camera = np.array([[focal, 0, width / 2, 0], [0, focal, height / 2, 0], [0, 0, 1, 0]])
+    return camera @ (away @ (about_x @ (about_y @ centred)))
 
 
-def _affine(parameter: str) -> Perturbation:
-    return Perturbation(partial(affine_frames, parameter), moves_image=True)
+def warp_tilt(images: Images, angle_degrees: float) -> Images:
+    """Returns uint8 [N, H, W, 3] images in perspective, bilinear.
+
+    OpenCV 5 interpolates in floating point, 4.x at 1/32 pixels: they differ by up to 7 levels.
+    """
+    size = images.shape[2], images.shape[1]
+    matrix = tilt_matrix(*size, angle_degrees)
+    return np.stack([cv2.warpPerspective(i, matrix, size, flags=cv2.INTER_LINEAR) for i in images])
+
+
+def _noise(apply: Apply, draw: Draw) -> Corruption:
+    return Corruption(partial(noisy_frames, apply), partial(draw_frames, draw))
+
+
+def _affine(parameter: str) -> Corruption:
+    return Corruption(partial(affine_frames, parameter), moves_image=True)
 
 
 CATALOGUE = {
     "gaussian_noise": _noise(add_float32_noise, noise.draw_normal),
     "shot_noise": _noise(noise.shot_noise, noise.draw_shot),
     "speckle_noise": _noise(noise.speckle_noise, noise.draw_normal),
-    "motion_blur": Perturbation(motion_blur),
-    "zoom_blur": Perturbation(zoom_blur, moves_image=True),
-    "snow": Perturbation(snow, weather.draw_layer),
-    "brightness": Perturbation(brightness),
+    "motion_blur": Corruption(motion_blur),
+    "zoom_blur": Corruption(zoom_blur, moves_image=True),
+    "snow": Corruption(snow, draw_ramp_layer),
+    "brightness": Corruption(brightness),
     "translate": _affine("shift_pixels"),
     "rotate": _affine("angle_degrees"),
-    "tilt": Perturbation(tilt, moves_image=True),
+    "tilt": Corruption(tilt, moves_image=True),
     "scale": _affine("scale"),
-    "gaussian_blur": Perturbation(gaussian_blur),
-    "spatter": Perturbation(spatter, weather.draw_layer),
+    "gaussian_blur": Corruption(gaussian_blur),
+    "spatter": Corruption(spatter, draw_ramp_layer),
     "shear": _affine("shear_degrees"),
+}
+
+
+def _noise_levels(name: str, *levels: float) -> dict[str, float]:
+    """Constants of a noise and of its harder levels "<name>_2" and "<name>_3"."""
+    return dict(zip((name, f"{name}_2", f"{name}_3"), levels, strict=True))
+
+
+# table -> perturbation -> constants.
+TABLES: dict[str, dict[str, Any]] = {
+    "cifar": {
+        **_noise_levels("gaussian_noise", 0.02, 0.04, 0.06),
+        **_noise_levels("shot_noise", 700, 400, 200),
+        **_noise_levels("speckle_noise", 0.05, 0.07, 0.1),
+        "motion_blur": MotionRamp(Motion(6, 1.8), Ramp(21, -180, 9)),
+        "zoom_blur": Ramp(31, 1, 0.004),
+        "snow": SnowRamp(Snow(0.05, 0.3, 2, 0.5, Motion(10, 2), 0.85), Ramp(31, -150, 4)),
+        "brightness": Ramp(31, -22.5, 1.5, 100),
+        "translate": Ramp(16, -7, 1),
+        "rotate": Ramp(31, -15, 1),
+        "tilt": Ramp(31, -11.25, 0.75),
+        "scale": Ramp(31, 70, 2, 100),
+        "gaussian_blur": BlurRamp(Ramp(31, 0.3, 0.015), 7),
+        "spatter": SpatterRamp(Spatter(0.6, 0.265, 1.75, 0.7, 0.6), (0.2, 0.8), 31),
+        "shear": Ramp(31, -15, 1),
+    },
+    "imagenet": {
+        **_noise_levels("gaussian_noise", 0.03, 0.05, 0.08),
+        **_noise_levels("shot_noise", 300, 120, 60),
+        **_noise_levels("speckle_noise", 0.05, 0.1, 0.15),
+        "motion_blur": MotionRamp(Motion(10, 3), Ramp(31, -120, 4)),
+        "zoom_blur": Ramp(31, 1, 0.004),
+        "snow": SnowRamp(Snow(0.05, 0.3, 3, 0.5, Motion(14, 4), 0.85), Ramp(31, -150, 4)),
+        "brightness": Ramp(31, -30, 2, 100),
+        "translate": Ramp(41, -20, 1),
+        "rotate": Ramp(31, -15, 1),
+        "tilt": Ramp(31, -15, 1),
+        "scale": Ramp(31, 40, 2.5, 100),
+        "gaussian_blur": BlurRamp(Ramp(31, 0.25, 0.035), 6),
+        "spatter": SpatterRamp(Spatter(0.65, 0.27, 3.7, 0.69, 0.6), (0.05, 0.1, 0.15, 0.7), 31),
+        "shear": Ramp(31, -15, 1),
+    },
 }

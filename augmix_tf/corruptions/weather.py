@@ -5,25 +5,83 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from scipy import ndimage
 
+from augmix_tf import errors
 from augmix_tf.corruptions import blur, digital
 from augmix_tf.corruptions.arrays import Draws, Floats, Images, to_uint8
-from augmix_tf.corruptions.tables import (
-    Fog,
-    Frost,
-    Snow,
-    SnowSequence,
-    Spatter,
-    SpatterSequence,
-)
+from augmix_tf.corruptions.blur import Motion
 
 WATER = (175 / 255.0, 238 / 255.0, 238 / 255.0)
 MUD = (63 / 255.0, 42 / 255.0, 20 / 255.0)
+# The original lists a sixth file that it never uses; the second and third have equal pixels.
+PHOTOGRAPHS = {
+    "frost1.png": "ff9f907860bd7a835d459e32f9d588062b7f61ee267343cc7222b56753a14755",
+    "frost2.png": "fe211a89b336999c207a852ce05818d4545d0b57c5beadd824b4cc9d9a9b6137",
+    "frost3.png": "2d0d50b4a9bb213f38b024ef7768731bb83cc08d2f26b5766bbc167cdfa0e504",
+    "frost4.jpg": "3f8b91ca1a9fa7167b09e773da53f5ae60d0a1fd88f02a783f6e328a72887f6e",
+    "frost5.jpg": "5fc6a19df4a429ba68abdcc8f8a4278d4c9f81c9ccafd2c92ab0c8cf8992ebd2",
+}
+
+SYNTHETIC_SIZE = (400, 600)
+# Mean colour and standard deviation of grey of each texture, in the range of the photographs.
+SYNTHETIC_LOOKS = (
+    ((80, 145, 165), 20),
+    ((200, 205, 214), 22),
+    ((200, 205, 214), 25),
+    ((138, 153, 165), 29),
+    ((112, 123, 135), 40),
+)
+
+
+class Snow(NamedTuple):
+    """Normal layer (mean, std), zoomed, set to 0 below the threshold, motion-blurred, added."""
+
+    mean: float
+    std: float
+    zoom: float
+    threshold: float
+    motion: Motion
+    image_weight: float
+
+
+class Frost(NamedTuple):
+    """Weights of image and photograph; photographs shrink by `photo_scale` at `side` pixels."""
+
+    image_weight: float
+    frost_weight: float
+    photo_scale: float
+    side: int
+
+
+class Fog(NamedTuple):
+    """Strength of the fog, and the factor by which finer detail of its fractal is weaker."""
+
+    strength: float
+    decay: float
+
+
+class Spatter(NamedTuple):
+    """Normal layer (mean, std) blurred by sigma, set to 0 below the threshold.
+
+    `strength` is the weight of water, or the sigma that smooths the edge of mud.
+    """
+
+    mean: float
+    std: float
+    sigma: float
+    threshold: float
+    strength: float
+    is_mud: bool = False
 
 
 def draw_snow(rng: np.random.RandomState, image: Images, setting: Snow) -> Draws:
@@ -52,10 +110,7 @@ def snow_flakes(layer: Floats, factor: float, threshold: float) -> Images:
 def add_snow(values: Floats, flakes: Floats, image_weight: float) -> Images:
     """Mixes x with max(x, 1.5 grey + 0.5), then adds the flakes and the flakes rotated by 180.
 
-    Args:
-        values: x, [N, H, W, 3] in [0, 1], float32 or float64 (truncated values depend on it).
-        flakes: float64 [N, H, W] in [0, 1].
-        image_weight: weight of x in the mix.
+    x is float32 or float64 (truncated values depend on it), its weight in the mix `image_weight`.
     """
     # OpenCV converts row by row, so all images can be one tall image.
     tall = values.reshape(-1, *values.shape[2:]).astype(np.float32)
@@ -111,15 +166,8 @@ def plasma_fractal(draw: Floats, side: int, decay: float) -> Floats:
     """Diamond-square fractals, periodic in both directions.
 
     A new point is the mean of its four neighbours plus r u, u uniform in [-r, r); r is 100
-    on the coarsest grid and is divided by `decay` on each finer one.
-
-    Args:
-        draw: float64 [N, side^2 - 1], uniform in [0, 1).
-        side: a power of two.
-        decay: above 1.
-
-    Returns:
-        float64 [N, side, side], from 0 to 1.
+    on the coarsest grid and is divided by `decay` on each finer one. `draw` is float64
+    [N, side^2 - 1], uniform in [0, 1); `side` a power of two. Returns [N, side, side], 0 to 1.
     """
     surface = np.zeros((len(draw), side, side))
     for step, roughness, (centres, on_rows, on_columns) in _levels(draw, side, decay):
@@ -156,10 +204,8 @@ def brightness(images: Images, amount: float, draws: Draws) -> Images:
     return digital.from_hsv(hue, saturation, np.clip(value + amount, 0, 1))
 
 
-def draw_layer(
-    rng: np.random.RandomState, image: Images, setting: Spatter | SnowSequence | SpatterSequence
-) -> Draws:
-    """Draws a normal layer, float64 [H, W]; all frames of a sequence share it."""
+def draw_layer(rng: np.random.RandomState, image: Images, setting: Any) -> Draws:
+    """Draws a normal layer, float64 [H, W]."""
     return (rng.normal(size=image.shape[:2], loc=setting.mean, scale=setting.std),)
 
 
@@ -172,7 +218,7 @@ def spatter(images: Images, setting: Spatter, draws: Draws) -> Images:
     return add_water(images, drops, setting.strength)
 
 
-def drops_of(layer: Floats, setting: Spatter | SpatterSequence) -> Floats:
+def drops_of(layer: Floats, setting: Spatter) -> Floats:
     """Returns layers [N, H, W] blurred, with 0 below the threshold."""
     drops = ndimage.gaussian_filter(layer, (0, setting.sigma, setting.sigma), mode="nearest")
     drops[drops < setting.threshold] = 0
@@ -208,3 +254,100 @@ def _relief(liquid: Images) -> Images:
     slope = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
     embossed = cv2.filter2D(cv2.equalizeHist(near), cv2.CV_8U, slope)
     return cv2.blur(embossed, (3, 3)).astype(np.uint8)
+
+
+def find_photographs(frost_dir: str | Path | None = None) -> Path | None:
+    """Returns the folder that holds the original photographs, or None if there is none."""
+    if frost_dir is not None:
+        mismatch = _first_mismatch(Path(frost_dir))
+        errors.require(
+            mismatch is None,
+            f"the original frost photographs ({', '.join(PHOTOGRAPHS)}) in {frost_dir}",
+            f"{mismatch} missing or with other contents",
+        )
+        return Path(frost_dir)
+    spec = importlib.util.find_spec("imagecorruptions")
+    for location in (spec.submodule_search_locations or ()) if spec else ():
+        folder = Path(location) / "frost"
+        if _first_mismatch(folder) is None:
+            return folder
+    return None
+
+
+def _first_mismatch(folder: Path) -> str | None:
+    for name, digest in PHOTOGRAPHS.items():
+        path = folder / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            return name
+    return None
+
+
+@functools.lru_cache(maxsize=4)
+def photographs(folder: Path, scale: float) -> tuple[Images, ...]:
+    """Returns the five photographs in `folder`, RGB uint8 [h, w, 3], resized by `scale`."""
+    # OpenCV's decoder, as in the original: JPEG decoders differ.
+    textures = [cv2.imread(str(folder / name)) for name in PHOTOGRAPHS]
+    return tuple(_resize(texture[..., ::-1], scale) for texture in textures)  # type: ignore
+
+
+@functools.lru_cache(maxsize=4)
+def synthetic(scale: float) -> tuple[Images, ...]:
+    """Returns five synthetic textures, RGB uint8 [h, w, 3], resized by `scale`.
+
+    Noise whose amplitude falls with frequency^1.5, and branching crystals, in bluish grey; always
+    the same ones. The corruption that uses them is `frost_synthetic`, not `frost`.
+    """
+    return tuple(_resize(_texture(number), scale) for number in range(len(SYNTHETIC_LOOKS)))
+
+
+def _resize(texture: Images, scale: float) -> Images:
+    texture = np.ascontiguousarray(texture)
+    return texture if scale == 1 else cv2.resize(texture, (0, 0), fx=scale, fy=scale)  # type: ignore[return-value]
+
+
+def _texture(number: int) -> Images:
+    (colour, spread) = SYNTHETIC_LOOKS[number]
+    rng = np.random.RandomState(number)
+    ice = _standardize(_cloud(rng) + 0.8 * _standardize(_crystals(rng)))
+    # Bright ice is whiter than the dark glass behind it, which is blue.
+    whiteness = np.array([1.1, 1.0, 0.9])
+    texture = np.array(colour) + spread * ice[..., None] * whiteness
+    return np.clip(np.rint(texture), 0, 255).astype(np.uint8)
+
+
+def _standardize(field: Floats) -> Floats:
+    return (field - field.mean()) / field.std()
+
+
+def _cloud(rng: np.random.RandomState) -> Floats:
+    height, width = SYNTHETIC_SIZE
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    frequency[0, 0] = np.inf
+    spectrum = np.fft.rfft2(rng.normal(size=SYNTHETIC_SIZE)) / frequency**1.5
+    return _standardize(np.fft.irfft2(spectrum, SYNTHETIC_SIZE))
+
+
+def _crystals(rng: np.random.RandomState) -> Floats:
+    canvas = np.zeros(SYNTHETIC_SIZE, np.float32)
+    for _ in range(40):
+        centre = rng.uniform((0, 0), SYNTHETIC_SIZE[::-1])
+        for arm in rng.uniform(0, 2 * np.pi) + np.arange(6) * np.pi / 3:
+            _draw_arm(canvas, rng, centre, arm, float(rng.uniform(20, 70)))
+    return cv2.GaussianBlur(canvas, (0, 0), 0.8).astype(np.float64)
+
+
+def _draw_arm(
+    canvas: Floats, rng: np.random.RandomState, start: Floats, angle: float, length: float
+) -> None:
+    """Draws one arm of a crystal and, at 60 degrees to it, its shorter side arms."""
+    end = start + length * np.array([np.cos(angle), np.sin(angle)])
+    ends = [tuple(int(v) for v in np.rint(point)) for point in (start, end)]
+    cv2.line(canvas, ends[0], ends[1], float(rng.uniform(0.5, 1.0)), 1, cv2.LINE_8)
+    if length < 8:
+        return
+    for fraction in np.arange(0.3, 1.0, 0.2):
+        for side in (-1, 1):
+            joint = start + fraction * (end - start)
+            _draw_arm(
+                canvas, rng, joint, angle + side * np.pi / 3, 0.35 * length * (1.2 - fraction)
+            )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from augmix_tf import corruptions, errors
-from augmix_tf.corruptions import arrays, frost, tables
+from augmix_tf.corruptions import arrays, catalogue, weather
 from augmix_tf.data import benchmark
 from augmix_tf.data.benchmark import Batch, CorruptedSet
 from augmix_tf.data.images import ImageStore
@@ -43,8 +43,8 @@ def corrupted_set(
     errors.require(len(store) > 0, "at least one image", "none")
     ids = arrays.check_ids(store.ids, len(store))
     arrays.check_integer("seed", seed, 0)
-    chosen = tables.table_name(table, *store.image_size)
-    no_frost = frost.find_photographs(frost_dir) is None
+    chosen = catalogue.table_name(table, *store.image_size)
+    no_frost = weather.find_photographs(frost_dir) is None
     names = [n for n in corruptions.CORRUPTIONS if not (no_frost and n == "frost")]
 
     def cell(name: str, severity: int) -> Iterator[Batch]:
