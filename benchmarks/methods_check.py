@@ -28,8 +28,7 @@ from augmix_tf.commands import build  # noqa: E402
 from augmix_tf.data import pipeline  # noqa: E402
 from augmix_tf.data.images import Source  # noqa: E402
 from augmix_tf.data.pipeline import ONE_REPLICA, Position  # noqa: E402
-from augmix_tf.export.saved_model import versions  # noqa: E402
-from augmix_tf.export.verify import reference_logits  # noqa: E402
+from augmix_tf.export.saved_model import reference_logits, versions  # noqa: E402
 from augmix_tf.training import loop  # noqa: E402
 from augmix_tf.training.checkpoints import Checkpoints  # noqa: E402
 from augmix_tf.training.step import Trainer  # noqa: E402

@@ -2,9 +2,9 @@
 
     python -m benchmarks.serving [--model=wrn-40-2] [--calls=200] [--json=FILE]
 
-Exports an untrained network (weights do not change the time), loads it as a server does, sends its
-warm-up requests and calls the signatures in this process, in turn, so that changes in the machine's
-speed affect both. Prints a table in Markdown. A client over the network waits longer.
+Exports an untrained network (weights do not change the time), loads it as a server does and calls
+the signatures in this process, in turn, so that changes in the machine's speed affect both. Prints
+a table in Markdown. A client over the network waits longer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from augmix_tf.export import warmup
 from augmix_tf.export.saved_model import export
 from benchmarks import measure
 from benchmarks.step import build
@@ -65,8 +64,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         version, _ = export(build(options.model), [f"class {i}" for i in range(10)], folder)
         signatures = tf.saved_model.load(str(version)).signatures
-        for call in warmup.requests(SIDE, SIDE):
-            signatures[call.signature](**{k: tf.constant(v) for k, v in call.inputs.items()})
         random = np.random.default_rng(0)
         for size in SIZES:
             images = random.integers(0, 256, (size, SIDE, SIDE, 3), np.uint8)

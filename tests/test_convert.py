@@ -6,21 +6,24 @@ import keras
 import numpy as np
 import pytest
 
-from augmix_tf import models
 from augmix_tf.errors import ArgumentError, RunError
 from augmix_tf.export.convert import FORMATS, Format, convert
-from tests.tiny_models import shake
 
 HEIGHT, WIDTH = 8, 12
 NAMES = ["cat", "dög", "owl"]
 
 
+def network() -> keras.Model:
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(), keras.layers.Flatten()]
+    inner = keras.Sequential([keras.Input((HEIGHT, WIDTH, 3)), *layers, keras.layers.Dense(3)])
+    images = keras.Input((HEIGHT, WIDTH, 3))
+    return keras.Model(images, inner(keras.layers.Rescaling(1 / 127.5, -1.0)(images)))
+
+
 @pytest.fixture(scope="module")
 def classifier():
-    backbone = models.build("wrn", 3, (HEIGHT, WIDTH, 3), seed=1, depth=10, widen_factor=1)
-    shake(backbone)
-    images = keras.Input((HEIGHT, WIDTH, 3))
-    return keras.Model(images, backbone(keras.layers.Rescaling(1 / 127.5, -1.0)(images)))
+    keras.utils.set_random_seed(1)
+    return network()
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +40,8 @@ def installed(export_format: str) -> None:
 @pytest.mark.parametrize("export_format", FORMATS)
 def test_the_other_runtime_answers_as_the_model_does(classifier, images, tmp_path, export_format):
     installed(export_format)
-    path, difference = convert(classifier, NAMES, tmp_path, export_format, images, 2.0)
+    path = convert(classifier, NAMES, tmp_path, export_format, images, 2.0)
     assert path == tmp_path / FORMATS[export_format].file
-    assert 0 <= difference <= 1e-4
     assert json.loads((tmp_path / "class_names.json").read_text(encoding="utf-8")) == NAMES
     got = FORMATS[export_format].run(path.read_bytes(), images[1:4])
     logits = classifier(images[1:4].astype(np.float32)).numpy()
@@ -55,8 +57,7 @@ def a_runtime(monkeypatch):
     change = {"change": lambda outputs: outputs}
     exported = []
 
-    def export(model, path, format, verbose):
-        assert format == "twin"
+    def export(model, path, verbose):
         exported.append(model)
         Path(path).write_bytes(b"converted")
 
@@ -70,34 +71,27 @@ def a_runtime(monkeypatch):
     return change
 
 
-def test_a_file_is_written_when_its_answers_are_right(classifier, images, tmp_path, a_runtime):
-    path, difference = convert(classifier, NAMES, tmp_path, "twin", images)
-    assert path.read_bytes() == b"converted"
-    assert difference == 0
-
-
 def test_a_network_of_mixed_precision_is_converted_in_float32(images, tmp_path, a_runtime):
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
-        layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(3)]
-        inner = keras.Sequential([keras.Input((HEIGHT, WIDTH, 3)), *layers])
-        mixed = keras.Sequential([keras.Input((HEIGHT, WIDTH, 3)), inner])
+        mixed = network()
     finally:
         keras.mixed_precision.set_global_policy("float32")
     seen = []
     a_runtime["change"] = lambda answers: seen.append(answers["logits"]) or answers
-    convert(mixed, NAMES, tmp_path, "twin", images)
-    kernel, bias = (np.asarray(w, np.float64) for w in mixed.get_weights())
-    want = images.reshape(len(images), -1) / 255 @ kernel + bias
-    np.testing.assert_allclose(seen[0], want, atol=1e-5)
-    assert mixed.compute_dtype == inner.layers[-1].compute_dtype == "bfloat16"
+    path = convert(mixed, NAMES, tmp_path, "twin", images)
+    assert path.read_bytes() == b"converted"
+    plain = network()
+    plain.set_weights(mixed.get_weights())
+    np.testing.assert_allclose(seen[0], plain(images.astype(np.float32)), atol=1e-5)
+    assert mixed.compute_dtype == mixed.layers[-1].layers[-1].compute_dtype == "bfloat16"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda out: out | {"logits": out["logits"] + 0.1}, "at most 0.0001 is expected"),
-        (lambda out: out | {"probabilities": out["probabilities"] + 2e-4}, "by 0.0002;"),
+        (lambda out: out | {"probabilities": out["probabilities"] + 0.5}, "by 0.5;"),
         (lambda out: out | {"logits": out["logits"] * np.nan}, "by nan;"),
         (lambda out: out | {"logits": out["logits"][:1]}, "by inf;"),
         (lambda out: {"logits": out["logits"]}, "by inf;"),
@@ -119,7 +113,4 @@ def test_refusals(classifier, images, tmp_path, monkeypatch):
     monkeypatch.setitem(FORMATS, "onnx", FORMATS["onnx"]._replace(packages=packages))
     with pytest.raises(ArgumentError, match=r"'onnx' needs .* pip install tf2onnx"):
         convert(classifier, NAMES, tmp_path, "onnx", images)
-    monkeypatch.setitem(FORMATS, "onnx", FORMATS["onnx"]._replace(packages={}))
-    with pytest.raises(ArgumentError, match="N >= 1; received float32"):
-        convert(classifier, NAMES, tmp_path, "onnx", images.astype(np.float32))
     assert list(tmp_path.iterdir()) == []

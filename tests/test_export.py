@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from augmix_tf import models
 from augmix_tf.errors import ArgumentError, FileError, RunError
-from augmix_tf.export import model_card, saved_model, verify
-from augmix_tf.export.saved_model import Exported, export, versions
+from augmix_tf.export import model_card, saved_model
+from augmix_tf.export.saved_model import Exported, export, verify, versions
 from tests.image_files import encoded, png_header
 from tests.tiny_models import shake
 
@@ -49,7 +49,7 @@ def signatures(folder):
 
 @pytest.fixture(scope="module")
 def logits(classifier, images):
-    return verify.reference_logits(classifier, images)
+    return saved_model.reference_logits(classifier, images)
 
 
 def softmax(logits):
@@ -57,38 +57,53 @@ def softmax(logits):
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def run_python(*arguments: object, cwd: Path) -> str:
-    """Runs a fresh interpreter that cannot see this package."""
-    command = [sys.executable, "-P", *map(str, arguments)]
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr[-2000:]
-    return result.stdout
+SCRIPT = """
+import contextlib, sys
+import keras, numpy as np, tensorflow as tf
+from tensorflow.python.tools import saved_model_cli
+
+version, keras_file = sys.argv[1:]
+images = np.load("images.npy")
+files = np.array([tf.io.encode_png(image).numpy() for image in images])
+signatures = tf.saved_model.load(version).signatures
+model = keras.saving.load_model(keras_file, safe_mode=True)
+np.savez(
+    "outputs.npz",
+    pixels=signatures["serving_default"](images=tf.constant(images))["logits"],
+    files=signatures["serve_bytes"](image_bytes=tf.constant(files))["logits"],
+    integers=model.predict(images, verbose=0),
+    floats=model.predict(images.astype("float32"), verbose=0),
+)
+np.save("bytes.npy", files)
+how = "--tag_set serve --signature_def serve_bytes --inputs image_bytes=bytes.npy --outdir ."
+for command, options in (("show", "--all"), ("run", how)):
+    sys.argv = ["saved_model_cli", command, "--dir", version, *options.split()]
+    with contextlib.suppress(SystemExit):
+        saved_model_cli.main()
+assert "augmix_tf" not in sys.modules
+"""
 
 
-def test_a_fresh_process_without_this_package_gives_the_same_outputs(
+def test_a_fresh_process_and_saved_model_cli_give_the_outputs_without_this_package(
     folder, images, logits, tmp_path
 ):
-    script = (
-        "import sys, keras, numpy as np, tensorflow as tf\n"
-        "version, keras_file = sys.argv[1:]\n"
-        "images = np.load('images.npy')\n"
-        "files = [tf.io.encode_png(image).numpy() for image in images]\n"
-        "signatures = tf.saved_model.load(version).signatures\n"
-        "model = keras.saving.load_model(keras_file, safe_mode=True)\n"
-        "np.savez('outputs.npz',\n"
-        "    pixels=signatures['serving_default'](images=tf.constant(images))['logits'],\n"
-        "    files=signatures['serve_bytes'](image_bytes=tf.constant(files))['logits'],\n"
-        "    integers=model.predict(images, verbose=0),\n"
-        "    floats=model.predict(images.astype('float32'), verbose=0))\n"
-        "assert 'augmix_tf' not in sys.modules\n"
-    )
     np.save(tmp_path / "images.npy", images)
-    run_python("-c", script, folder / "export" / "1", folder / "model.keras", cwd=tmp_path)
+    command = [sys.executable, "-P", "-c", SCRIPT, folder / "export" / "1", folder / "model.keras"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
     outputs = np.load(tmp_path / "outputs.npz")
-    for name in ("pixels", "files"):
-        np.testing.assert_allclose(outputs[name], logits, rtol=1e-5, atol=1e-5)
+    for got in (outputs["pixels"], outputs["files"], np.load(tmp_path / "logits.npy")):
+        np.testing.assert_allclose(got, logits, rtol=1e-5, atol=1e-5)
     for name in ("integers", "floats"):
         np.testing.assert_allclose(outputs[name], softmax(logits / TEMPERATURE), atol=1e-5)
+    for text in (
+        "signature_def['serving_default']",
+        "inputs['images'] tensor_info",
+        "signature_def['serve_bytes']",
+        "inputs['image_bytes'] tensor_info",
+        "shape: (-1, 24, 32, 3)",
+    ):
+        assert text in result.stdout
 
 
 def test_outputs(signatures, images, logits):
@@ -105,29 +120,6 @@ def test_outputs(signatures, images, logits):
     assert [name.decode() for name in out["class_names"].numpy()] == [
         NAMES[i] for i in logits.argmax(axis=1)
     ]
-
-
-def test_saved_model_cli_shows_and_runs_it(folder, images, logits, tmp_path):
-    script = (
-        "import contextlib, sys\n"
-        "from tensorflow.python.tools import saved_model_cli\n"
-        "place, how = ['--dir', sys.argv[1]], sys.argv[2:]\n"
-        "for command in (['show', *place, '--all'], ['run', *place, *how]):\n"
-        "    sys.argv = ['saved_model_cli', *command]\n"
-        "    with contextlib.suppress(SystemExit):\n"
-        "        saved_model_cli.main()\n"
-    )
-    np.save(tmp_path / "bytes.npy", np.array([encoded(image) for image in images]))
-    which = ("--tag_set", "serve", "--signature_def", "serve_bytes")
-    where = ("--inputs", "image_bytes=bytes.npy", "--outdir", tmp_path)
-    version = folder / "export" / "1"
-    shown = run_python("-c", script, version, *which, *where, cwd=tmp_path)
-    for line in ("signature_def['serving_default']", "inputs['images'] tensor_info"):
-        assert line in shown
-    for line in ("signature_def['serve_bytes']", "inputs['image_bytes'] tensor_info"):
-        assert line in shown
-    assert "shape: (-1, 24, 32, 3)" in shown
-    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), logits, rtol=1e-5, atol=1e-5)
 
 
 def test_empty_batches_give_empty_outputs(signatures):
@@ -256,17 +248,15 @@ def test_any_change_makes_a_version(tmp_path, change):
 
 
 @pytest.mark.usefixtures("quick_saved_model")
-def test_other_code_or_another_keras_file_makes_a_version(tmp_path, monkeypatch):
+def test_other_code_or_a_damaged_export_makes_a_version(tmp_path, monkeypatch):
     export(tiny_classifier(), ["a", "b"], tmp_path)
     monkeypatch.setattr(saved_model, "GRAPH_VERSION", saved_model.GRAPH_VERSION + 1)
     assert export(tiny_classifier(), ["a", "b"], tmp_path).is_new
-    (tmp_path / "model.keras").write_bytes(b"other")
-    assert export(tiny_classifier(), ["a", "b"], tmp_path).is_new
     (tmp_path / "model.keras").unlink()
     assert export(tiny_classifier(), ["a", "b"], tmp_path).is_new
-    (tmp_path / "export" / "4" / saved_model.RECORD).write_text("no JSON")
+    (tmp_path / "export" / "3" / saved_model.RECORD).write_text("no JSON")
     assert export(tiny_classifier(), ["a", "b"], tmp_path).is_new
-    assert versions(tmp_path) == [1, 2, 3, 4, 5]
+    assert versions(tmp_path) == [1, 2, 3, 4]
 
 
 @pytest.mark.usefixtures("quick_saved_model")
@@ -281,22 +271,6 @@ def test_a_version_is_never_overwritten(tmp_path):
     assert versions(tmp_path) == [9, 10, 11]
     assert content(tmp_path / "export" / "9") == {"saved_model.pb": b"old"}
     assert content(first) == files
-
-
-@pytest.mark.usefixtures("quick_saved_model")
-def test_two_exports_at_once_take_two_versions(tmp_path, monkeypatch):
-    real, raced = os.rename, []
-
-    def rename(source, target):  # another process takes the version first
-        if not raced:
-            raced.append(target)
-            Path(target).mkdir()
-            (Path(target) / "saved_model.pb").write_bytes(b"other")
-        real(source, target)
-
-    monkeypatch.setattr(os, "rename", rename)
-    assert export(tiny_classifier(), ["a", "b"], tmp_path).version == tmp_path / "export" / "2"
-    assert content(tmp_path / "export" / "1") == {"saved_model.pb": b"other"}
 
 
 def test_paths_are_names_and_no_patterns(tmp_path):
@@ -402,73 +376,62 @@ def test_an_unwritable_folder_is_one_line(classifier, tmp_path):
 # Verification
 
 
-def test_verification_gives_the_largest_difference(folder, classifier, images):
-    paths = (folder / "export" / "1", folder / "model.keras")
-    assert 0 <= verify.verify(*paths, classifier, images, TEMPERATURE) <= 1e-5
+TINY_IMAGES = np.random.default_rng(1).integers(0, 256, (5, 2, 3, 3), np.uint8)
 
 
-def with_weights(classifier, change) -> keras.Model:
-    copy = keras.models.clone_model(classifier)
-    copy.set_weights([change(weight) for weight in classifier.get_weights()])
-    return copy
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    version, _ = export(tiny_classifier(), ["a", "b"], folder, TEMPERATURE)
+    return version, folder / "model.keras"
 
 
-@pytest.mark.parametrize("change", [lambda w: 1.01 * w, lambda w: w * np.nan], ids=["other", "nan"])
-def test_a_version_of_another_model_is_refused(folder, classifier, images, change):
-    paths, other = (
-        (folder / "export" / "1", folder / "model.keras"),
-        with_weights(classifier, change),
-    )
-    with pytest.raises(RunError, match=r"export/1 \(signature serving_default\) differ .* by"):
-        verify.verify(*paths, other, images, TEMPERATURE)
+@pytest.mark.parametrize("bias", [1e3, np.nan])
+def test_a_version_of_another_model_is_refused(exported, bias):
+    verify(*exported, tiny_classifier(), TINY_IMAGES, TEMPERATURE)
+    with pytest.raises(RunError, match=r"export/1 \(serving_default\) differ .* by"):
+        verify(*exported, tiny_classifier(bias), TINY_IMAGES, TEMPERATURE)
 
 
-@pytest.mark.parametrize("name", ["serving_default", "serve_bytes"])
-def test_a_difference_names_its_signature(folder, classifier, images, monkeypatch, name):
-    real = verify._logits_of_version
-
-    def changed(version, images):
-        found = real(version, images)
-        return found | {name: found[name] + np.float32(1e-2)}
-
-    monkeypatch.setattr(verify, "_logits_of_version", changed)
-    with pytest.raises(RunError, match=rf"export/1 \(signature {name}\) differ"):
-        verify.verify(
-            folder / "export" / "1", folder / "model.keras", classifier, images, TEMPERATURE
-        )
+def test_a_keras_file_of_another_model_is_refused(exported):
+    network = keras.Sequential([*tiny_classifier().layers, keras.layers.Rescaling([1.0, 2.0])])
+    network.build((None, 2, 3, 3))
+    paths = [exported[0], exported[1].with_name("other.keras")]
+    network.save(paths[1])
+    with pytest.raises(RunError, match=r"other\.keras differ from those of the model"):
+        verify(*paths, tiny_classifier(), TINY_IMAGES, TEMPERATURE)
 
 
-def test_a_keras_file_of_another_temperature_is_refused(folder, classifier, images):
-    with pytest.raises(RunError, match=r"model\.keras differ from those of the model"):
-        verify.verify(folder / "export" / "1", folder / "model.keras", classifier, images, 1.5)
-
-
-def test_files_that_do_not_load_are_named(folder, classifier, images, tmp_path):
+def test_files_that_do_not_load_are_named(exported, tmp_path):
     (tmp_path / "model.keras").write_bytes(b"half")
-    with pytest.raises(RunError, match=r"Cannot load and run .*model\.keras: .*keras"):
-        verify.verify(folder / "export" / "1", tmp_path / "model.keras", classifier, images)
-    with pytest.raises(RunError, match=r"Cannot load and run .*7: .* does not exist"):
-        verify.verify(tmp_path / "7", folder / "model.keras", classifier, images)
+    with pytest.raises(RunError, match=r"Cannot load and run .*model\.keras"):
+        verify(exported[0], tmp_path / "model.keras", tiny_classifier(), TINY_IMAGES)
+    with pytest.raises(RunError, match=r"Cannot load and run .* does not exist at: .*/7"):
+        verify(tmp_path / "7", exported[1], tiny_classifier(), TINY_IMAGES)
 
 
-def test_a_version_that_accepts_unreadable_files_is_refused(tmp_path, classifier, images):
-    def answer(rows):
-        return {"logits": tf.zeros([rows, CLASSES]), "errors": tf.fill([rows], "")}
+FLAWS = {
+    "accepts_unreadable_files": (0.0, "", "5 images and two unreadable files errors"),
+    "other_outputs_for_files": (9e3, "e", r"\(serve_bytes\) differ from those of the model by"),
+}
 
-    pixels = tf.TensorSpec([None, HEIGHT, WIDTH, 3], tf.uint8, name="images")
+
+@pytest.mark.parametrize(("shift", "error", "message"), FLAWS.values(), ids=FLAWS)
+def test_a_version_with_a_flaw_is_refused(exported, tmp_path, shift, error, message):
+    logits = saved_model.reference_logits(tiny_classifier(), TINY_IMAGES)
+
+    def serve_bytes(image_bytes):
+        rows = tf.shape(image_bytes)[0]
+        answers = tf.pad(logits + shift, [[0, 2], [0, 0]])[:rows]
+        is_extra = tf.range(rows) >= len(TINY_IMAGES)
+        return {"logits": answers, "errors": tf.where(is_extra, error, "")}
+
+    pixels = tf.TensorSpec([None, 2, 3, 3], tf.uint8, name="images")
     files = tf.TensorSpec([None], tf.string, name="image_bytes")
     signatures = {
-        "serving_default": tf.function(lambda images: answer(tf.shape(images)[0]), [pixels]),
-        "serve_bytes": tf.function(lambda image_bytes: answer(tf.shape(image_bytes)[0]), [files]),
+        "serving_default": tf.function(lambda images: {"logits": tf.constant(logits)}, [pixels]),
+        "serve_bytes": tf.function(serve_bytes, [files]),
     }
     tf.saved_model.save(tf.Module(), str(tmp_path / "3"), signatures=signatures)
-    with pytest.raises(RunError, match="5 images and two unreadable files errors"):
-        verify.verify(tmp_path / "3", tmp_path / "model.keras", classifier, images)
-
-
-def test_verification_refuses_other_images(folder, classifier, images):
-    paths = folder / "export" / "1", folder / "model.keras"
-    with pytest.raises(ArgumentError, match="N >= 1; received float32"):
-        verify.verify(*paths, classifier, images.astype(np.float32))
-    with pytest.raises(ArgumentError, match=r"N >= 1; received uint8 \(0, 24, 32, 3\)"):
-        verify.verify(*paths, classifier, images[:0])
+    with pytest.raises(RunError, match=message):
+        verify(tmp_path / "3", exported[1], tiny_classifier(), TINY_IMAGES, TEMPERATURE)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from augmix_tf.export import warmup
-from augmix_tf.export.saved_model import export
+from augmix_tf.export.saved_model import WARMUP, export
 from tests.image_files import encoded, png_header
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
@@ -138,16 +137,9 @@ def test_empty_batches_over_grpc(stub):
     assert ask(stub, "serve_bytes", image_bytes=no_files)["errors"].shape == (0,)
 
 
-# The warm-up file
-
-
-def records(version):
-    path = version / "assets.extra" / "tf_serving_warmup_requests"
-    return [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
-
-
 def test_the_warm_up_file_is_replayed(stub, version):
-    logs = [prediction_log_pb2.PredictionLog.FromString(record) for record in records(version)]
+    records = tf.data.TFRecordDataset(str(version / WARMUP)).as_numpy_iterator()
+    logs = [prediction_log_pb2.PredictionLog.FromString(record) for record in records]
     asked = [log.predict_log.request for log in logs]
     assert [r.model_spec.signature_name for r in asked] == ["serving_default", "serve_bytes"]
     answers = [stub.Predict(request, timeout=60).outputs for request in asked]
@@ -155,19 +147,3 @@ def test_the_warm_up_file_is_replayed(stub, version):
     assert np.isfinite(first).all()
     np.testing.assert_array_equal(first, second)  # the same image, once as a file
     assert list(tf.make_ndarray(answers[1]["errors"])) == [b""]
-
-
-def test_warm_up_messages_are_those_of_the_real_package(images):
-    # 300 bytes and more need lengths of two bytes.
-    calls = [
-        warmup.Request("serving_default", {"images": images}),
-        warmup.Request("serve_bytes", {"image_bytes": [b"", b"\0\xff" * 20_000]}),
-    ]
-    for call in calls:
-        want = prediction_log_pb2.PredictionLog()
-        request = want.predict_log.request
-        request.model_spec.name = warmup.MODEL_NAME
-        request.model_spec.signature_name = call.signature
-        for name, value in call.inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-        assert prediction_log_pb2.PredictionLog.FromString(warmup.prediction_log(call)) == want

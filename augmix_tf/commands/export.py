@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from augmix_tf.commands import evaluate
 from augmix_tf.commands.build import Run
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data.pipeline import Position
-from augmix_tf.evaluation.results import Results
-from augmix_tf.export import convert, model_card
+from augmix_tf.export import convert, model_card, saved_model
 from augmix_tf.export.saved_model import Exported
-from augmix_tf.export.saved_model import export as export_model
 from augmix_tf.ops import decoding
 from augmix_tf.report import directories
 from augmix_tf.request import Devices, Request
@@ -44,29 +41,26 @@ def check(config: ExperimentConfig) -> None:
 
 def export(run: Run) -> Exported:
     """Writes the next version of the exported model, unless nothing changed, and its card."""
-    source, classifier = run.data.source, run.trainer.classifier
-    fitted = run.checkpoints.temperature
-    temperature = 1.0 if fitted is None else fitted
-    content = directories.read(run.directory.root)
-    card = model_card.make(
-        content.config,
-        _results_of(run, content.results),
-        source.class_names,
-        source.image_size,
-        temperature,
-        left_out=source.train.left_out,
-    )
-    names, images = source.class_names, source.test.read(slice(_IMAGES_COMPARED))
+    source, classifier, root = run.data.source, run.trainer.classifier, run.directory.root
+    names, temperature = source.class_names, run.checkpoints.temperature or 1.0
+    images = source.test.read(slice(_IMAGES_COMPARED))
     # Encoded images are prepared as the test images were.
     short_side = decoding.short_side(source.image_size) if run.config.large else None
-    root, format_name = run.directory.root, run.config.export_format
-    exported = export_model(classifier, names, root, temperature, card, images, short_side)
-    if format_name:
-        convert.convert(classifier, names, root, format_name, images, temperature)
+    exported = saved_model.export(
+        classifier, names, root, temperature, _card(run, temperature), images, short_side
+    )
+    if run.config.export_format:
+        convert.convert(classifier, names, root, run.config.export_format, images, temperature)
     return exported
 
 
-def _results_of(run: Run, results: Results) -> Mapping[str, Any]:
-    """The results of these weights; {} where `results` are those of others."""
+def _card(run: Run, temperature: float) -> dict[str, Any]:
+    source, declared = run.data.source, run.config.declared()
+    paths = {name for name, setting in declared.items() if setting.path}
+    settings = {n: value for n, value in run.config.settings().items() if n not in paths}
+    results = directories.read(run.directory.root).results
+    # Those of other weights are not this model's.
     of = Position(results.provenance.get("epochs", -1), results.provenance.get("step", 0))
-    return results.to_json() if of == run.checkpoints.position else {}
+    document = results.to_json() if of == run.checkpoints.position else {}
+    size, left_out = source.image_size, source.train.left_out
+    return model_card.make(settings, document, source.class_names, size, temperature, left_out)

@@ -23,15 +23,10 @@ _FORMAT_ERRORS = (
 
 
 class Decoded(NamedTuple):
-    """Images of one size, and the error of each.
+    """Images of one size, and the error of each."""
 
-    Attributes:
-        images: float32 [N, height, width, 3], 0..255; black where there is an error.
-        errors: string [N]; empty where there is none.
-    """
-
-    images: tf.Tensor
-    errors: tf.Tensor
+    images: tf.Tensor  # float32 [N, height, width, 3], 0..255; black where there is an error
+    errors: tf.Tensor  # string [N]; empty where there is none
 
 
 def decode(
@@ -47,24 +42,17 @@ def decode(
 
     An image that cannot be decoded has an error, and does not affect the others:
 
-        "unknown format"      empty, or not one of the formats that `ops.formats` knows
-        "<F> is not supported"    for F one of GIF, BMP, animated WebP
-        "too large"           its header states more than 2**25 pixels or a side above 2**14;
-                              nothing was decoded
-        "cannot be decoded"   truncated, damaged, or a variant that TensorFlow does not decode
+        "unknown format"          empty, or not one of the formats that `ops.formats` knows
+        "<F> is not supported"    for F one of `ops.formats.REFUSED`
+        "too large"               its header states more than 2**25 pixels or a side above 2**14;
+                                  nothing was decoded
+        "cannot be decoded"       truncated, damaged, or a variant that TensorFlow does not decode
 
-    Images are decoded one at a time. Beyond the encoded bytes and the result, a request needs
-    memory for the pixels and the resizing of its largest image, at most
-
-        3 * 2**25 + 12 * height * 2**14 bytes, about 150 MB at height 224
-
-    and, if that is more, for decoding it: up to 375 MB for a progressive JPEG, most of it for
-    coefficients, and 260 MB for a WebP with an alpha channel.
+    Images are decoded one at a time, which bounds the memory of a request: `docs/serving.md`.
 
     Args:
         image_bytes: string [N], the contents of files; N may be 0.
-        height: of the result, in pixels.
-        width: of the result, in pixels.
+        height, width: of the result, in pixels.
         short_side: of the resized image before its center is cropped, in pixels; None resizes
             without a crop.
 
@@ -74,7 +62,6 @@ def decode(
     size = height, width
     if short_side is not None:
         require(max(size) <= short_side, f"a size of at most {short_side}", size)
-    black = tf.zeros([*size, 3])
     count = tf.size(image_bytes, out_type=tf.int64)
 
     def decode_at(position: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -84,7 +71,7 @@ def decode(
     # it. The positions tell which elements were dropped. The last element keeps the batch from
     # being empty.
     decoded = tf.data.Dataset.range(count).map(decode_at).ignore_errors()
-    last = tf.data.Dataset.from_tensors((count, black, tf.constant("")))
+    last = tf.data.Dataset.from_tensors((count, tf.zeros([*size, 3]), tf.constant("")))
     positions, images, errors = decoded.concatenate(last).batch(count + 1).get_single_element()
     rows = positions[:, None]
     unreadable = tf.fill([count + 1], UNREADABLE)
@@ -102,35 +89,32 @@ def _decode_one(
     too_large = (tf.reduce_max(stated) > LARGEST_SIDE) | (tf.reduce_prod(stated) > LARGEST_AREA)
     format_error = tf.gather(_FORMAT_ERRORS, formats.format_of(file) + 1)
     error = tf.where(format_error != "", format_error, tf.where(too_large, TOO_LARGE, ""))
-    black = tf.zeros([*size, 3])
-    image = tf.cond(error == "", lambda: _pixels(file, size, short_side), lambda: black)
+    image = tf.cond(
+        error == "", lambda: _pixels(file, size, short_side), lambda: tf.zeros([*size, 3])
+    )
     return image, error
 
 
 def _pixels(file: tf.Tensor, size: decoding.Size, short_side: int | None) -> tf.Tensor:
     pixels = formats.decode(file)
-    has_size = tf.reduce_all(tf.shape(pixels)[:2] == size)
-    pixels = tf.cond(
-        has_size,
-        lambda: tf.cast(pixels, tf.float32),
-        lambda: _resized(pixels, size, short_side),
-    )
-    return tf.ensure_shape(pixels, [*size, 3])
-
-
-def _resized(pixels: tf.Tensor, size: decoding.Size, short_side: int | None) -> tf.Tensor:
     sides = tf.shape(pixels)[:2]
     if short_side is None:
         resized_sides, corner = tf.constant(size), tf.constant([0, 0])
     else:
         resized_sides, corner = decoding.centre(sides, size, short_side)
-    # One call for both axes: the two calls of `ops.decoding` hold the image at its full size as
-    # float32.
-    return tf.raw_ops.ScaleAndTranslate(
-        images=pixels[None],
-        size=size,
-        scale=tf.cast(resized_sides, tf.float32) / tf.cast(sides, tf.float32),
-        translation=tf.cast(-corner, tf.float32),
-        kernel_type="triangle",
-        antialias=True,
-    )[0]
+
+    def resized() -> tf.Tensor:
+        # One call for both axes: the two calls of `ops.decoding` hold the image at its full size
+        # as float32.
+        return tf.raw_ops.ScaleAndTranslate(
+            images=pixels[None],
+            size=size,
+            scale=tf.cast(resized_sides, tf.float32) / tf.cast(sides, tf.float32),
+            translation=tf.cast(-corner, tf.float32),
+            kernel_type="triangle",
+            antialias=True,
+        )[0]
+
+    has_size = tf.reduce_all(sides == size)
+    pixels = tf.cond(has_size, lambda: tf.cast(pixels, tf.float32), resized)
+    return tf.ensure_shape(pixels, [*size, 3])

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
+import importlib
+import importlib.util
 import json
 import os
 import re
@@ -24,28 +25,25 @@ from typing import Any, NamedTuple
 
 import keras
 import keras.layers as L
+import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from augmix_tf import files
-from augmix_tf.errors import FileError, require
-from augmix_tf.export import model_card, warmup
+from augmix_tf.errors import FileError, RunError, first_line, require
+from augmix_tf.export import model_card
 from augmix_tf.export.decoding import decode
-from augmix_tf.export.verify import verify
 
 Outputs = dict[str, tf.Tensor]
 NO_CLASS = -1  # of an image that could not be decoded
 GRAPH_VERSION = 2  # increase it when the signatures or their decoding change
 RECORD = Path("assets.extra") / "export.json"
+WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
+TOLERANCE = 1e-5  # about what another order of float32 sums can change
 
 
 class Exported(NamedTuple):
-    """What an export wrote.
-
-    Attributes:
-        version: `<folder>/export/<version>`, the newest version.
-        is_new: False if that version existed and has the same contents.
-    """
+    """The newest version, and whether this export wrote it."""
 
     version: Path
     is_new: bool
@@ -57,7 +55,7 @@ def export(
     folder: files.PathLike,
     temperature: float = 1.0,
     card: Mapping[str, Any] | None = None,
-    images: npt.ArrayLike | None = None,
+    images: npt.NDArray[np.uint8] | None = None,
     short_side: int | None = None,
 ) -> Exported:
     """Writes the next version of a SavedModel, `model.keras` and the model card.
@@ -71,32 +69,24 @@ def export(
             classes int64 [N];  class_names string [N], the names of `classes`
             serve_bytes also:  errors string [N], empty where the image was decoded
 
-    An image with an error (`decoding.decode` lists them) has logits and probabilities 0, class -1
-    and an empty name. It does not affect the other images of the batch. An empty batch (N = 0)
-    gives empty outputs; pixels of another shape or type are refused. `model.keras` takes float32 or
-    uint8 [N, H, W, 3] in 0..255 and returns the same probabilities.
+    An image with an error has logits and probabilities 0, class -1 and an empty name. An empty
+    batch gives empty outputs; pixels of another shape or type are refused. `model.keras` takes
+    float32 or uint8 [N, H, W, 3] in 0..255 and returns the same probabilities.
 
-    If the newest version has the same network, weights, class names, temperature and short side,
-    and was exported by the same code, no version is written; only the card is replaced.
-
-    A version is written and verified under a hidden name and appears in one rename; it never
-    replaces another. An export that fails changes nothing in the folder. One that is killed leaves
-    at most a hidden `.unfinished` folder, which servers do not read.
+    If the newest version has the same layers, weights, class names, temperature and short side, no
+    version is written; only the card is replaced. A version is written and verified under a hidden
+    name and appears in one rename. An export that fails changes nothing in the folder; one that is
+    killed leaves at most a hidden `.unfinished` folder, which servers do not read.
 
     Args:
         classifier: functional model of Keras's own layers, float32 [N, H, W, 3] in 0..255 to
-            logits [N, K], with H and W known. It is not changed.
+            logits [N, K], with H and W known.
         class_names: K names, in the order of the logits.
         folder: the run directory.
-        temperature: divides the logits in `probabilities`; it does not change `classes`.
-        card: of `model_card.make`, to be written beside the models; None writes no card.
-        images: uint8 [M, H, W, 3], M >= 1, on which the written files must give the outputs of
-            `classifier` (see `verify.verify`); None skips that.
-        short_side: to which encoded images are resized before their center is cropped, in pixels;
-            see `decoding.decode`.
-
-    Returns:
-        The newest version, and whether it is new.
+        temperature: divides the logits in `probabilities`.
+        card: of `model_card.make`; None writes no card.
+        images: uint8 [M, H, W, 3], M >= 1, to `verify` the files on; None skips that.
+        short_side: of encoded images before their center is cropped; see `decoding.decode`.
 
     Raises:
         ArgumentError: an argument is not as described.
@@ -117,19 +107,22 @@ def export(
     with _unfinished_folder(folder / "export") as unfinished:
         version, keras_file = unfinished / "version", unfinished / "model.keras"
         _write_saved_model(copy, class_names, temperature, short_side, version)
-        warmup.write(version, warmup.requests(*copy.input_shape[1:3]))
+        (version / RECORD).parent.mkdir()
+        _write_warmup(version, *copy.input_shape[1:3])
         _with_probabilities(copy, temperature).save(keras_file)
         _write_texts(texts, unfinished, version)
-        record = json.dumps(contents | {"model.keras": _digest(keras_file.read_bytes())}, indent=2)
-        (version / RECORD).write_text(record + "\n", encoding="utf-8")
+        record = contents | {"model.keras": _digest(keras_file.read_bytes())}
+        (version / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         if images is not None:
             verify(version, keras_file, classifier, images, temperature)
         _sync(unfinished)
+        target = folder / "export" / str(max([0, *versions(folder)]) + 1)
+        os.rename(version, target)  # fails where another process wrote this version meanwhile
         for name in ("model.keras", *texts):
             os.replace(unfinished / name, folder / name)
-        published = _publish(version, folder / "export")
-        files.sync_folder(folder)
-    return Exported(published, is_new=True)
+        for parent in (folder / "export", folder):
+            files.sync_folder(parent)
+    return Exported(target, is_new=True)
 
 
 def versions(folder: files.PathLike) -> list[int]:
@@ -161,31 +154,21 @@ def _contents(
     temperature: float,
     short_side: int | None,
 ) -> dict[str, Any]:
-    """What a version is made of, as JSON."""
-    network = classifier.to_json()
-    # Keras numbers the layers of a process, so equal networks may have layers of other names.
-    for number, name in enumerate(_names(json.loads(network))):
-        network = network.replace(json.dumps(name), f'"layer {number}"')
+    # Without names: Keras numbers the layers of a process.
+    layers = [
+        (type(layer).__name__, layer.get_config() | {"name": None})
+        for layer in _layers_within(classifier)
+        if not isinstance(layer, keras.Model)
+    ]
     weights = [(w.dtype.name, w.shape, _digest(w.tobytes())) for w in classifier.get_weights()]
     return {
         "graph_version": GRAPH_VERSION,
-        "network": _digest(network.encode()),
+        "layers": _digest(repr(layers).encode()),
         "weights": _digest(repr(weights).encode()),
         "class_names": list(class_names),
         "temperature": temperature,
         "short_side": short_side,
     }
-
-
-def _names(serialized: Any) -> Iterator[str]:
-    """Names of the layers in the JSON of a model."""
-    if isinstance(serialized, dict):
-        config = serialized.get("config")
-        if isinstance(config, dict) and serialized.get("class_name") != "DTypePolicy":
-            yield from [config["name"]] if "name" in config else []
-        serialized = list(serialized.values())
-    if isinstance(serialized, list):
-        yield from itertools.chain.from_iterable(map(_names, serialized))
 
 
 def _digest(data: bytes) -> str:
@@ -237,7 +220,14 @@ def _write_saved_model(
 
     def serve_bytes(image_bytes: tf.Tensor) -> Outputs:
         images, errors = decode(image_bytes, height, width, short_side)
-        return _blank_errors(outputs(images), errors)
+        answers, decoded = outputs(images), errors == ""
+        return {
+            "logits": tf.where(decoded[:, None], answers["logits"], 0.0),
+            "probabilities": tf.where(decoded[:, None], answers["probabilities"], 0.0),
+            "classes": tf.where(decoded, answers["classes"], NO_CLASS),
+            "class_names": tf.where(decoded, answers["class_names"], ""),
+            "errors": errors,
+        }
 
     archive = keras.export.ExportArchive()
     archive.track(classifier)
@@ -248,16 +238,28 @@ def _write_saved_model(
     archive.write_out(path, verbose=False)
 
 
-def _blank_errors(outputs: Outputs, errors: tf.Tensor) -> Outputs:
-    """The outputs, blank for images that could not be decoded."""
-    decoded = errors == ""
-    return {
-        "logits": tf.where(decoded[:, None], outputs["logits"], 0.0),
-        "probabilities": tf.where(decoded[:, None], outputs["probabilities"], 0.0),
-        "classes": tf.where(decoded, outputs["classes"], NO_CLASS),
-        "class_names": tf.where(decoded, outputs["class_names"], ""),
-        "errors": errors,
+def _write_warmup(version: Path, height: int, width: int) -> None:
+    """Writes what TensorFlow Serving sends to a version as it loads it, one image a signature.
+
+    The messages are those of `tensorflow-serving-api`; without that package nothing is written.
+    """
+    if importlib.util.find_spec("tensorflow_serving") is None:
+        return
+    messages = importlib.import_module("tensorflow_serving.apis.prediction_log_pb2")
+    image = np.linspace(0, 255, height * width * 3).astype(np.uint8).reshape(height, width, 3)
+    inputs: dict[str, tuple[str, Any]] = {
+        "serving_default": ("images", image[None]),
+        "serve_bytes": ("image_bytes", [tf.io.encode_png(image).numpy()]),
     }
+    with tf.io.TFRecordWriter(str(version / WARMUP)) as writer:
+        for signature, (name, value) in inputs.items():
+            log = messages.PredictionLog()
+            request = log.predict_log.request
+            # A name is required, but the server uses the model that it loads.
+            request.model_spec.name = "classifier"
+            request.model_spec.signature_name = signature
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            writer.write(log.SerializeToString())
 
 
 def _write_texts(texts: Mapping[str, str], folder: Path, version: Path) -> None:
@@ -277,7 +279,7 @@ def _with_probabilities(classifier: keras.Model, temperature: float) -> keras.Mo
 
 @contextlib.contextmanager
 def _unfinished_folder(parent: Path) -> Iterator[Path]:
-    """Yields a new hidden folder in `parent`, which is removed at the end."""
+    """A new hidden folder in `parent`, which is removed at the end."""
     folder = files.unfinished_name(parent / "version")
     try:
         with files.explained(parent):
@@ -298,16 +300,60 @@ def _sync(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def _publish(finished: Path, export_folder: Path) -> Path:
-    """Renames a SavedModel to the next free version."""
-    while True:
-        target = export_folder / str(max([0, *versions(export_folder.parent)]) + 1)
-        try:
-            # Fails if the target is a folder that is not empty, as every version is.
-            os.rename(finished, target)
-        except OSError:
-            if not target.exists():
-                raise
-        else:
-            files.sync_folder(export_folder)
-            return target
+def verify(
+    version: files.PathLike,
+    keras_file: files.PathLike,
+    classifier: keras.Model,
+    images: npt.NDArray[np.uint8],
+    temperature: float = 1.0,
+) -> None:
+    """Reloads exported files and compares their outputs with those of the model, on the CPU.
+
+    The SavedModel gets the images as pixels and as PNG files, the latter followed by two unreadable
+    files that must have errors, and an empty batch.
+
+    Raises:
+        RunError: a file cannot be loaded or run, gives other outputs, or accepts unreadable files.
+    """
+    logits = reference_logits(classifier, images)
+    files_sent = [tf.io.encode_png(image).numpy() for image in images]
+    files_sent += [files_sent[0][:-20], b""]
+    try:
+        with tf.device("CPU:0"), files.without_patterns(version) as path:
+            signatures = tf.saved_model.load(str(path)).signatures
+            of_images = signatures["serving_default"](images=tf.constant(images))
+            of_files = signatures["serve_bytes"](image_bytes=tf.constant(files_sent))
+            of_none = signatures["serve_bytes"](image_bytes=tf.constant([], tf.string))
+            model = keras.saving.load_model(keras_file, safe_mode=True)
+            of_keras = model(tf.cast(images, tf.float32), training=False)
+    except Exception as error:  # loading raises errors of every kind
+        raise RunError(f"Cannot load and run the export: {first_line(error)}") from error
+    count, errors = len(images), of_files["errors"].numpy().tolist()
+    if any(errors[:count]) or not all(errors[count:]):
+        raise RunError(f"{version} gives {count} images and two unreadable files errors {errors}.")
+    require_equal(f"{version} (serving_default)", of_images["logits"], logits, TOLERANCE)
+    require_equal(f"{version} (serve_bytes)", of_files["logits"][:count], logits, TOLERANCE)
+    require_equal(f"{version} for an empty batch", of_none["logits"], logits[:0], TOLERANCE)
+    require_equal(str(keras_file), of_keras, tf.nn.softmax(logits / temperature), TOLERANCE)
+
+
+def reference_logits(classifier: keras.Model, images: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """Returns the logits float32 [N, K] of uint8 images [N, H, W, 3], computed on the CPU."""
+    # Those of an accelerator may differ by far more than the tolerance, as it may round products.
+    with tf.device("CPU:0"):
+        logits = classifier(tf.cast(images, tf.float32), training=False)
+    return np.asarray(logits, np.float32)
+
+
+def require_equal(
+    name: str, outputs: npt.ArrayLike, expected: npt.ArrayLike, tolerance: float
+) -> None:
+    """Raises `RunError` unless max |outputs - expected| / max(1, max |expected|) <= tolerance."""
+    a, b, difference = np.asarray(outputs), np.asarray(expected), np.inf
+    if a.shape == b.shape:
+        difference = np.abs(a - b).max(initial=0.0) / np.abs(b).max(initial=1.0)
+    if not difference <= tolerance:  # also refuses NaN
+        raise RunError(
+            f"The outputs of {name} differ from those of the model by {difference:.3g}; at most "
+            f"{tolerance} is expected."
+        )
