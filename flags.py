@@ -18,14 +18,12 @@ from augmix_tf import recipes
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import EMBEDDED
 from augmix_tf.errors import CommandError, SettingError, nearest_name
-from augmix_tf.recipes import Declaration
 from augmix_tf.request import MODES, BenchmarkFiles, Devices, Request
 from augmix_tf.settings import (
     GROUPS,
     RUN_MODES,
     Setting,
     check_value,
-    kinds_of,
     settings_of,
     unused_because,
     values_of,
@@ -37,31 +35,29 @@ _WIDTH, _INDENT = 100, 28
 _DATASETS = {"cifar": "cifar10, cifar100", "tfds": "a TFDS name", "imagenet": "imagenet2012"}
 
 
-def declarations() -> dict[str, Declaration]:
-    """Returns every flag by name, in the order of `--help`, with who uses it."""
-    found: dict[str, Declaration] = {}
-    for record in _RECORDS:
-        kinds = kinds_of(record)
-        found |= {n: Declaration(s, kinds[n]) for n, s in settings_of(record).items()}
-    for name, group, names in (
-        ("model", "Model", recipes.MODELS),
-        ("method", "Method", recipes.METHODS),
-    ):
-        modes = (*RUN_MODES, "views") if name == "method" else RUN_MODES
-        chosen = Setting(f"Training {name}", group, choices=tuple(names), modes=modes)
-        found[name] = Declaration(chosen, (str,))
-    found |= recipes.declarations()
-    return dict(sorted(found.items(), key=lambda item: GROUPS.index(item[1].setting.group)))
+def declarations() -> dict[str, Setting]:
+    """Returns every flag by name, in the order of `--help`."""
+    choice = {"model": recipes.MODELS, "method": recipes.METHODS}
+    modes = {"model": RUN_MODES, "method": (*RUN_MODES, "views")}
+    declared = {
+        name: setting for record in _RECORDS for name, setting in settings_of(record).items()
+    }
+    for name, names in choice.items():
+        declared[name] = Setting(
+            f"Training {name}", name.title(), choices=tuple(names), modes=modes[name], kinds=(str,)
+        )
+    declared |= recipes.declarations()
+    return dict(sorted(declared.items(), key=lambda item: GROUPS.index(item[1].group)))
 
 
-def define(values: absl_flags.FlagValues) -> dict[str, Declaration]:
+def define(values: absl_flags.FlagValues) -> dict[str, Setting]:
     """Declares all flags on `values` and returns them by name."""
     declared = declarations()
     kinds = {bool: "bool", int: "integer", float: "float", tuple: "list", str: "string"}
-    for name, declaration in declared.items():
-        kind = next(kind for kind in kinds if kind in declaration.kinds)
+    for name, setting in declared.items():
+        kind = next(kind for kind in kinds if kind in setting.kinds)
         define_flag = getattr(absl_flags, f"DEFINE_{kinds[kind]}")
-        define_flag(name, None, declaration.setting.help, flag_values=values)
+        define_flag(name, None, setting.help, flag_values=values)
     absl_flags.DEFINE_bool("help", False, "Show this", flag_values=values, short_name="h")
     return declared
 
@@ -93,36 +89,37 @@ def parse(arguments: Sequence[str]) -> Request | None:
         raise CommandError(f"--{error.setting} {error.problem}") from error
 
 
-def make_request(given: dict[str, Any], declared: Mapping[str, Declaration]) -> Request:
+def make_request(given: dict[str, Any], declared: Mapping[str, Setting]) -> Request:
     """Returns the request of the settings that were given, by name.
 
     Raises:
         ArgumentError: as for `parse`.
     """
     for name, value in given.items():
-        declaration = declared[name]
+        setting = declared[name]
         value = tuple(value) if isinstance(value, list) else value
-        given[name] = _expanded(value) if declaration.setting.path else value
-        if not declaration.owners:  # models and methods check their own
-            check_value(name, given[name], declaration.setting, declaration.kinds)
+        given[name] = _expanded(value) if setting.path else value
+        if not setting.owners:  # models and methods check their own
+            check_value(name, given[name], setting)
     mode = given.get("mode", "train")
     use = "train" if mode == "config" else mode
     use = "evaluate_model" if use == "evaluate" and "model_path" in given else use
     for name in given:
-        modes = declared[name].setting.modes
+        modes = declared[name].modes
         if use not in modes:
-            raise CommandError(_applies_to(name, f"--mode={_listed(modes)}", f"--mode={mode}"))
+            raise _stray(name, f"--mode={_listed(modes)}", f"--mode={mode}")
 
     def of(record: Any) -> dict[str, Any]:
         return {name: given[name] for name in settings_of(record) if name in given}
 
+    chosen = {"dataset", "model", "method", "recipe", "workdir"} & given.keys()
     request = Request(
         _config(given, use),
         **of(Request),
         devices=Devices(**of(Devices)),
         benchmark=BenchmarkFiles(**of(BenchmarkFiles)),
         given=frozenset(given),
-        quick_start=mode == "train" and not any(_chooses_a_run(n, declared[n]) for n in given),
+        quick_start=mode == "train" and not chosen and not any(declared[n].owners for n in given),
     )
     run = _run_of(given, use)
     # The commands report a missing run; only its configuration says what it uses.
@@ -132,7 +129,7 @@ def make_request(given: dict[str, Any], declared: Mapping[str, Declaration]) -> 
             _require_used(name, declared[name], request)
     if "frost_dir" in given and use != "corrupt" and request.config.corrupted_dir:
         received = f"--corrupted_dir={request.config.corrupted_dir}"
-        raise CommandError(_applies_to("frost_dir", "generated corruptions", received))
+        raise _stray("frost_dir", "generated corruptions", received)
     return request
 
 
@@ -141,11 +138,6 @@ def _expanded(paths: Any) -> Any:
     if isinstance(paths, tuple):
         return tuple(map(os.path.expanduser, paths))
     return ",".join(map(os.path.expanduser, paths.split(",")))
-
-
-def _chooses_a_run(name: str, declaration: Declaration) -> bool:
-    chosen = name in ("dataset", "model", "method", "recipe", "workdir")
-    return chosen or bool(declaration.owners)
 
 
 def _config(given: Mapping[str, Any], use: str) -> ExperimentConfig:
@@ -184,22 +176,20 @@ def _require_same_run(stored: ExperimentConfig, given: Mapping[str, Any], use: s
             )
 
 
-def _require_used(name: str, declaration: Declaration, request: Request) -> None:
+def _require_used(name: str, flag: Setting, request: Request) -> None:
     """Refuses a setting that the request's model, method, dataset or other settings do not use."""
     if name in ("model", "method"):
         return
     config = request.config
     settings = config.declared() | {n: s for r in _RECORDS for n, s in settings_of(r).items()}
     if name not in settings:
-        kind = "model" if declaration.models else "method"
+        kind = "model" if flag.models else "method"
         received = f"--{kind}={getattr(config, kind).name}"
-        raise CommandError(_applies_to(name, f"--{kind}={_listed(declaration.owners)}", received))
+        raise _stray(name, f"--{kind}={_listed(flag.owners)}", received)
     declared, kind = settings[name], recipes.dataset_kind(config.dataset)
     if declared.datasets and kind not in declared.datasets:
         datasets = _listed([_DATASETS.get(kind, kind) for kind in declared.datasets])
-        raise CommandError(
-            _applies_to(name, f"--dataset={datasets}", f"--dataset={config.dataset}")
-        )
+        raise _stray(name, f"--dataset={datasets}", f"--dataset={config.dataset}")
     values = values_of(request) | values_of(request.devices) | config.settings()
     other = unused_because(declared.needs, values)
     if other is not None:
@@ -208,8 +198,8 @@ def _require_used(name: str, declaration: Declaration, request: Request) -> None
         raise CommandError(f"--{name} applies with {needed} only (got {received}).")
 
 
-def _applies_to(name: str, needed: str, received: str) -> str:
-    return f"--{name} applies to {needed} only (got {received})."
+def _stray(name: str, needed: str, received: str) -> CommandError:
+    return CommandError(f"--{name} applies to {needed} only (got {received}).")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -240,37 +230,29 @@ def help_text() -> str:
         "prints the configuration of any other command line. In brackets: the models or methods",
         "that use a flag. A switch is turned off with --no: --nojsd, --nodownload.",
     ]
-    paper, quick_start = recipes.recipe("cifar10"), recipes.recipe()
-    declared = declarations()
+    paper, quick_start = recipes.recipe("cifar10").settings(), recipes.recipe().settings()
     for group in GROUPS:
         lines += ["", f"{group}:"]
-        for name, declaration in declared.items():
-            if declaration.setting.group == group:
-                default = _default_text(name, declaration, paper, quick_start)
-                lines += _help_lines(name, declaration, default)
+        for name, setting in declarations().items():
+            if setting.group == group:
+                lines += _help_lines(
+                    name, setting, _default_text(name, setting, paper, quick_start)
+                )
     return "\n".join(lines)
 
 
 def _default_text(
-    name: str,
-    declaration: Declaration,
-    paper: ExperimentConfig,
-    quick_start: ExperimentConfig,
+    name: str, setting: Setting, paper: Mapping[str, Any], quick_start: Mapping[str, Any]
 ) -> str:
     """Returns " (default: ...)" with the value in the paper's CIFAR recipe, or ""."""
-    values = {f.name: f.default for r in _RECORDS for f in dataclasses.fields(r)} | paper.settings()
-    if declaration.models:
-        by_owner = {n: getattr(recipes.MODELS[n](), name) for n in declaration.models}
-    else:
-        by_owner = {n: getattr(recipes.METHODS[n].method(), name) for n in declaration.methods}
-    by_owner = by_owner or {"": values[name]}
-    if len(set(by_owner.values())) == 1:
-        default = _plain(next(iter(by_owner.values())))
-    else:
-        texts = {owner: _plain(value) for owner, value in by_owner.items()}
-        default = ", ".join(f"{owner} {text}" for owner, text in texts.items() if text)
-    quick = _plain(quick_start.settings().get(name, ""))
-    usual = _plain(paper.settings().get(name, ""))
+    values = {f.name: f.default for r in _RECORDS for f in dataclasses.fields(r)} | paper
+    makers = recipes.MODELS if setting.models else {n: r.method for n, r in recipes.METHODS.items()}
+    defaults = {owner: getattr(makers[owner](), name) for owner in setting.owners}
+    texts = {owner: _plain(value) for owner, value in (defaults or {"": values[name]}).items()}
+    default = ", ".join(f"{owner} {text}" for owner, text in texts.items() if text)
+    if len(set(texts.values())) == 1:
+        default = next(iter(texts.values()))
+    quick, usual = (_plain(recipe.get(name, "")) for recipe in (quick_start, paper))
     parts = [f"default: {default}" if default else "", f"quick start: {quick}" * (quick != usual)]
     text = "; ".join(filter(None, parts))
     return f" ({text})" if text else ""
@@ -285,20 +267,20 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _help_lines(name: str, declaration: Declaration, default: str) -> list[str]:
-    declared = declaration.setting
-    text = declared.help
-    if declared.choices and name != "mode":
-        text += f": {_listed(declared.choices)}"
+def _help_lines(name: str, setting: Setting, default: str) -> list[str]:
+    text = setting.help
+    if setting.choices and name != "mode":
+        text += f": {_listed(setting.choices)}"
     text += default
-    if declaration.owners:
-        text += f" [{', '.join(declaration.owners)}]"
-    spelling = f"  --[no]{name}" if bool in declaration.kinds else f"  --{name}"
-    text = f"{spelling:<{_INDENT - 2}}  {text}."
-    lines = textwrap.wrap(text, _WIDTH, subsequent_indent=" " * _INDENT)
+    if setting.owners:
+        text += f" [{', '.join(setting.owners)}]"
+    spelling = f"  --[no]{name}" if bool in setting.kinds else f"  --{name}"
+    lines = _wrapped(f"{spelling:<{_INDENT - 2}}  {text}.", _INDENT)
     if name == "mode":
         for mode, meaning in MODES.items():
-            indent = " " * (_INDENT + 12)
-            first = f"{' ' * _INDENT}{mode:<12}{meaning}"
-            lines += textwrap.wrap(first, _WIDTH, subsequent_indent=indent)
+            lines += _wrapped(f"{' ' * _INDENT}{mode:<12}{meaning}", _INDENT + 12)
     return lines
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, subsequent_indent=" " * indent)

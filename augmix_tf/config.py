@@ -6,15 +6,16 @@ The model and the method are records of their own, whose settings are only those
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from augmix_tf.augment.method import Method
-from augmix_tf.errors import ArgumentError, SettingError
+from augmix_tf.errors import SettingError
 from augmix_tf.models.blocks import Architecture
-from augmix_tf.settings import RUN_MODES, check, setting, settings_of, values_of
+from augmix_tf.settings import RUN_MODES, Setting, check, setting, settings_of, values_of
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 SCHEDULES = ("cosine", "step", "constant")
@@ -23,19 +24,19 @@ EXPORT_FORMATS = ("onnx", "litert")
 # script does.
 IMAGENET_CROPS = ("canonical", "reference")
 
-_DATA_MODES = (*RUN_MODES, "evaluate_model", "corrupt", "views")
 _EVALUATION_MODES = ("train", "evaluate", "evaluate_model")
-_TRAIN_MODES = ("train",)
-# Kinds of datasets, `recipes.dataset_kind`.
+_WITH_CORRUPT = (*_EVALUATION_MODES, "corrupt")
+_WITH_VIEWS = (*RUN_MODES, "views")
+# Kinds of datasets (`recipes.dataset_kind`).
 _ON_DISK = ("cifar", "tfds", "imagenet", "folder")
-_TFDS = ("cifar", "tfds", "imagenet")
 _ANY_SIZE = ("tfds", "imagenet", "folder")
 
-
-def _evaluation(default: Any, help: str, **facts: Any) -> Any:
-    """A setting that changes what is measured, not what is trained."""
-    facts = {"modes": _EVALUATION_MODES, "resume": "free"} | facts
-    return setting(default, help, "Evaluation", **facts)
+_data = functools.partial(
+    setting, group="Data", modes=(*RUN_MODES, "evaluate_model", "corrupt", "views")
+)
+_training = functools.partial(setting, group="Training")
+# These change what is measured, not what is trained.
+_evaluation = functools.partial(setting, group="Evaluation", modes=_EVALUATION_MODES, resume="free")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,125 +54,101 @@ class ExperimentConfig:
 
     model: Architecture
     method: Method
-    dataset: str = setting(
+    dataset: str = _data(
         "shapes",
         "Dataset: shapes (embedded), cifar10, cifar100, imagenet2012, another name of TensorFlow "
         "Datasets (TFDS), or folder",
-        "Data",
-        modes=_DATA_MODES,
         names_run=False,
     )
-    data_dir: str | None = setting(
+    data_dir: str | None = _data(
         None,
         "Directory of TFDS data; for --dataset=folder the one with train/<class>/* and "
         "val/<class>/*",
-        "Data",
-        modes=_DATA_MODES,
         datasets=_ON_DISK,
         resume="free",
         path=True,
         per_worker=True,
     )
-    download: bool = setting(
+    download: bool = _data(
         True,
         "Let TFDS download missing data",
-        "Data",
-        modes=_DATA_MODES,
-        datasets=_TFDS,
+        datasets=("cifar", "tfds", "imagenet"),
         resume="free",
         per_worker=True,
     )
-    image_size: int = setting(
+    image_size: int = _data(
         0,
         "Side of the images in pixels, for datasets whose images vary in size",
-        "Data",
         low=0,
-        modes=_DATA_MODES,
         datasets=_ANY_SIZE,
     )
-    train_limit: int = setting(
-        0,
-        "Use only the first n training images (0: all)",
-        "Data",
-        low=0,
-        modes=(*RUN_MODES, "views"),
+    train_limit: int = _data(
+        0, "Use only the first n training images (0: all)", low=0, modes=_WITH_VIEWS
     )
-    eval_limit: int = setting(
+    eval_limit: int = _data(
         0,
         "Use only the first n test images (0: all)",
-        "Data",
         low=0,
         modes=(*RUN_MODES, "evaluate_model", "corrupt"),
         resume="evaluation",
         names_run=False,
     )
-    calibration_images: int = setting(
-        0, "Training images held out for temperature scaling", "Data", low=0
+    calibration_images: int = _data(
+        0, "Training images held out for temperature scaling", low=0, modes=RUN_MODES
     )
-    stylized_dir: str | None = setting(
+    stylized_dir: str | None = _data(
         None,
         "Directory of stylized images by class, to train on as well (SIN)",
-        "Data",
+        modes=RUN_MODES,
         path=True,
     )
-    skip_bad_examples: bool = setting(
+    skip_bad_examples: bool = _data(
         False,
         "Leave out training images that cannot be read",
-        "Data",
-        modes=(*RUN_MODES, "views"),
+        modes=_WITH_VIEWS,
         datasets=_ON_DISK,
     )
-    epochs: int = setting(100, "Passes over the training images", "Training", low=1)
-    batch_size: int = setting(128, "Images per step, over all devices", "Training", low=1)
-    learning_rate: float = setting(0.1, "Peak learning rate", "Training", above=0)
-    schedule: str = setting("cosine", "Learning-rate schedule", "Training", choices=SCHEDULES)
-    warmup_epochs: int = setting(
+    epochs: int = _training(100, "Passes over the training images", low=1)
+    batch_size: int = _training(128, "Images per step, over all devices", low=1)
+    learning_rate: float = _training(0.1, "Peak learning rate", above=0)
+    schedule: str = _training("cosine", "Learning-rate schedule", choices=SCHEDULES)
+    warmup_epochs: int = _training(
         0,
         "Epochs of linear learning-rate warm-up",
-        "Training",
         low=0,
         needs={"schedule": ("cosine", "step")},
     )
-    nesterov: bool = setting(True, "Nesterov momentum", "Training")
-    weight_decay: float = setting(5e-4, "L2 penalty on all parameters", "Training", low=0)
-    precision: str = setting(
-        "float32", "Floating-point policy of Keras", "Training", choices=PRECISIONS
-    )
-    seed: int = setting(
+    nesterov: bool = _training(True, "Nesterov momentum")
+    weight_decay: float = _training(5e-4, "L2 penalty on all parameters", low=0)
+    precision: str = _training("float32", "Floating-point policy of Keras", choices=PRECISIONS)
+    seed: int = _training(
         1,
         "Seed of every random choice",
-        "Training",
         low=0,
         high=2**31 - 1,
         modes=(*RUN_MODES, "corrupt", "views"),
         names_run=False,
     )
-    deterministic: bool = setting(
-        False,
-        "Produce the same bytes in each run, at some cost of speed",
-        "Training",
-        names_run=False,
+    deterministic: bool = _training(
+        False, "Produce the same bytes in each run, at some cost of speed", names_run=False
     )
-    checkpoint_steps: int = setting(
+    checkpoint_steps: int = _training(
         0,
         "Steps between checkpoints within an epoch (0: only at its end)",
-        "Training",
         low=0,
-        modes=_TRAIN_MODES,
+        modes=("train",),
         resume="free",
     )
-    profile_steps: str | None = setting(
+    profile_steps: str | None = _training(
         None,
         "FIRST,LAST: steps to profile for TensorBoard, counted from 1",
-        "Training",
-        modes=_TRAIN_MODES,
+        modes=("train",),
         resume="free",
         per_worker=True,
     )
-    export_format: str | None = setting(
+    export_format: str | None = _training(
         None,
         "Also export for another runtime",
-        "Training",
         choices=EXPORT_FORMATS,
         modes=("train", "export"),
         resume="free",
@@ -184,7 +161,7 @@ class ExperimentConfig:
         None,
         "Directory of a -C benchmark, official or from --mode=corrupt; an explicit directory "
         "implies --corrupted",
-        modes=(*_EVALUATION_MODES, "corrupt"),
+        modes=_WITH_CORRUPT,
         path=True,
     )
     imagenet_crop: str = _evaluation(
@@ -198,7 +175,7 @@ class ExperimentConfig:
     perturbed_dir: str | None = _evaluation(
         None,
         "Directory of a -P benchmark, official or from --mode=corrupt",
-        modes=(*_EVALUATION_MODES, "corrupt"),
+        modes=_WITH_CORRUPT,
         path=True,
     )
     shift_dirs: str | None = _evaluation(
@@ -210,7 +187,7 @@ class ExperimentConfig:
     frost_dir: str | None = _evaluation(
         None,
         "Directory of the frost photographs of the original code, for generated corruptions",
-        modes=(*_EVALUATION_MODES, "corrupt"),
+        modes=_WITH_CORRUPT,
         needs={"corrupted": (True,)},
         path=True,
     )
@@ -242,6 +219,10 @@ class ExperimentConfig:
         values = values_of(self) | {"model": self.model.name} | values_of(self.model)
         return values | {"method": self.method.name} | values_of(self.method)
 
+    def declared(self) -> dict[str, Setting]:
+        """Returns name -> `Setting` of everything that `settings` returns except the two names."""
+        return settings_of(self) | settings_of(self.model) | settings_of(self.method)
+
     def to_json(self) -> str:
         """Returns the settings as JSON, one on each line."""
         return json.dumps(self.settings(), indent=2) + "\n"
@@ -250,14 +231,10 @@ class ExperimentConfig:
         """Returns the record with other values of settings of its own, its model or its method."""
 
         def changed(record: Any, **parts: Any) -> Any:
-            own = {name: values[name] for name in settings_of(record) if name in values}
-            return dataclasses.replace(record, **own, **parts)
+            changes = {name: values[name] for name in settings_of(record) if name in values}
+            return dataclasses.replace(record, **changes, **parts)
 
         return changed(self, model=changed(self.model), method=changed(self.method))
-
-    def declared(self) -> dict[str, Any]:
-        """Returns name -> `Setting` of everything that `settings` returns except the two names."""
-        return settings_of(self) | settings_of(self.model) | settings_of(self.method)
 
     def identifying(self) -> dict[str, Any]:
         """Returns the settings that make this run different from others, by name."""
@@ -273,21 +250,21 @@ class ExperimentConfig:
 
         Paths may differ between machines; whether they are given must not.
         """
-        declared, values = self.declared(), self.settings()
-        shared = {
-            n: v for n, v in values.items() if n not in declared or not declared[n].per_worker
-        }
-        paths = (name for name in shared if name in declared and declared[name].path)
-        return json.dumps(shared | {name: shared[name] is not None for name in paths})
+        shared = self.settings()
+        for name, declared in self.declared().items():
+            if declared.per_worker:
+                del shared[name]
+            elif declared.path:
+                shared[name] = shared[name] is not None
+        return json.dumps(shared)
 
     def differences(self, other: ExperimentConfig) -> list[str]:
         """Names the settings, with both values, in which a run under `other` would differ."""
-        mine, theirs = json.loads(self.identity()), json.loads(other.identity())
-        names = dict.fromkeys([*mine, *theirs])
+        ours, theirs = self.identifying(), other.identifying()
         return [
-            f"{name} {mine.get(name)!r} -> {theirs.get(name)!r}"
-            for name in names
-            if mine.get(name) != theirs.get(name)
+            f"{name} {ours.get(name)!r} -> {theirs.get(name)!r}"
+            for name in dict.fromkeys([*ours, *theirs])
+            if ours.get(name) != theirs.get(name)
         ]
 
 
@@ -305,20 +282,3 @@ def parse_steps(steps: str | None) -> tuple[int, int] | None:
         problem = f"must be FIRST,LAST, two steps of the run counted from 1; received {steps!r}."
         raise SettingError("profile_steps", problem)
     return int(first), int(last)
-
-
-def parse_json(text: str) -> dict[str, Any]:
-    """Returns the settings in the text of a `config.json`.
-
-    Raises:
-        ArgumentError: not a JSON object.
-    """
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ArgumentError(f"The configuration is not JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise ArgumentError(
-            f"The configuration must be a JSON object; received {type(values).__name__}."
-        )
-    return values

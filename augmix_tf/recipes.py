@@ -7,7 +7,8 @@ what differs. Published errors stand beside the methods; how sure each is: `docs
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from augmix_tf.augment.augmix import AugMixMethod
@@ -17,11 +18,11 @@ from augmix_tf.augment.method import Method
 from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
 from augmix_tf.augment.patch_uniform import PatchUniformMethod
 from augmix_tf.augment.standard import AdversarialMethod, StandardMethod
-from augmix_tf.config import ExperimentConfig, parse_json
+from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import EMBEDDED, FOLDER, IMAGENET
 from augmix_tf.errors import ArgumentError, lookup, require, unknown_name
 from augmix_tf.models import MODELS
-from augmix_tf.settings import Setting, kinds_of, settings_of
+from augmix_tf.settings import Setting, settings_of
 
 # Kind of dataset -> settings. ImageNet's are those of the authors' imagenet.py; as remembered, the
 # paper's own runs had five epochs of warm-up, and those of AutoAugment and AugMix took 180 epochs.
@@ -42,21 +43,12 @@ DATASETS: dict[str, dict[str, Any]] = {
     },
 }
 
-# `--recipe` of ImageNet. "released" is how the authors made the weights that they published, as far
-# as it is known (google-research/augmix, issue 3): 180 epochs, Nesterov momentum, fill value 128, a
-# learning rate that changes in each step. Not verified: that it is a cosine, its warm-up and batch
-# 256. A reproduction with these reached 22.2 % clean error and mCE 64.1 (alibaba/easyrobust); the
-# published weights have 22.5 % and 65.3. Their mixture width was not 3; what it was is not known.
-IMAGENET_RECIPES: dict[str, dict[str, Any]] = {
-    "script": {},
-    "released": {
-        "epochs": 180,
-        "nesterov": True,
-        "schedule": "cosine",
-        "warmup_epochs": 5,
-        "fill": 128,
-    },
-}
+# `--recipe` of ImageNet. "released" is how the authors made their published weights, as far as is
+# known (google-research/augmix, issue 3). Not verified: the cosine, its warm-up, batch 256 and the
+# mixture width. A reproduction with these reached 22.2 % clean error and mCE 64.1
+# (alibaba/easyrobust); the published weights have 22.5 % and 65.3.
+_RELEASED = {"epochs": 180, "nesterov": True, "schedule": "cosine", "warmup_epochs": 5, "fill": 128}
+IMAGENET_RECIPES: dict[str, dict[str, Any]] = {"script": {}, "released": _RELEASED}
 
 # (kind of dataset, model) -> settings.
 MODEL_RECIPES: dict[tuple[str, str], dict[str, Any]] = {
@@ -136,14 +128,7 @@ METHODS: dict[str, MethodRecipe] = {
 
 
 def dataset_kind(dataset: str) -> str:
-    """Returns what a dataset's recipe and options depend on.
-
-    Args:
-        dataset: its name, such as "cifar10" or "imagenet2012:5.1.0".
-
-    Returns:
-        "shapes", "cifar", "imagenet", "folder" or "tfds" (any other dataset of TFDS).
-    """
+    """Returns "shapes", "cifar", "imagenet", "folder" or "tfds" (any other dataset of TFDS)."""
     name = dataset.partition(":")[0]
     kinds = {EMBEDDED: "shapes", "cifar10": "cifar", "cifar100": "cifar"}
     return (kinds | {IMAGENET: "imagenet", FOLDER: "folder"}).get(name, "tfds")
@@ -226,53 +211,29 @@ def from_json(text: str) -> ExperimentConfig:
     Raises:
         ArgumentError: not such a record; the message names the setting.
     """
-    values = parse_json(text)
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ArgumentError(f"The configuration is not JSON: {error}.") from error
+    require(isinstance(values, dict), "a configuration that is a JSON object", text[:50])
     declared = declarations()
     for name in values:
-        if name not in declared and name not in ("model", "method"):
-            raise ArgumentError(unknown_name("setting", name, declared))
+        lookup("setting", name, declared | {"model": None, "method": None})
     model = lookup("model", str(values.get("model", "wrn")), MODELS)()
     method = lookup("method", str(values.get("method", "augmix")), METHODS).method()
-    config = ExperimentConfig(model, method)
     unset = {n for n, v in values.items() if v is None and type(None) not in declared[n].kinds}
+    config = ExperimentConfig(model, method)
     return config.replaced({n: v for n, v in values.items() if n not in unset})
 
 
-@dataclasses.dataclass(frozen=True)
-class Declaration:
-    """A setting, and who uses it.
-
-    Attributes:
-        setting: its metadata.
-        kinds: types of its values.
-        models, methods: names of those that declare it; empty for settings of every experiment.
-    """
-
-    setting: Setting
-    kinds: tuple[type, ...]
-    models: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
-
-    @property
-    def owners(self) -> tuple[str, ...]:
-        """The models or methods that declare it."""
-        return self.models or self.methods
-
-
-def declarations() -> dict[str, Declaration]:
-    """Returns every setting of every experiment by name."""
-    found = _declared_by([("", ExperimentConfig)], None)
-    found |= _declared_by(MODELS.items(), "models")
-    return found | _declared_by([(n, row.method) for n, row in METHODS.items()], "methods")
-
-
-def _declared_by(owners: Iterable[tuple[str, Any]], kind: str | None) -> dict[str, Declaration]:
-    found: dict[str, Declaration] = {}
-    for owner, record in owners:
-        kinds = kinds_of(record)
-        for name, declared in settings_of(record).items():
-            names = () if kind is None or name not in found else getattr(found[name], kind)
-            owned: Any = {} if kind is None else {kind: (*names, owner)}
-            first = found.get(name) or Declaration(declared, kinds[name])
-            found[name] = dataclasses.replace(first, **owned)
-    return found
+def declarations() -> dict[str, Setting]:
+    """Returns every setting of every experiment by name, and which models or methods have it."""
+    declared = dict(settings_of(ExperimentConfig))
+    owners = [("models", name, record) for name, record in MODELS.items()]
+    owners += [("methods", name, row.method) for name, row in METHODS.items()]
+    for kind, owner, record in owners:
+        for name, setting in settings_of(record).items():
+            first = declared.get(name, setting)
+            names: Any = {kind: (*getattr(first, kind), owner)}
+            declared[name] = dataclasses.replace(first, **names)
+    return declared

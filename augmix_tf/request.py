@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
-from typing import Any
 
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.settings import USES, check, setting
@@ -22,24 +22,14 @@ STRATEGIES = ("auto", "none", "mirrored", "multiworker", "tpu")
 LAYOUTS = ("npy", "jpeg")
 TABLES = ("cifar", "imagenet")
 
-_WITH_DEVICES = ("train", "evaluate")
-
-
-def _devices(default: Any, help: str, **facts: Any) -> Any:
-    return setting(default, help, "Devices", modes=_WITH_DEVICES, **facts)
-
-
-def _benchmark(default: Any, help: str, **facts: Any) -> Any:
-    return setting(default, help, "Benchmarks", modes=("corrupt",), **facts)
+_request = functools.partial(setting, group="Request")
+_devices = functools.partial(setting, group="Devices", modes=("train", "evaluate"))
+_benchmark = functools.partial(setting, group="Benchmarks", modes=("corrupt",))
 
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Which devices train and evaluate.
-
-    Raises:
-        SettingError: an unknown strategy, or a value out of range.
-    """
+    """Which devices train and evaluate."""
 
     strategy: str = _devices("auto", "Strategy of tf.distribute", choices=STRATEGIES)
     tpu: str | None = _devices(None, "Name or address of the TPU", needs={"strategy": ("tpu",)})
@@ -56,11 +46,7 @@ class Devices:
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkFiles:
-    """Which part of a -C or -P benchmark `--mode=corrupt` writes, and how.
-
-    Raises:
-        SettingError: a value out of range.
-    """
+    """Which part of a -C or -P benchmark `--mode=corrupt` writes, and how."""
 
     names: tuple[str, ...] = _benchmark((), "Write only these corruptions or perturbations")
     table: str | None = _benchmark(
@@ -92,28 +78,25 @@ class Request:
     """
 
     config: ExperimentConfig
-    mode: str = setting("train", "What to do", "Request", choices=tuple(MODES), modes=USES)
-    workdir: str | None = setting(
+    mode: str = _request("train", "What to do", choices=tuple(MODES), modes=USES)
+    workdir: str | None = _request(
         None,
         "Run directory, or directory of what the mode writes; running again resumes it",
-        "Request",
-        modes=tuple(u for u in USES if u != "corrupt"),
+        modes=tuple(use for use in USES if use != "corrupt"),
         path=True,
     )
-    workdirs: tuple[str, ...] = setting(
-        (), "Run directories that a report compares", "Request", modes=("report",), path=True
+    workdirs: tuple[str, ...] = _request(
+        (), "Run directories that a report compares", modes=("report",), path=True
     )
-    model_path: str | None = setting(
+    model_path: str | None = _request(
         None,
         "Evaluate this .keras file or SavedModel directory",
-        "Request",
         modes=("evaluate_model",),
         path=True,
     )
-    recipe: str = setting(
+    recipe: str = _request(
         "script",
         "ImageNet recipe: the authors' script, or as their released weights were trained",
-        "Request",
         choices=("script", "released"),
         modes=("train", "views"),
         datasets=("imagenet", "folder"),

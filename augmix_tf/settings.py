@@ -12,11 +12,10 @@ import math
 import numbers
 import types
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from augmix_tf.errors import SettingError, unknown_name
 
-Record = TypeVar("Record")
 Resume = Literal["fixed", "evaluation", "free"]
 
 GROUPS = ("Request", "Data", "Model", "Method", "Training", "Devices", "Evaluation", "Benchmarks")
@@ -29,7 +28,7 @@ USES = (*RUN_MODES, "evaluate_model", "corrupt", "report", "views")
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is known of a setting beside its name, type and default.
+    """What is known of a setting beside its name and default.
 
     Attributes:
         help: noun phrase with unit; the command line adds the default.
@@ -46,6 +45,8 @@ class Setting:
         names_run: whether a comparison names it when runs differ in it.
         path: whether it is a path (or several), which may differ between machines.
         per_worker: whether workers that train together may differ in it.
+        kinds: types of its values, such as `(int, NoneType)`; follow from the field's type.
+        models, methods: names of those that declare it; empty for settings of every experiment.
     """
 
     help: str
@@ -61,26 +62,36 @@ class Setting:
     names_run: bool = True
     path: bool = False
     per_worker: bool = False
+    kinds: tuple[type, ...] = ()
+    models: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The models or methods that declare it."""
+        return self.models or self.methods
+
+    @property
+    def range_text(self) -> str:
+        """The bounds of a number in words, such as "0 to 255", or "" where it has none."""
+        if self.above is not None:
+            limit = "" if self.high is None else f", at most {self.high:g}"
+            return f"above {self.above:g}{limit}"
+        if self.low is None:
+            return ""
+        return f"{self.low:g} or more" if self.high is None else f"{self.low:g} to {self.high:g}"
 
 
 def setting(default: Any, help: str, group: str, **facts: Any) -> Any:
     """Declares a field of a frozen dataclass as a setting; `facts` are fields of `Setting`."""
     if group == "Method":  # `--mode=views` shows what a method does
         facts = {"modes": (*RUN_MODES, "views")} | facts
-    if isinstance(default, list | dict):
-        raise TypeError("The default of a setting must be immutable.")
     metadata = {"setting": Setting(help, group, **facts)}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def alias(record: Any, name: str, **changes: Any) -> Any:
-    """Declares a field as a setting of another record, with the same default and metadata.
-
-    Args:
-        record: the dataclass that declares the setting.
-        name: its name there.
-        changes: fields of `Setting` that differ here.
-    """
+    """Declares a field as the setting `name` of another record, with `changes` of its facts."""
     field = next(f for f in dataclasses.fields(record) if f.name == name)
     declared = dataclasses.replace(field.metadata["setting"], **changes)
     return dataclasses.field(default=field.default, metadata={"setting": declared})
@@ -88,24 +99,20 @@ def alias(record: Any, name: str, **changes: Any) -> Any:
 
 def settings_of(record: Any) -> dict[str, Setting]:
     """Returns name -> `Setting` of the fields of a dataclass or its instance that are settings."""
-    fields = dataclasses.fields(record)
-    return {f.name: f.metadata["setting"] for f in fields if "setting" in f.metadata}
-
-
-def kinds_of(record: Any) -> dict[str, tuple[type, ...]]:
-    """Returns name -> types that the value of a setting may have, such as `(int, NoneType)`."""
-    return _kinds_of(record if isinstance(record, type) else type(record))
+    return _settings_of(record if isinstance(record, type) else type(record))
 
 
 @functools.cache
-def _kinds_of(record: type) -> dict[str, tuple[type, ...]]:
+def _settings_of(record: type) -> dict[str, Setting]:
     hints = get_type_hints(record)
-    kinds: dict[str, tuple[type, ...]] = {}
-    for name in settings_of(record):
-        union = get_origin(hints[name]) in (Union, types.UnionType)
-        members = get_args(hints[name]) if union else (hints[name],)
-        kinds[name] = tuple(get_origin(member) or member for member in members)
-    return kinds
+    settings = {}
+    for field in dataclasses.fields(record):  # type: ignore[arg-type]
+        if "setting" in field.metadata:
+            kind = hints[field.name]
+            members = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+            kinds = tuple(get_origin(member) or member for member in members)
+            settings[field.name] = dataclasses.replace(field.metadata["setting"], kinds=kinds)
+    return settings
 
 
 def values_of(record: Any) -> dict[str, Any]:
@@ -119,29 +126,29 @@ def check(record: Any) -> None:
     Raises:
         SettingError: a value of another type, out of range or not among the choices.
     """
-    kinds = kinds_of(record)
     for name, declared in settings_of(record).items():
-        value = getattr(record, name)
-        check_value(name, value, declared, kinds[name])
+        check_value(name, getattr(record, name), declared)
 
 
-def check_value(name: str, value: Any, declared: Setting, kinds: tuple[type, ...]) -> None:
+def check_value(name: str, value: Any, declared: Setting) -> None:
     """Raises `SettingError` unless a value has one of its types and keeps within its bounds."""
+    kinds = declared.kinds
     if value is None and type(None) in kinds:
         return
     if not _has_kind(value, kinds):
-        wanted = next(kind.__name__ for kind in kinds if kind is not type(None))
-        raise SettingError(name, f"must be of type {wanted}; received {value!r}.")
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if number and not math.isfinite(value):
-        raise SettingError(name, f"must be finite; received {value}.")
+        expected = next(kind.__name__ for kind in kinds if kind is not type(None))
+        raise SettingError(name, f"must be of type {expected}; received {value!r}.")
     if declared.choices and value not in declared.choices:
         raise SettingError(name, f"is not valid: {unknown_name('name', value, declared.choices)}")
     if isinstance(value, str) and not value:
         raise SettingError(name, "must not be empty.")
-    low, above, high = declared.low, declared.above, declared.high
-    if number and not _within(value, low, above, high):
-        raise SettingError(name, f"must be {range_text(declared)}; received {value}.")
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise SettingError(name, f"must be finite; received {value}.")
+        is_low = declared.low is not None and value < declared.low
+        is_low |= declared.above is not None and value <= declared.above
+        if is_low or (declared.high is not None and value > declared.high):
+            raise SettingError(name, f"must be {declared.range_text}; received {value}.")
 
 
 def _has_kind(value: Any, kinds: tuple[type, ...]) -> bool:
@@ -155,27 +162,10 @@ def _has_kind(value: Any, kinds: tuple[type, ...]) -> bool:
     return isinstance(value, kinds)
 
 
-def _within(value: float, low: float | None, above: float | None, high: float | None) -> bool:
-    return (
-        (low is None or value >= low)
-        and (above is None or value > above)
-        and (high is None or value <= high)
-    )
-
-
-def range_text(declared: Setting) -> str:
-    """Returns the bounds of a number in words, such as "0 to 255", or "" where it has none."""
-    low, above, high = declared.low, declared.above, declared.high
-    least = f"above {above:g}" if above is not None else f"{low:g}" if low is not None else ""
-    if high is None:
-        return f"{least} or more" if low is not None else least
-    return f"{least}{', at most' if above is not None else ' to'} {high:g}"
-
-
 def unused_because(needs: Mapping[str, tuple[Any, ...]], values: Mapping[str, Any]) -> str | None:
     """Returns the name of the first setting whose value makes another one unused, or None."""
-    for name, wanted in needs.items():
+    for name, used in needs.items():
         value = values[name]
-        if value not in wanted and not (... in wanted and value is not None):
+        if value not in used and not (... in used and value is not None):
             return name
     return None

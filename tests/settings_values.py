@@ -6,7 +6,7 @@ from typing import Any
 
 from augmix_tf import recipes
 from augmix_tf.config import ExperimentConfig
-from augmix_tf.recipes import Declaration
+from augmix_tf.settings import Setting
 
 # Where "one more" or "the opposite" of the default is no other legal value.
 OTHERS: dict[str, Any] = {
@@ -39,31 +39,31 @@ NEEDED: dict[str, dict[str, Any]] = {
 }
 
 
-def other_value(name: str, config: ExperimentConfig, declaration: Declaration | None = None) -> Any:
+def other_value(name: str, config: ExperimentConfig, setting: Setting | None = None) -> Any:
     """Returns a legal value of a setting that differs from the configuration's or the default."""
     if name == "depth":
         return OTHERS[name].get(config.model.name, 16)
     if name in OTHERS:
         return OTHERS[name]
-    declaration = declaration or recipes.declarations()[name]
+    setting = setting or recipes.declarations()[name]
     default = config.settings().get(name)
-    if default is None and declaration.methods:
-        default = getattr(recipes.METHODS[declaration.methods[0]].method(), name)
-    if declaration.setting.choices:
-        return next(choice for choice in declaration.setting.choices[::-1] if choice != default)
-    if bool in declaration.kinds:
+    if default is None and setting.methods:
+        default = getattr(recipes.METHODS[setting.methods[0]].method(), name)
+    if setting.choices:
+        return next(choice for choice in setting.choices[::-1] if choice != default)
+    if bool in setting.kinds:
         return not default
-    if str in declaration.kinds:
+    if str in setting.kinds:
         return "/elsewhere"
-    if float in declaration.kinds:
+    if float in setting.kinds:
         return default * 1.5
     return (default or 0) + 1
 
 
 def accepting(name: str) -> ExperimentConfig:
     """Returns a configuration in which this setting is used."""
-    declaration = recipes.declarations()[name]
+    setting = recipes.declarations()[name]
     dataset = "imagenet2012" if name in ("imagenet_crop", "image_size") else "cifar10"
-    model = declaration.models[-1] if declaration.models else "wrn"
-    method = declaration.methods[-1] if declaration.methods else "augmix"
+    model = setting.models[-1] if setting.models else "wrn"
+    method = setting.methods[-1] if setting.methods else "augmix"
     return recipes.recipe(dataset, model, method, given=NEEDED.get(name, {}))

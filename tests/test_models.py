@@ -63,7 +63,7 @@ def test_settings_and_their_checks_need_neither_keras_nor_tensorflow():
         from augmix_tf import errors, models, settings
         for name, architecture in models.MODELS.items():
             assert architecture.name == name
-            settings.settings_of(architecture), settings.kinds_of(architecture), architecture()
+            settings.settings_of(architecture), architecture()
         try:
             models.MODELS["wrn"](depth=17)
         except errors.SettingError as error:

@@ -13,26 +13,15 @@ from augmix_tf.errors import ArgumentError
 from augmix_tf.settings import values_of
 
 # What sets a method's recipe on CIFAR-10 apart from the shared one.
-OWN = {
-    "standard": {},
-    "cutout": {"cutout_size": 16},
-    "mixup": {"weight_decay": 1e-4},
-    "cutmix": {},
-    "autoaugment": {},
-    "random_autoaugment": {},
-    "adversarial": {},
-    "patch_uniform": {},
-    "augmix": {},
-}
+OWN = {"cutout": {"cutout_size": 16}, "mixup": {"weight_decay": 1e-4}}
 
 
 def test_there_is_a_recipe_for_each_method_of_the_paper():
-    assert list(recipes.METHODS) == list(OWN)
+    in_order = ["standard", "cutout", "mixup", "cutmix", "autoaugment", "random_autoaugment"]
+    assert list(recipes.METHODS) == [*in_order, "adversarial", "patch_uniform", "augmix"]
     assert all(row.method.name == name for name, row in recipes.METHODS.items())
 
 
-@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
-@pytest.mark.parametrize("method", recipes.METHODS)
 @pytest.mark.parametrize(
     ("model", "epochs", "weight_decay"),
     [
@@ -43,11 +32,14 @@ def test_there_is_a_recipe_for_each_method_of_the_paper():
         ("resnet50", 100, 5e-4),
     ],
 )
-def test_the_papers_recipe_holds_where_nothing_else_is_given(
-    dataset, method, model, epochs, weight_decay
-):
+def test_the_papers_recipe_holds_where_nothing_else_is_given(model, epochs, weight_decay):
+    for dataset, method in itertools.product(("cifar10", "cifar100"), recipes.METHODS):
+        check_paper_recipe(dataset, model, method, epochs, weight_decay)
+
+
+def check_paper_recipe(dataset, model, method, epochs, weight_decay):
     config = recipes.recipe(dataset, model, method)
-    expected = {"epochs": epochs, "weight_decay": weight_decay} | OWN[method]
+    expected = {"epochs": epochs, "weight_decay": weight_decay} | OWN.get(method, {})
     if (dataset, method) == ("cifar100", "cutout"):
         expected["cutout_size"] = 8
     values = config.settings()

@@ -191,7 +191,7 @@ def _compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     declared = recipes.declarations()
 
     def is_compared(name: str) -> bool:
-        setting = declared[name].setting if name in declared else None
+        setting = declared.get(name)
         return setting is None or (setting.resume != "free" and setting.names_run)
 
     named = ("model", "method", *_MODEL_SIZES)
