@@ -35,7 +35,7 @@ def toy_errors(seed=0):
 def test_classification_equals_loops():
     logits, labels = toy_logits()
     probabilities = [loops.softmax(row) for row in logits]
-    got = metrics.ClassificationSums.empty().update(logits, labels).compute()
+    got = metrics.ClassificationSums().update(logits, labels).compute()
     assert got["error"] == loops.error_rate(logits, labels)
     assert got["nll"] == pytest.approx(loops.negative_log_likelihood(logits, labels), rel=1e-12)
     assert got["brier"] == pytest.approx(loops.brier_score(probabilities, labels), rel=1e-12)
@@ -46,7 +46,7 @@ def test_classification_equals_loops():
 
 def test_classification_by_hand():
     # softmax of (ln 3, 0) is (3/4, 1/4): right on label 0, wrong on label 1.
-    sums = metrics.ClassificationSums.empty().update([[math.log(3.0), 0.0]] * 2, [0, 1])
+    sums = metrics.ClassificationSums().update([[math.log(3.0), 0.0]] * 2, [0, 1])
     assert sums.compute() == pytest.approx(
         {"error": 0.5, "nll": math.log(16 / 3) / 2, "brier": (1 / 8 + 9 / 8) / 2}
     )
@@ -60,8 +60,8 @@ def test_equal_logits_answer_the_first_class():
 @pytest.mark.parametrize("sizes", [(1, 56), (20, 20, 17), (0, 57)])
 def test_sums_do_not_depend_on_the_batches(sizes):
     logits, labels = toy_logits()
-    whole = metrics.ClassificationSums.empty().update(logits, labels)
-    parts, start = metrics.ClassificationSums.empty(), 0
+    whole = metrics.ClassificationSums().update(logits, labels)
+    parts, start = metrics.ClassificationSums(), 0
     for size in sizes:
         parts = parts.update(logits[start : start + size], labels[start : start + size])
         start += size
@@ -70,7 +70,7 @@ def test_sums_do_not_depend_on_the_batches(sizes):
 
 
 def test_merge_is_commutative_associative_and_has_a_neutral_element():
-    empty = metrics.ClassificationSums.empty()
+    empty = metrics.ClassificationSums()
     # Halves and quarters add without rounding, so the laws hold exactly.
     a = metrics.ClassificationSums(3, 1, 0.5, 0.25)
     b = metrics.ClassificationSums(5, 2, 1.75, 0.5)
@@ -81,14 +81,14 @@ def test_merge_is_commutative_associative_and_has_a_neutral_element():
 
 
 def test_a_smaller_last_batch_weighs_less_than_a_mean_of_means_would_give_it():
-    first = metrics.ClassificationSums.empty().update([[1.0, 0.0]] * 3, [0, 0, 0])
-    last = metrics.ClassificationSums.empty().update([[1.0, 0.0]], [1])
+    first = metrics.ClassificationSums().update([[1.0, 0.0]] * 3, [0, 0, 0])
+    last = metrics.ClassificationSums().update([[1.0, 0.0]], [1])
     assert first.merge(last).compute()["error"] == 0.25
 
 
 def test_huge_logits_stay_finite():
     logits = np.array([[1e30, -1e30, 0.0], [0.0, 800.0, -800.0]])
-    got = metrics.ClassificationSums.empty().update(logits, [0, 0]).compute()
+    got = metrics.ClassificationSums().update(logits, [0, 0]).compute()
     assert got == {"error": 0.5, "nll": 400.0, "brier": 1.0}
     np.testing.assert_array_equal(metrics.log_softmax([1e30, 1e30]), [-math.log(2.0)] * 2)
 
@@ -368,8 +368,8 @@ def test_perturbation_metrics_equal_golden(case, kind, difficulty):
     assert flips == pytest.approx(want["flip_probability"], rel=1e-9)
     distance = metrics.top5_distance(logits, is_noise, difficulty)
     assert distance == pytest.approx(want["top5_distance"], rel=1e-9)
-    halves = metrics.SequenceSums.empty().update(logits[:2], is_noise, difficulty)
-    sums = halves.merge(metrics.SequenceSums.empty().update(logits[2:], is_noise, difficulty))
+    halves = metrics.SequenceSums().update(logits[:2], is_noise, difficulty)
+    sums = halves.merge(metrics.SequenceSums().update(logits[2:], is_noise, difficulty))
     assert sums.compute() == pytest.approx(want, rel=1e-9)
 
 
@@ -405,7 +405,7 @@ def test_top5_distance_by_hand():
 
 
 def test_sequence_sums_obey_the_laws_of_merge():
-    empty = metrics.SequenceSums.empty()
+    empty = metrics.SequenceSums()
     a, b = metrics.SequenceSums(4, 1, 6.0), metrics.SequenceSums(8, 3, 2.0)
     assert a.merge(b) == b.merge(a) == metrics.SequenceSums(12, 4, 8.0)
     assert a.merge(empty) == empty.merge(a) == a

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from augmix_tf import errors
-from augmix_tf.metrics.perturbation import LARGEST_TOP5_DISTANCE
+from augmix_tf.metrics.benchmarks import LARGEST_TOP5_DISTANCE
 from augmix_tf.robustness import PERTURBATIONS
 
 LARGEST = {"flip_probability": 1.0, "top5_distance": LARGEST_TOP5_DISTANCE}

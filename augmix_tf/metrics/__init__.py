@@ -1,5 +1,21 @@
 """Metrics on clean, corrupted and perturbed images: NumPy in, Python floats out."""
 
+from augmix_tf.metrics.benchmarks import (
+    CorruptionErrors,
+    PerturbationRates,
+    SequencePredictions,
+    SequenceSums,
+    alexnet_corruption_error,
+    flip_probability,
+    mean_corruption_error,
+    mean_flip_probability,
+    mean_flip_rate,
+    mean_top5_distance,
+    relative_corruption_error,
+    top5_distance,
+    unnormalized_corruption_error,
+    unnormalized_top5_distance,
+)
 from augmix_tf.metrics.calibration import (
     ReliabilityBin,
     aurra,
@@ -17,24 +33,6 @@ from augmix_tf.metrics.classification import (
     log_softmax,
     negative_log_likelihood,
     top1_confidence,
-)
-from augmix_tf.metrics.corruption import (
-    CorruptionErrors,
-    alexnet_corruption_error,
-    mean_corruption_error,
-    relative_corruption_error,
-    unnormalized_corruption_error,
-)
-from augmix_tf.metrics.perturbation import (
-    PerturbationRates,
-    SequencePredictions,
-    SequenceSums,
-    flip_probability,
-    mean_flip_probability,
-    mean_flip_rate,
-    mean_top5_distance,
-    top5_distance,
-    unnormalized_top5_distance,
 )
 
 __all__ = [

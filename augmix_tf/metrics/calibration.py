@@ -73,16 +73,7 @@ def expected_calibration_error(
 
     A confidence of 0 belongs to the first bin; empty bins contribute nothing.
 
-    Args:
-        confidence: float [N], 0 to 1.
-        correct: bool or 0/1 [N].
-        bins: number of bins.
-
-    Returns:
-        0 to 1.
-
-    Raises:
-        ArgumentError: shapes or values do not fit, or N = 0.
+    The result is 0 to 1. Arguments and errors as for `rms_calibration_error`.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (arXiv 1706.04599).
 
@@ -108,12 +99,7 @@ class ReliabilityBin:
 
 
 def reliability_bins(confidence: np.ndarray, correct: np.ndarray) -> list[ReliabilityBin]:
-    """Returns the bins of a reliability diagram that are not empty, of 15 of equal width.
-
-    Args:
-        confidence: float [N], 0 to 1.
-        correct: bool [N].
-    """
+    """Returns the bins of a reliability diagram that are not empty, of 15 of equal width."""
     index = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     return [
         ReliabilityBin(
@@ -145,15 +131,7 @@ def aurra(confidence: ArrayLike, correct: ArrayLike) -> float:
     The mean over n = 1..N of the accuracy on the n most confident examples (a stable sort): the
     accuracy of a model that may abstain when it is not confident.
 
-    Args:
-        confidence: float [N], 0 to 1.
-        correct: bool or 0/1 [N].
-
-    Returns:
-        0 to 1, higher is better.
-
-    Raises:
-        ArgumentError: shapes or values do not fit, or N = 0.
+    The result is 0 to 1, higher is better. Arguments and errors as for `rms_calibration_error`.
 
     Source: Hendrycks et al., Natural Adversarial Examples, CVPR 2021 (arXiv 1907.07174).
     """

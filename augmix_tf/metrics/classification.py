@@ -7,7 +7,7 @@ divides once at the end, so that a smaller last batch has the right weight.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,12 +20,11 @@ SUM_TOLERANCE = 1e-2
 VALUES_PER_BATCH = 2**22
 
 
-@dataclass(frozen=True)
-class ClassificationSums:
+class ClassificationSums(NamedTuple):
     """Sums over examples; sums of disjoint sets of examples can be merged.
 
-    >>> first = ClassificationSums.empty().update([[2.0, 0.0], [0.0, 1.0]], [0, 0])
-    >>> second = ClassificationSums.empty().update([[0.0, 3.0]], [1])
+    >>> first = ClassificationSums().update([[2.0, 0.0], [0.0, 1.0]], [0, 0])
+    >>> second = ClassificationSums().update([[0.0, 3.0]], [1])
     >>> first.merge(second).compute()["error"]
     0.3333333333333333
     """
@@ -35,22 +34,8 @@ class ClassificationSums:
     nll_sum: float = 0.0
     brier_sum: float = 0.0
 
-    @classmethod
-    def empty(cls) -> ClassificationSums:
-        """Returns the sums over no example."""
-        return cls()
-
     def update(self, logits: ArrayLike, labels: ArrayLike) -> ClassificationSums:
-        """Returns these sums with a batch added.
-
-        Args:
-            logits: float [N, K], finite; N may be 0.
-            labels: int [N], 0 to K - 1.
-
-        Raises:
-            ArgumentError: shapes or labels do not fit.
-            RunError: a logit is NaN or infinite.
-        """
+        """Returns these sums with a batch added; N may be 0, otherwise as for `error_rate`."""
         scores, classes = checked_logits(logits, labels)
         log_p = log_softmax(scores)
         wrong = scores.argmax(axis=1) != classes
@@ -64,12 +49,7 @@ class ClassificationSums:
 
     def merge(self, other: ClassificationSums) -> ClassificationSums:
         """Returns the sums over the examples of both."""
-        return ClassificationSums(
-            count=self.count + other.count,
-            wrong=self.wrong + other.wrong,
-            nll_sum=self.nll_sum + other.nll_sum,
-            brier_sum=self.brier_sum + other.brier_sum,
-        )
+        return ClassificationSums(*(a + b for a, b in zip(self, other, strict=True)))
 
     def compute(self) -> dict[str, float]:
         """Returns the means: `error` (0..1), `nll` (nats), `brier` (0..2).
@@ -107,14 +87,12 @@ class Predictions:
             errors.require(temperature > 0.0, "temperature above 0", temperature)
         self._logits, self._labels = np.asarray(logits), np.asarray(labels)
         self._temperature = temperature
-        sums, confidence, correct = ClassificationSums.empty(), [], []
+        sums, answers = ClassificationSums(), []
         for scores, classes in self.batches():
             sums = sums.update(scores, classes)
-            probability, hit = top1_confidence(scores, classes)
-            confidence.append(probability)
-            correct.append(hit)
+            answers.append(top1_confidence(scores, classes))
         self.means = sums.compute()
-        self.confidence, self.correct = np.concatenate(confidence), np.concatenate(correct)
+        self.confidence, self.correct = map(np.concatenate, zip(*answers, strict=True))
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields all logits, divided by the temperature, and labels: [m, K] and [m] at a time."""
@@ -143,7 +121,7 @@ def error_rate(logits: ArrayLike, labels: ArrayLike) -> float:
         ArgumentError: shapes or labels do not fit, or N = 0.
         RunError: a logit is NaN or infinite.
     """
-    return ClassificationSums.empty().update(logits, labels).compute()["error"]
+    return ClassificationSums().update(logits, labels).compute()["error"]
 
 
 def negative_log_likelihood(logits: ArrayLike, labels: ArrayLike) -> float:
@@ -151,7 +129,7 @@ def negative_log_likelihood(logits: ArrayLike, labels: ArrayLike) -> float:
 
     Arguments and errors as for `error_rate`.
     """
-    return ClassificationSums.empty().update(logits, labels).compute()["nll"]
+    return ClassificationSums().update(logits, labels).compute()["nll"]
 
 
 def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
@@ -194,15 +172,8 @@ def log_softmax(logits: ArrayLike) -> np.ndarray:
 def top1_confidence(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Probability of the predicted class, and whether the prediction is correct.
 
-    Args:
-        logits: float [N, K], finite.
-        labels: int [N], 0 to K - 1.
-
-    Returns:
-        confidence float64 [N], 1/K to 1; correct bool [N].
-
-    Raises:
-        ArgumentError, RunError: as for `ClassificationSums.update`.
+    Returns confidence float64 [N], 1/K to 1, and correct bool [N]. Arguments and errors as for
+    `error_rate`.
     """
     scores, classes = checked_logits(logits, labels)
     answers = scores.argmax(axis=1)
@@ -210,12 +181,7 @@ def top1_confidence(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, n
 
 
 def checked_logits(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Returns scores float64 [N, K] and labels int64 [N], checked.
-
-    Raises:
-        ArgumentError: shapes or labels do not fit.
-        RunError: a score is NaN or infinite.
-    """
+    """Returns scores float64 [N, K] and labels int64 [N], checked."""
     scores, classes = np.asarray(logits, np.float64), np.asarray(labels)
     errors.require(scores.ndim == 2 and scores.shape[1] > 0, "scores [N, K]", scores.shape)
     errors.require(
@@ -225,9 +191,8 @@ def checked_logits(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np
         row = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
         raise errors.RunError(f"Expected finite scores; received {scores[row]} in row {row}.")
     if classes.size:
-        errors.require(
-            np.issubdtype(classes.dtype, np.integer), "labels of integers", classes.dtype
-        )
+        is_integer = np.issubdtype(classes.dtype, np.integer)
+        errors.require(is_integer, "labels of integers", classes.dtype)
         last = scores.shape[1] - 1
         outside = classes[(classes < 0) | (classes > last)]
         errors.require(not outside.size, f"labels of 0 to {last}", outside[:1])

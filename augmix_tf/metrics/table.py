@@ -12,13 +12,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from augmix_tf import robustness
-from augmix_tf.metrics import calibration, corruption, perturbation
+from augmix_tf.metrics import benchmarks, calibration
 
 # What a metric is computed from:
 # - images: logits and labels of a set of images (`classification.Predictions`);
-# - corrupted: the errors on all corruptions (`corruption.CorruptionErrors`);
-# - sequences: predictions for one perturbation (`perturbation.SequencePredictions`);
-# - perturbed: the metrics of all perturbations (`perturbation.PerturbationRates`).
+# - corrupted: the errors on all corruptions (`benchmarks.CorruptionErrors`);
+# - sequences: predictions for one perturbation (`benchmarks.SequencePredictions`);
+# - perturbed: the metrics of all perturbations (`benchmarks.PerturbationRates`).
 Inputs = Literal["images", "corrupted", "sequences", "perturbed"]
 # Units of the values in `results.json`. Reports show fractions as percentages.
 Unit = Literal["fraction", "nats", "% of AlexNet", ""]
@@ -109,30 +109,30 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "mean_corruption_error", "corrupted",
-        lambda c: corruption.unnormalized_corruption_error(c.errors) if c.complete else None,
+        lambda c: benchmarks.unnormalized_corruption_error(c.errors) if c.complete else None,
         # Reports show the mean of `error` over the corruptions that all runs have.
         "mean corruption error", compared=False,
     ),
     Metric(
         "mean_error", "corrupted",
-        lambda c: corruption.mean_corruption_error(c.errors) if c.errors else None,
+        lambda c: benchmarks.mean_corruption_error(c.errors) if c.errors else None,
         "mean error over the evaluated corruptions", compared=False,
     ),
     Metric(
-        "alexnet.mce", "corrupted", lambda c: corruption.alexnet_corruption_error(c.errors),
+        "alexnet.mce", "corrupted", lambda c: benchmarks.alexnet_corruption_error(c.errors),
         "mCE", unit="% of AlexNet", digits=1,
         applies=lambda c: c.complete and c.classes == robustness.IMAGENET_CLASSES,
     ),
     Metric(
         "alexnet.relative_mce", "corrupted",
         lambda c: None if c.clean_error is None
-        else corruption.relative_corruption_error(c.errors, c.clean_error),
+        else benchmarks.relative_corruption_error(c.errors, c.clean_error),
         "relative mCE", unit="% of AlexNet", digits=1,
         applies=lambda c: c.complete and c.classes == robustness.IMAGENET_CLASSES,
     ),
     Metric(
         "flip_probability", "sequences",
-        lambda s: perturbation.flip_probability(s.predictions, s.is_noise), "flip probability",
+        lambda s: benchmarks.flip_probability(s.predictions, s.is_noise), "flip probability",
     ),
     Metric(
         "top5_distance", "sequences", lambda s: s.top5_distance,
@@ -140,13 +140,13 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "mean_flip_probability", "perturbed",
-        lambda p: _mean(perturbation.mean_flip_probability, p.of("flip_probability")),
+        lambda p: _mean(benchmarks.mean_flip_probability, p.of("flip_probability")),
         "mean flip probability",
     ),
     Metric(
         "mean_flip_probability_of_script", "perturbed",
         lambda p: _mean(
-            perturbation.mean_flip_probability,
+            benchmarks.mean_flip_probability,
             p.of("flip_probability", robustness.CIFAR_SCRIPT_PERTURBATIONS),
             robustness.CIFAR_SCRIPT_PERTURBATIONS,
         ),
@@ -155,13 +155,13 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "unnormalized_top5_distance", "perturbed",
-        lambda p: _mean(perturbation.unnormalized_top5_distance, p.of("top5_distance")),
+        lambda p: _mean(benchmarks.unnormalized_top5_distance, p.of("top5_distance")),
         "mean top-5 distance, unnormalized", unit="", digits=3, compared=False,
     ),
     Metric(
         "mean_flip_rate", "perturbed",
         lambda p: _mean(
-            perturbation.mean_flip_rate,
+            benchmarks.mean_flip_rate,
             p.of("flip_probability"), p.baseline["flip_probability"],
         ),
         "mean flip rate", "mFR", "% of AlexNet", digits=1,
@@ -170,7 +170,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "mean_top5_distance", "perturbed",
         lambda p: _mean(
-            perturbation.mean_top5_distance, p.of("top5_distance"), p.baseline["top5_distance"]
+            benchmarks.mean_top5_distance, p.of("top5_distance"), p.baseline["top5_distance"]
         ),
         "mean top-5 distance", "mT5D", "% of AlexNet", digits=1,
         applies=lambda p: "top5_distance" in p.baseline,

@@ -1,0 +1,393 @@
+"""Metrics of the -C and -P benchmarks.
+
+-C: two metrics share the name "mCE". On CIFAR-10-C and CIFAR-100-C it is a plain mean of errors, a
+fraction (`unnormalized_corruption_error`); on ImageNet-C the mean of errors that are divided by
+AlexNet's (`alexnet_corruption_error`). Errors are given as corruption -> errors at its severities,
+as fractions (0 to 1); a single number is taken as the mean over severities.
+
+-P: stability of predictions along sequences of perturbed frames, without labels. In sequences of
+noise each frame is a fresh draw, so every frame is compared with frame 0, at any difficulty (harder
+noise is other data). In all other sequences frame t is compared with frame t + difficulty. Arrays
+are [S, T] (S sequences of T frames) or [S, T, K] (K classes).
+
+Metrics relative to a baseline network are percentages of that network, as published: 100 equals the
+baseline, lower is better. AlexNet's rates on ImageNet-P are in no public repository, so the user
+provides them.
+
+Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and
+Perturbations, ICLR 2019 (arXiv 1903.12261), section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from augmix_tf.errors import ArgumentError, RunError, require, unknown_name
+from augmix_tf.robustness import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS, CORRUPTIONS, PERTURBATIONS
+
+Errors = Mapping[str, ArrayLike]
+Values = Mapping[str, float]
+
+TOP = 5
+LARGEST_TOP5_DISTANCE = TOP * (TOP + 1) / 2
+
+
+def mean_corruption_error(errors: Errors, baseline: Errors | None = None) -> float:
+    """Mean over corruptions of the mean error over severities, plain or relative to a baseline.
+
+        plain:     (1/C) sum_c mean_s E[c, s]
+        relative:  (100/C) sum_c (mean_s E[c, s] / mean_s B[c, s])
+
+    The mean is over the keys of `errors`, which must be those of `baseline`. For the published
+    metrics over all 15 corruptions use `unnormalized_corruption_error` or
+    `alexnet_corruption_error`.
+
+    Args:
+        errors: corruption -> errors at its severities, float [S] or one float, 0 to 1.
+        baseline: errors of the baseline network, such as `ALEXNET_ERRORS`, above 0.
+
+    Returns:
+        A fraction, 0 to 1, without a baseline; a percentage of the baseline's error with one.
+
+    Raises:
+        ArgumentError: missing, extra or unknown names; no errors; errors out of range.
+
+    >>> errors = {"fog": [0.1, 0.3], "snow": [0.5, 0.7]}
+    >>> round(mean_corruption_error(errors), 3)
+    0.4
+    >>> round(mean_corruption_error(errors, baseline={"fog": 0.4, "snow": 0.6}), 3)  # 50 and 100 %
+    75.0
+    """
+    if baseline is None:
+        return unnormalized_corruption_error(errors, errors)
+    ours = _severity_means("error", errors, baseline)
+    return float(100.0 * np.mean(ours / _baseline_means(baseline)))
+
+
+def unnormalized_corruption_error(errors: Errors, names: Iterable[str] = CORRUPTIONS) -> float:
+    """Mean corruption error as published for CIFAR-10-C and CIFAR-100-C, a fraction.
+
+    The mean over the corruptions `names` of the mean over severities. It has no baseline, so it is
+    not comparable with the mCE of ImageNet-C. Arguments and errors as for `mean_corruption_error`.
+
+    Source: Hendrycks et al., AugMix, ICLR 2020 (arXiv 1912.02781), section 4.1.
+    """
+    return float(np.mean(_severity_means("error", errors, names)))
+
+
+def alexnet_corruption_error(errors: Errors) -> float:
+    """Mean corruption error relative to AlexNet (mCE), as published for ImageNet-C.
+
+        mCE = (100/15) sum_c (mean_s E[c, s] / mean_s AlexNet[c, s])
+
+    A percentage of AlexNet's error; `errors` are those of each of the 15 corruptions. Errors as
+    for `mean_corruption_error`.
+    """
+    return mean_corruption_error(errors, ALEXNET_ERRORS)
+
+
+def relative_corruption_error(
+    errors: Errors,
+    clean_error: float,
+    baseline: Errors = ALEXNET_ERRORS,
+    baseline_clean_error: float = ALEXNET_CLEAN_ERROR,
+) -> float:
+    """Increase of the error under corruption relative to a baseline network's (relative mCE).
+
+        (100/C) sum_c (mean_s E[c, s] - E_clean) / (mean_s B[c, s] - B_clean)
+
+    Args:
+        errors: corruption -> errors at its severities, float [S] or one float, 0 to 1.
+        clean_error: error on clean images, 0 to 1.
+        baseline: errors of the baseline network, in the form of `errors`.
+        baseline_clean_error: its error on clean images, below all means of `baseline`.
+
+    Returns:
+        A percentage of the baseline's increase.
+
+    Raises:
+        ArgumentError: missing, extra or unknown names; errors out of range.
+    """
+    require(0.0 <= clean_error <= 1.0, "clean error of 0 to 1", clean_error)
+    added = _severity_means("error", errors, baseline) - clean_error
+    baseline_added = _baseline_means(baseline) - baseline_clean_error
+    require(
+        bool((baseline_added > 0.0).all()),
+        "baseline errors above the baseline's clean error",
+        baseline_added.min() + baseline_clean_error,
+    )
+    return float(100.0 * np.mean(added / baseline_added))
+
+
+def flip_probability(predictions: ArrayLike, is_noise: bool, difficulty: int = 1) -> float:
+    """Fraction of the compared pairs of frames with different predictions, mean over sequences.
+
+    Args:
+        predictions: int [S, T], the predicted class of each frame.
+        is_noise: compare every frame with frame 0.
+        difficulty: distance in frames between the two of a pair, unless `is_noise`.
+
+    Returns:
+        0 to 1.
+
+    Raises:
+        ArgumentError: not [S, T] of integers, S = 0, or too few frames for one pair.
+
+    >>> flip_probability([[3, 3, 5, 5], [1, 1, 1, 1]], is_noise=False)  # 1 of 3 pairs, 0 of 3
+    0.16666666666666666
+    """
+    answers = np.asarray(predictions)
+    require(answers.ndim == 2 and len(answers) > 0, "predictions [S, T]", answers.shape)
+    require(np.issubdtype(answers.dtype, np.integer), "predictions of integers", answers.dtype)
+    first, second = _pairs(answers, is_noise, difficulty)
+    return float((first != second).mean())
+
+
+def top5_distance(logits: ArrayLike, is_noise: bool, difficulty: int = 1) -> float:
+    """Top-5 distance (T5D): how far the top five classes of one frame move in the other's ranking.
+
+        d(a, b) = sum_{j=0..4} |j - min(s_j, 5)|
+
+    where s_j is the rank in b, from 0, of the class that a ranks j-th; equal logits rank by class
+    index. Mean over the compared pairs of frames and over sequences. Not symmetric: a is frame 0
+    (noise) or the earlier frame.
+
+    Args:
+        logits: float [S, T, K], K of 5 or more.
+        is_noise: compare every frame with frame 0.
+        difficulty: distance in frames between the two of a pair, unless `is_noise`.
+
+    Returns:
+        0 (same five in the same order) to 15 (all five gone).
+
+    Raises:
+        ArgumentError: shapes do not fit, S = 0, or too few frames or classes.
+        RunError: a logit is NaN or infinite.
+
+    >>> frames = [[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], [5.0, 6.0, 4.0, 3.0, 2.0, 1.0]]
+    >>> top5_distance([frames], is_noise=False)  # the first two change places
+    2.0
+    """
+    return SequenceSums().update(logits, is_noise, difficulty).compute()["top5_distance"]
+
+
+def mean_flip_probability(probabilities: Values, names: Iterable[str] = PERTURBATIONS) -> float:
+    """Mean over perturbations of the flip probability (mFP), as published for CIFAR-10-P.
+
+    Args:
+        probabilities: perturbation -> flip probability, 0 to 1.
+        names: the perturbations that `probabilities` must have.
+
+    Returns:
+        A fraction, 0 to 1.
+
+    Raises:
+        ArgumentError: missing, extra or unknown names; probabilities out of range.
+    """
+    return float(np.mean(_values("flip probability", probabilities, names, 1.0)))
+
+
+def mean_flip_rate(probabilities: Values, baseline: Values) -> float:
+    """Mean over perturbations of the flip probability relative to a baseline network's (mFR).
+
+    A percentage of the baseline, whose flip probabilities are above 0 (published: AlexNet's).
+    Arguments and errors as for `mean_flip_probability`.
+    """
+    return _relative("flip probability", probabilities, baseline, 1.0)
+
+
+def unnormalized_top5_distance(distances: Values, names: Iterable[str] = PERTURBATIONS) -> float:
+    """Mean over perturbations of the top-5 distance (uT5D), 0 to 15.
+
+    Arguments and errors as for `mean_flip_probability`, with distances of 0 to 15.
+    """
+    return float(np.mean(_values("top-5 distance", distances, names, LARGEST_TOP5_DISTANCE)))
+
+
+def mean_top5_distance(distances: Values, baseline: Values) -> float:
+    """Mean over perturbations of the top-5 distance relative to a baseline network's (mT5D).
+
+    Arguments, result and errors as for `mean_flip_rate`, with distances of 0 to 15.
+    """
+    return _relative("top-5 distance", distances, baseline, LARGEST_TOP5_DISTANCE)
+
+
+class SequenceSums(NamedTuple):
+    """Sums over pairs of frames; sums of disjoint sets of sequences can be merged.
+
+    Pairs are not weighted by sequence, so all sequences should have the same length.
+    """
+
+    pairs: int = 0
+    flips: int = 0
+    distance_sum: float = 0.0
+
+    def update(self, logits: ArrayLike, is_noise: bool, difficulty: int = 1) -> SequenceSums:
+        """Returns these sums with a batch of sequences added; arguments as for `top5_distance`."""
+        scores = np.asarray(logits)
+        require(scores.ndim == 3, "logits [S, T, K]", scores.shape)
+        require(scores.shape[2] >= TOP, f"at least {TOP} classes", scores.shape[2])
+        _check_finite(scores)
+        ranking = np.argsort(-scores.astype(np.float64), axis=-1, kind="stable")
+        first, second = _pairs(ranking, is_noise, difficulty)
+        ranks = np.argsort(second, axis=-1)
+        best = np.broadcast_to(first[..., :TOP], (*ranks.shape[:-1], TOP))
+        moved = np.minimum(np.take_along_axis(ranks, best, axis=-1), TOP)
+        distances = np.abs(np.arange(TOP) - moved).sum(axis=-1)
+        flips = first[..., 0] != second[..., 0]
+        return self.merge(SequenceSums(flips.size, int(flips.sum()), float(distances.sum())))
+
+    def merge(self, other: SequenceSums) -> SequenceSums:
+        """Returns the sums over the pairs of both."""
+        return SequenceSums(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def compute(self) -> dict[str, float]:
+        """Returns the means: `flip_probability` (0..1) and `top5_distance` (0..15).
+
+        Raises:
+            ArgumentError: there was no pair of frames.
+        """
+        require(self.pairs > 0, "at least one pair of frames", self.pairs)
+        return {
+            "flip_probability": self.flips / self.pairs,
+            "top5_distance": self.distance_sum / self.pairs,
+        }
+
+
+@dataclass(frozen=True)
+class CorruptionErrors:
+    """Errors on a -C benchmark, from which its metrics are computed.
+
+    Attributes:
+        errors: corruption -> errors at its severities, of those of the 15 that were evaluated.
+        clean_error: error on the clean images, None where it is not known.
+        classes: number of classes of the model.
+    """
+
+    errors: Errors
+    clean_error: float | None
+    classes: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether all 15 corruptions were evaluated."""
+        return len(self.errors) == len(CORRUPTIONS)
+
+
+class SequencePredictions:
+    """Predictions on all sequences of one perturbation, from which its metrics are computed.
+
+    Attributes:
+        is_noise: whether every frame is compared with frame 0.
+    """
+
+    def __init__(self, is_noise: bool) -> None:
+        self.is_noise = is_noise
+        self._batches: list[np.ndarray] = []
+        self._sums = SequenceSums()
+
+    def add(self, logits: np.ndarray) -> None:
+        """Adds the logits [S, T, K] of some sequences; raises `RunError` unless they are finite."""
+        _check_finite(logits)
+        self._batches.append(logits.argmax(axis=2))
+        if logits.shape[2] > TOP:
+            self._sums = self._sums.update(logits, self.is_noise)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """The predicted class of each frame, int [S, T]."""
+        return np.concatenate(self._batches)
+
+    @property
+    def top5_distance(self) -> float | None:
+        """Mean over the compared pairs; None with 5 classes or fewer, all of them the top five."""
+        return self._sums.compute()["top5_distance"] if self._sums.pairs else None
+
+
+@dataclass(frozen=True)
+class PerturbationRates:
+    """Metrics of each perturbation of a -P benchmark, from which its means are computed.
+
+    Attributes:
+        values: perturbation -> "flip_probability" and "top5_distance" (None: not defined).
+        baseline: metric -> perturbation -> value of a baseline network (published: AlexNet); {}
+            where none is given.
+    """
+
+    values: Mapping[str, Mapping[str, float | None]]
+    baseline: Mapping[str, Values]
+
+    def of(self, metric: str, names: Iterable[str] = PERTURBATIONS) -> dict[str, float] | None:
+        """Returns perturbation -> value for all `names`; None where one of them is missing."""
+        values = {name: self.values.get(name, {}).get(metric) for name in names}
+        known = {name: value for name, value in values.items() if value is not None}
+        return known if len(known) == len(values) else None
+
+
+def _check_names(kind: str, given: Iterable[str], expected: Iterable[str]) -> list[str]:
+    """Returns the names `expected`; refuses an unknown name in `given`, or missing ones."""
+    names, expected = list(given), list(expected)
+    require(bool(expected), f"at least one {kind}", "none")
+    for name in names:
+        if name not in expected:
+            raise ArgumentError(unknown_name(kind, name, expected))
+    missing = [name for name in expected if name not in names]
+    received = f"{len(names)} of {len(expected)} without {', '.join(missing)}"
+    require(not missing, f"every {kind} of {', '.join(expected)}", received)
+    return expected
+
+
+def _severity_means(kind: str, errors: Errors, names: Iterable[str]) -> np.ndarray:
+    """Mean over severities of each of `names`, float64 [C]."""
+    names = _check_names("corruption", errors, names)
+    return np.array([_mean(f"{kind} on {name}", errors[name]) for name in names])
+
+
+def _baseline_means(baseline: Errors) -> np.ndarray:
+    means = _severity_means("baseline error", baseline, baseline)
+    require(bool((means > 0.0).all()), "baseline errors above 0", means.min())
+    return means
+
+
+def _mean(what: str, values: ArrayLike) -> float:
+    cells = np.atleast_1d(np.asarray(values, np.float64))
+    require(cells.ndim == 1 and cells.size > 0, f"{what} [severities] or one number", cells.shape)
+    inside = (cells >= 0.0) & (cells <= 1.0)
+    require(bool(inside.all()), f"{what} of 0 to 1 (a fraction)", cells[~inside][:1])
+    return float(cells.mean())
+
+
+def _values(what: str, table: Values, names: Iterable[str], largest: float) -> np.ndarray:
+    """Returns the numbers of `names`, float64 [C], each 0 to `largest`, or refuses."""
+    names = _check_names("perturbation", table, names)
+    values = np.array([table[name] for name in names], np.float64)
+    inside = (values >= 0.0) & (values <= largest)
+    require(bool(inside.all()), f"{what} of 0 to {largest:g}", values[~inside][:1])
+    return values
+
+
+def _relative(what: str, table: Values, baseline: Values, largest: float) -> float:
+    ours = _values(what, table, baseline, largest)
+    theirs = _values(f"baseline {what}", baseline, baseline, largest)
+    require(bool((theirs > 0.0).all()), f"baseline {what} above 0", theirs.min())
+    return float(100.0 * np.mean(ours / theirs))
+
+
+def _check_finite(logits: np.ndarray) -> None:
+    if not np.isfinite(logits).all():
+        raise RunError("Expected finite logits; received NaN or infinity.")
+
+
+def _pairs(frames: np.ndarray, is_noise: bool, difficulty: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first and the second frames of all pairs: [S, 1 or P, ...] and [S, P, ...]."""
+    require(difficulty >= 1, "difficulty of 1 or more", difficulty)
+    step = 1 if is_noise else difficulty
+    count = frames.shape[1]
+    require(count > step, f"sequences of {step + 1} or more frames", count)
+    first = frames[:, :1] if is_noise else frames[:, :-step]
+    return first, frames[:, step:]
