@@ -245,7 +245,7 @@ def _default_text(
     name: str, setting: Setting, paper: Mapping[str, Any], quick_start: Mapping[str, Any]
 ) -> str:
     """Returns " (default: ...)" with the value in the paper's CIFAR recipe, or ""."""
-    values = {f.name: f.default for r in _RECORDS for f in dataclasses.fields(r)} | paper
+    values = {f.name: f.default for r in _RECORDS for f in dataclasses.fields(r)} | {**paper}
     makers = recipes.MODELS if setting.models else {n: r.method for n, r in recipes.METHODS.items()}
     defaults = {owner: getattr(makers[owner](), name) for owner in setting.owners}
     texts = {owner: _plain(value) for owner, value in (defaults or {"": values[name]}).items()}

@@ -106,7 +106,7 @@ def settings_of(record: Any) -> dict[str, Setting]:
 def _settings_of(record: type) -> dict[str, Setting]:
     hints = get_type_hints(record)
     settings = {}
-    for field in dataclasses.fields(record):  # type: ignore[arg-type]
+    for field in dataclasses.fields(record):
         if "setting" in field.metadata:
             kind = hints[field.name]
             members = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
@@ -143,11 +143,12 @@ def check_value(name: str, value: Any, declared: Setting) -> None:
     if isinstance(value, str) and not value:
         raise SettingError(name, "must not be empty.")
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        number = float(value)
+        if not math.isfinite(number):
             raise SettingError(name, f"must be finite; received {value}.")
-        is_low = declared.low is not None and value < declared.low
-        is_low |= declared.above is not None and value <= declared.above
-        if is_low or (declared.high is not None and value > declared.high):
+        is_low = declared.low is not None and number < declared.low
+        is_low |= declared.above is not None and number <= declared.above
+        if is_low or (declared.high is not None and number > declared.high):
             raise SettingError(name, f"must be {declared.range_text}; received {value}.")
 
 

@@ -375,7 +375,8 @@ def test_an_unknown_flag_is_answered_without_the_list_of_all():
 ILLEGAL = """
 --epochs=0 --epochs=1.5 --batch_size=x --learning_rate=0 --learning_rate=nan --weight_decay=inf
 --aug_severity=11 --mixture_width=0 --mixture_depth=-2 --alpha=0 --jsd_weight=-1 --views=1
---fill=256 --seed=-1 --seed=2147483648 --train_limit=-1 --eval_limit=-1 --jsd=perhaps --calibration_images=-1
+--fill=256 --seed=-1 --seed=2147483648 --train_limit=-1 --eval_limit=-1 --jsd=perhaps
+--calibration_images=-1
 --profile_steps=3 --profile_steps=8,3
 """
 ILLEGAL_OF = {
