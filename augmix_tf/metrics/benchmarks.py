@@ -20,9 +20,9 @@ Perturbations, ICLR 2019 (arXiv 1903.12261), section 4.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -217,7 +217,8 @@ def mean_top5_distance(distances: Values, baseline: Values) -> float:
     return _relative("top-5 distance", distances, baseline, LARGEST_TOP5_DISTANCE)
 
 
-class SequenceSums(NamedTuple):
+@dataclass(frozen=True)
+class SequenceSums:
     """Sums over pairs of frames; sums of disjoint sets of sequences can be merged.
 
     Pairs are not weighted by sequence, so all sequences should have the same length.
@@ -244,7 +245,7 @@ class SequenceSums(NamedTuple):
 
     def merge(self, other: SequenceSums) -> SequenceSums:
         """Returns the sums over the pairs of both."""
-        return SequenceSums(*(a + b for a, b in zip(self, other, strict=True)))
+        return SequenceSums(*map(operator.add, astuple(self), astuple(other)))
 
     def compute(self) -> dict[str, float]:
         """Returns the means: `flip_probability` (0..1) and `top5_distance` (0..15).

@@ -6,8 +6,9 @@ divides once at the end, so that a smaller last batch has the right weight.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +21,8 @@ SUM_TOLERANCE = 1e-2
 VALUES_PER_BATCH = 2**22
 
 
-class ClassificationSums(NamedTuple):
+@dataclass(frozen=True)
+class ClassificationSums:
     """Sums over examples; sums of disjoint sets of examples can be merged.
 
     >>> first = ClassificationSums().update([[2.0, 0.0], [0.0, 1.0]], [0, 0])
@@ -49,7 +51,7 @@ class ClassificationSums(NamedTuple):
 
     def merge(self, other: ClassificationSums) -> ClassificationSums:
         """Returns the sums over the examples of both."""
-        return ClassificationSums(*(a + b for a, b in zip(self, other, strict=True)))
+        return ClassificationSums(*map(operator.add, astuple(self), astuple(other)))
 
     def compute(self) -> dict[str, float]:
         """Returns the means: `error` (0..1), `nll` (nats), `brier` (0..2).
