@@ -12,6 +12,7 @@ two augmented views (severity 1, width 3, depth 1 to 3) and normalise. Prints Ma
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from augmix_tf import quiet
-from benchmarks import large_rival, measure
+from benchmarks import large_rival, measure, rivals
 from benchmarks.pipeline import normalised_batches, our_dataset, rounds_of
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def speed(
     }
 
     def rival(name: str, used: list, views: int) -> Callable[[], dict[str, float]]:
-        return lambda: large_rival.timed(used, counts[name], views)
+        return lambda: rivals.timed(used, counts[name], views)
 
     augmented = large_rival.AUGMENTED_VIEWS
     sides = {
@@ -175,12 +176,16 @@ def draw(seen: list[tuple[int, float]], path: Path) -> None:
     """Plots memory against images as a PNG."""
     from augmix_tf.report import plots
 
-    figure = plots.figure(5.0, 2.4)
-    axes = figure.add_subplot()
-    axes.plot(*zip(*seen, strict=True), color=plots.BLUE, linewidth=1.2)
-    axes.set_ylim(0, 1.2 * max(megabytes for _, megabytes in seen))
-    plots.finish(axes, "images after the warm-up", "resident memory, MB")
-    path.write_bytes(plots.png(figure))
+    @plots.styled
+    def draw_curve() -> Any:
+        figure = plots.figure(5.0, 2.4)
+        axes = figure.add_subplot()
+        axes.plot(*zip(*seen, strict=True), color=plots.BLUE, linewidth=1.2)
+        axes.set_ylim(0, 1.2 * max(megabytes for _, megabytes in seen))
+        axes.set(xlabel="images after the warm-up", ylabel="resident memory, MB")
+        return figure
+
+    path.write_bytes(draw_curve())
     print(f"wrote {path}")
 
 
@@ -216,7 +221,8 @@ def index(rounds: int) -> dict[str, Any]:
 def compare(store: EncodedStore, rounds: int) -> dict[str, Any]:
     """Prints the tables of throughput and CPU time."""
     paths = [os.fsdecode(path) for path in store.files.tolist()]
-    with large_rival.processes(2, paths, SIZE, normalization()) as workers:
+    views = functools.partial(large_rival.views, size=SIZE, normalization=normalization())
+    with rivals.processes(2, paths, views) as workers:
         figures = speed(store, BATCH, rounds, COUNTS | RIVAL_COUNTS, workers)
     print("", *speed_table(figures), "", *cores_table(figures), sep="\n")
     return {"figures": figures}

@@ -1,17 +1,12 @@
 """ImageNet's training views as the authors make them: Pillow and NumPy, image by image.
 
-Shares no code with the package. Each worker is a process, as in a PyTorch data loader.
+Shares no code with the package.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
-import multiprocessing
-import time
-from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -45,9 +40,9 @@ def window(rng: np.random.Generator, width: int, height: int) -> tuple[int, int,
 def views(
     rng: np.random.Generator,
     path: str,
+    augmented: int,
     size: tuple[int, int],
     normalization: Normalization,
-    augmented: int,
 ) -> np.ndarray:
     """Clean and augmented views of one file, normalised: float32 [1 + augmented, H, W, 3]."""
     with Image.open(path) as file:
@@ -59,57 +54,3 @@ def views(
     made += [pillow_augmix.augmented_view(rng, image, SEVERITY) for _ in range(augmented)]
     mean, deviation = np.array(normalization, np.float32)
     return (np.stack(made) / np.float32(255) - mean) / deviation
-
-
-def work(
-    connection: Connection,
-    paths: Sequence[str],
-    size: tuple[int, int],
-    normalization: Normalization,
-    seed: int,
-) -> None:
-    """Makes the views of as many images as it is sent, and returns the CPU time they took.
-
-    Each message is (images, augmented views); 0 images end the worker.
-    """
-    rng = np.random.default_rng(seed)
-    endless = itertools.cycle(paths)
-    while (order := connection.recv())[0]:
-        count, augmented = order
-        cpu = time.process_time()
-        for path in itertools.islice(endless, count):
-            views(rng, path, size, normalization, augmented)
-        connection.send(time.process_time() - cpu)
-
-
-def timed(workers: Sequence[Connection], count: int, augmented: int) -> dict[str, float]:
-    """Lets each worker process `count` images; returns the throughput and CPU time of all."""
-    start = time.perf_counter()
-    for worker in workers:
-        worker.send((count, augmented))
-    cpu = sum(worker.recv() for worker in workers)
-    wall, images = time.perf_counter() - start, count * len(workers)
-    return {"images_per_second": images / wall, "cpu_us_per_image": 1e6 * cpu / images}
-
-
-@contextlib.contextmanager
-def processes(
-    count: int, paths: Sequence[str], size: tuple[int, int], normalization: Normalization
-) -> Iterator[list[Connection]]:
-    """Connections to `count` workers, which end with the block."""
-    context = multiprocessing.get_context("spawn")
-    ends = [context.Pipe() for _ in range(count)]
-    started = [
-        context.Process(target=work, args=(end, paths, size, normalization, seed), daemon=True)
-        for seed, (_, end) in enumerate(ends)
-    ]
-    for process in started:
-        process.start()
-    workers = [end for end, _ in ends]
-    try:
-        yield workers
-    finally:
-        for worker in workers:
-            worker.send((0, 0))
-        for process in started:
-            process.join()

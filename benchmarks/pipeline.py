@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import multiprocessing
+import functools
 import os
 import subprocess
 import sys
@@ -110,32 +110,19 @@ def compare(side: int, rounds: int, library: ctypes.CDLL) -> dict[str, dict[str,
     """Times all sides for one image size."""
     severity, batch, (n_ours, n_pillow, n_keras, n_c) = CASES[side]
     images = embedded_images(side, 256 if side == 32 else 64)
-    context = multiprocessing.get_context("spawn")
-    ends = [context.Pipe() for _ in range(2)]
-    processes = [
-        context.Process(target=rivals.pillow_worker, args=(end, side, severity, seed), daemon=True)
-        for seed, (_, end) in enumerate(ends)
-    ]
-    for process in processes:
-        process.start()
-    workers = [end for end, _ in ends]
-    sides = {
-        "this pipeline": rounds_of(our_dataset(images, severity, batch), batch, n_ours),
-        "Pillow + NumPy, 2 processes": lambda: rivals.pillow(n_pillow, workers),
-        "Pillow + NumPy, 1 process": lambda: rivals.pillow(n_pillow, workers[:1]),
-        "keras.layers.AugMix (not AugMix)": rounds_of(
-            rivals.keras_dataset(images, batch), batch, n_keras
-        ),
-        "plain C, 1 core": rivals.plain_c(images, severity, n_c, library, 1),
-        "plain C, 2 cores": rivals.plain_c(images, severity, n_c, library, 2),
-    }
-    try:
+    views = functools.partial(rivals.pillow_views, severity=severity)
+    with rivals.processes(2, embedded_images(side, 64), views) as workers:
+        sides = {
+            "this pipeline": rounds_of(our_dataset(images, severity, batch), batch, n_ours),
+            "Pillow + NumPy, 2 processes": lambda: rivals.timed(workers, n_pillow),
+            "Pillow + NumPy, 1 process": lambda: rivals.timed(workers[:1], n_pillow),
+            "keras.layers.AugMix (not AugMix)": rounds_of(
+                rivals.keras_dataset(images, batch), batch, n_keras
+            ),
+            "plain C, 1 core": rivals.plain_c(images, severity, n_c, library, 1),
+            "plain C, 2 cores": rivals.plain_c(images, severity, n_c, library, 2),
+        }
         return measure.interleaved(sides, rounds)
-    finally:
-        for worker in workers:
-            worker.send(0)
-        for process in processes:
-            process.join()
 
 
 def print_table(side: int, figures: dict[str, dict[str, float]]) -> None:
@@ -179,35 +166,27 @@ def resources(side: int) -> dict[str, float]:
 def scaling(rounds: int) -> dict[str, dict[str, float]]:
     """Throughput and CPU time other sizes and settings instead."""
 
-    def side(name: str, size: int, batch: int, **settings: int) -> dict[str, Run]:
+    def side(size: int, batch: int, **settings: int) -> Run:
         severity = CASES[size][0] if size in CASES else 3.0
         dataset = our_dataset(embedded_images(size, 64), severity, batch, **settings)
-        return {name: rounds_of(dataset, batch, max(8 * batch, 25600 if size == 32 else 640))}
+        return rounds_of(dataset, batch, max(8 * batch, 25600 if size == 32 else 640))
 
     # Sides of one group are interleaved.
     groups = [
-        [side(f"32 px, batch {batch}", 32, batch) for batch in (32, 128, 512)],
-        [side(f"{size} px, batch {batch}", size, batch) for size, batch in LARGER],
-        [side(f"32 px, width {width}", 32, 128, mixture_width=width) for width in (1, 2, 4)],
-        [side(f"32 px, depth {depth}", 32, 128, mixture_depth=depth) for depth in (1, 2, 3)],
-        [side(f"32 px, {views} views", 32, 128, views=views) for views in (2, 5)],
+        {f"32 px, batch {batch}": side(32, batch) for batch in (32, 128, 512)},
+        {f"{size} px, batch {batch}": side(size, batch) for size, batch in LARGER},
+        {f"32 px, width {n}": side(32, 128, mixture_width=n) for n in (1, 2, 4)},
+        {f"32 px, depth {n}": side(32, 128, mixture_depth=n) for n in (1, 2, 3)},
+        {f"32 px, {n} views": side(32, 128, views=n) for n in (2, 5)},
     ]
-    figures: dict[str, dict[str, float]] = {}
-    for group in groups:
-        sides = {name: run for each in group for name, run in each.items()}
-        figures |= measure.interleaved(sides, rounds)
-    return figures
+    return {k: v for sides in groups for k, v in measure.interleaved(sides, rounds).items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument(
-        "--scaling",
-        action="store_true",
-        help="time other sizes and settings instead",
-    )
+    parser.add_argument("--scaling", action="store_true", help="time other sizes and settings")
     options = parser.parse_args()
     document: dict[str, object] = {"machine": measure.machine(), "rounds": options.rounds}
     if options.scaling:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
+import multiprocessing
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Dataset: TypeAlias = "tf.data.Dataset"
+Views: TypeAlias = Callable[[np.random.Generator, Any, int], Any]
+"""Makes the clean view and some augmented views of one input."""
 
 
 def embedded_images(side: int, count: int) -> np.ndarray:
@@ -58,24 +62,56 @@ def keras_dataset(images: np.ndarray, batch: int) -> Dataset:
     return dataset.map(views, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
-def pillow_worker(connection: Connection, side: int, severity: float, seed: int) -> None:
-    """Makes the views of as many images as it is sent, and returns the CPU time they took."""
-    rng, images = np.random.default_rng(seed), embedded_images(side, 64)
-    while count := connection.recv():
+def pillow_views(
+    rng: np.random.Generator, image: np.ndarray, augmented: int, severity: float
+) -> None:
+    """The same as this pipeline, of one image; the number of augmented views is two."""
+    pillow_augmix.training_views(rng, image, severity)
+
+
+def work(connection: Connection, inputs: Sequence[Any], views: Views, seed: int) -> None:
+    """Makes the views of as many inputs as it is sent, and returns the CPU time they took.
+
+    Each message is (inputs, augmented views); 0 inputs end the worker.
+    """
+    rng, endless = np.random.default_rng(seed), itertools.cycle(inputs)
+    while (order := connection.recv())[0]:
+        count, augmented = order
         cpu = time.process_time()
-        for image in itertools.islice(itertools.cycle(images), count):
-            pillow_augmix.training_views(rng, image, severity)
+        for each in itertools.islice(endless, count):
+            views(rng, each, augmented)
         connection.send(time.process_time() - cpu)
 
 
-def pillow(count: int, workers: list[Connection]) -> dict[str, float]:
+def timed(workers: Sequence[Connection], count: int, augmented: int = 2) -> dict[str, float]:
+    """Lets each worker process `count` inputs; returns the throughput and CPU time of all."""
     start = time.perf_counter()
     for worker in workers:
-        worker.send(count)
+        worker.send((count, augmented))
     cpu = sum(worker.recv() for worker in workers)
-    images = count * len(workers)
-    wall = time.perf_counter() - start
+    wall, images = time.perf_counter() - start, count * len(workers)
     return {"images_per_second": images / wall, "cpu_us_per_image": 1e6 * cpu / images}
+
+
+@contextlib.contextmanager
+def processes(count: int, inputs: Sequence[Any], views: Views) -> Iterator[list[Connection]]:
+    """Connections to `count` workers, as in a PyTorch data loader, which end with the block."""
+    context = multiprocessing.get_context("spawn")
+    ends = [context.Pipe() for _ in range(count)]
+    started = [
+        context.Process(target=work, args=(end, inputs, views, seed), daemon=True)
+        for seed, (_, end) in enumerate(ends)
+    ]
+    for process in started:
+        process.start()
+    workers = [end for end, _ in ends]
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.send((0, 0))
+        for process in started:
+            process.join()
 
 
 def plain_c(

@@ -24,6 +24,7 @@ from tests import class_folders
 large = importlib.import_module("benchmarks.large")
 large_index = importlib.import_module("benchmarks.large_index")
 large_rival = importlib.import_module("benchmarks.large_rival")
+rivals = importlib.import_module("benchmarks.rivals")
 
 SIZE = (20, 24)
 
@@ -73,7 +74,7 @@ def test_both_sides_normalise_to_the_same_values(tmp_path):
     mean, deviation = np.array(IMAGENET_NORMALIZATION)
     want = np.broadcast_to((colour / 255 - mean) / deviation, (*SIZE, 3))
     rng = np.random.default_rng(0)
-    theirs = large_rival.views(rng, path, SIZE, IMAGENET_NORMALIZATION, augmented=0)
+    theirs = large_rival.views(rng, path, 0, SIZE, IMAGENET_NORMALIZATION)
     np.testing.assert_allclose(theirs, want[None], atol=1e-5)
     store = large.images_in(tmp_path, SIZE, 5)
     views, _ = next(iter(large.batches(store, 2, views=1)))
@@ -112,8 +113,8 @@ def test_all_ways_are_timed_and_compared_with_two_pillow_processes(folder, monke
     store = large.images_in(folder, SIZE, 18)
     paths = [os.fsdecode(path) for path in store.files.tolist()]
     ends = [multiprocessing.Pipe() for _ in range(2)]
-    rest = paths, SIZE, IMAGENET_NORMALIZATION, 0
-    threads = [threading.Thread(target=large_rival.work, args=(end, *rest)) for _, end in ends]
+    views = functools.partial(large_rival.views, size=SIZE, normalization=IMAGENET_NORMALIZATION)
+    threads = [threading.Thread(target=rivals.work, args=(end, paths, views, 0)) for _, end in ends]
     for thread in threads:
         thread.start()
     workers = [end for end, _ in ends]
