@@ -30,7 +30,12 @@ def test_a_thin_resnet_trains_on_the_sample_and_its_export_answers(tmp_path, mon
     # It reloads the export in a fresh process, which other tests see.
     monkeypatch.setattr(saved_model, "verify", lambda *_: 0.0)
     run, size = tmp_path / "run", (f"--image_size={SIDE}", "--width_multiplier=0.0625")
-    data = ("--dataset=folder", f"--data_dir={tmp_path / 'data'}", "--nocorrupted")
+    data = (
+        "--dataset=folder",
+        f"--data_dir={tmp_path / 'data'}",
+        "--nocorrupted",
+        "--method=standard",
+    )
     assert main.main([*data, *size, "--epochs=1", "--batch_size=24", f"--workdir={run}"]) == 0
 
     paths = sorted(SAMPLE.glob("*/*.JPEG"))
@@ -45,8 +50,8 @@ def test_a_thin_resnet_trains_on_the_sample_and_its_export_answers(tmp_path, mon
     model = keras.saving.load_model(run / "model.keras")
     # As evaluation sees them, but for its rounding to whole levels.
     centres = [decoding.decode_centre(file, (SIDE, SIDE), 73) for file in files]
-    wanted = model.predict(tf.cast(tf.stack(centres), tf.float32), verbose=0)
-    np.testing.assert_allclose(answers["probabilities"], wanted, atol=1e-3)
+    expected = model.predict(tf.cast(tf.stack(centres), tf.float32), verbose=0)
+    np.testing.assert_allclose(answers["probabilities"], expected, atol=1e-3)
     names = sorted(path.parent.name for path in paths)
-    found = [name.decode() for name in answers["class_names"].numpy()]
-    assert found == [names[label] for label in answers["classes"].numpy()]
+    answered = [name.decode() for name in answers["class_names"].numpy()]
+    assert answered == [names[label] for label in answers["classes"].numpy()]

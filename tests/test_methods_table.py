@@ -52,7 +52,7 @@ def row(folder):
     return methods.run_cell(CELL, SETTINGS, folder)
 
 
-def made(cell, **more):
+def row_of(cell):
     """A row with numbers that are easy to find again."""
     plain = {"step_ms": 1234.4, "step_cpu_ms": 2345.4, "peak_mb": 567.8, "loss": 2.0, "error": 0.9}
     return {
@@ -62,7 +62,6 @@ def made(cell, **more):
         "keras_difference": 0.0,
         "saved_model_difference": 3e-8,
         "date": "2026-01-02",
-        **more,
     }
 
 
@@ -137,15 +136,6 @@ def test_the_command_of_a_cell_asks_for_what_the_row_says(cell):
     assert config.method.name == ("augmix" if cell.method in methods.VARIANTS else cell.method)
 
 
-def test_chosen_cells_and_wrong_names():
-    chosen = methods.cells(["resnext", "wrn"], ["augmix 2 views"])
-    assert chosen == [methods.Cell(model, "augmix 2 views") for model in ("resnext", "wrn")]
-    with pytest.raises(ArgumentError, match=r"Unknown model 'wnr'\. Did you mean 'wrn'"):
-        methods.cells(["wnr"])
-    with pytest.raises(ArgumentError, match=r"Unknown method 'cutmx'\. Did you mean 'cutmix'"):
-        methods.cells([], ["cutmx"])
-
-
 # Which rows are kept
 
 
@@ -161,7 +151,7 @@ def test_rows_are_kept_one_by_one_skipped_later_and_failures_tried_again(tmp_pat
             raise RunError("no luck")
         folder.mkdir()
         folders.append(folder)
-        return made(cell)
+        return row_of(cell)
 
     folders = []
     assert methods.run(cells, out, SETTING, run_one) == 1
@@ -179,43 +169,14 @@ def test_rows_are_kept_one_by_one_skipped_later_and_failures_tried_again(tmp_pat
 
 def test_rows_of_another_machine_are_not_mixed(tmp_path):
     out, cells = tmp_path / "rows.json", methods.cells(["wrn"], ["standard"])
-    methods.run(cells, out, SETTING, lambda cell, folder: made(cell))
+    methods.run(cells, out, SETTING, lambda cell, folder: row_of(cell))
     with pytest.raises(
         ArgumentError, match=r"holds rows of .*'train_limit': 100.*'train_limit': 9"
     ):
-        methods.run(cells, out, SETTING | {"train_limit": 9}, lambda cell, folder: made(cell))
+        methods.run(cells, out, SETTING | {"train_limit": 9}, lambda cell, folder: row_of(cell))
 
 
 # How they are shown
-
-
-def test_the_table_has_a_line_per_method_a_column_per_model_and_gaps():
-    rows = [
-        made(methods.Cell("wrn", "mixup")),
-        made(methods.Cell("allconv", "standard"), saved_model_difference=2e-7, step_ms=98.6),
-    ]
-    document = {"setting": SETTING, "rows": rows}
-    lines = methods_page.table(document, ("wrn", "allconv"), ("standard", "cutout", "mixup"))
-    lines = lines.splitlines()
-    assert lines[0].startswith("2 cells, 2026-01-02, abacus, 2 cores, TensorFlow 2.21, Python 3.11")
-    assert lines[0].endswith("after reloading: 2.0e-07.")
-    times = lines.index("Milliseconds per step of 24 images, elapsed / CPU:")
-    want = ["", "| | wrn | allconv |", "|---|---|---|", "| standard | - | 99 / 2,345 |"]
-    assert lines[times + 1 : times + 6] == [*want, "| mixup | 1,234 / 2,345 | - |"]
-    assert "| mixup | 568 | - |" in lines
-    assert "| mixup | 0 / 3e-08 | - |" in lines
-
-
-def test_a_page_keeps_all_but_what_stands_between_the_marks():
-    begin, end = methods_page.MARKS
-    page = f"before\n{begin}\nold\n{end}\nafter\n"
-    new = methods_page.with_table(page, "new")
-    assert new == f"before\n{begin}\nnew\n{end}\nafter\n"
-    assert methods_page.with_table(new, "new") == new
-    with pytest.raises(
-        RunError, match="Expected <!-- table: end --> once in the page; received it 0 times"
-    ):
-        methods_page.with_table(f"{begin}\n", "new")
 
 
 def test_the_page_shows_the_rows_that_are_kept_with_it():
