@@ -12,6 +12,7 @@ byte; with several replicas to 1e-6. Each kill takes 15 seconds; DIR must be new
 from __future__ import annotations
 
 import argparse
+import csv
 import random
 import signal
 import statistics
@@ -67,17 +68,11 @@ def being_written(folder: Path) -> set[str]:
 
 
 def attempt(
-    folder: Path,
-    aim: str,
-    steps_between: int,
-    chance: random.Random,
-    more: list[str],
-    longest: float,
+    folder: Path, aim: str, steps_between: int, chance: random.Random, more: list, longest: float
 ) -> Attempt:
     """Starts or resumes the run, and kills it when `aim` says unless it finishes before."""
     left_over, first_write, hit_at = being_written(folder), None, None
-    anywhere, later = chance.uniform(0.0, longest), chance.uniform(0.0, 1.0)
-    within = chance.uniform(0.0, 0.03)
+    anywhere, later, within = (chance.uniform(0.0, most) for most in (longest, 1.0, 0.03))
     began, process = time.perf_counter(), started(folder, steps_between, more)
     while process.poll() is None:
         now = time.perf_counter() - began
@@ -126,9 +121,7 @@ def broken_run(
 def differences(ours: Path, theirs: Path) -> tuple[list[str], float]:
     """Compares all tensors of the newest checkpoint and of `model.keras`.
 
-    Returns:
-        Names of the tensors whose bytes differ; the largest norm of a difference, relative to the
-        norm of the tensor.
+    Returns the names of those whose bytes differ, and the largest relative norm of a difference.
     """
     import keras
     import numpy as np
@@ -178,10 +171,9 @@ def save_cost(folder: Path) -> dict[str, float]:
 
 
 def records(folder: Path) -> list[dict[str, str]]:
-    """Returns the rows of `metrics.csv`, one for each epoch."""
-    from augmix_tf.training import records
-
-    return records.read(folder / "metrics.csv")
+    """The rows of `metrics.csv`, one for each epoch."""
+    path = folder / "metrics.csv"
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
 
 
 def figures(whole: Path, broken: Path, attempts: list[Attempt], timed: Path) -> dict[str, Any]:

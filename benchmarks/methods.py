@@ -26,11 +26,12 @@ from typing import Any
 
 from augmix_tf import files, recipes
 from augmix_tf.errors import ArgumentError, RunError, lookup
-from benchmarks import measure, methods_page
+from benchmarks import measure
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "data" / "methods.json"
 PAGE = ROOT / "docs" / "methods.md"
+MARKS = ("<!-- table: begin -->", "<!-- table: end -->")
 
 MODELS = ("wrn", "allconv", "densenet", "resnet50", "resnext")
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -85,11 +86,6 @@ def cells(models: Sequence[str] = (), methods: Sequence[str] = ()) -> list[Cell]
 def run_cell(cell: Cell, settings: Sequence[str], folder: Path) -> dict[str, Any]:
     """Trains one cell in `folder`, checks its files, and returns its row.
 
-    Args:
-        cell: the model and method.
-        settings: flags of `main.py` for dataset and duration.
-        folder: the run directory; new.
-
     Returns:
         `model`, `method`; `peak_mb`, of the largest training process, in 10^6 bytes; `loss` of the
         epoch and `error` (0..1) after it; what `methods_check.check` returns.
@@ -112,13 +108,7 @@ def run_cell(cell: Cell, settings: Sequence[str], folder: Path) -> dict[str, Any
 
 
 def run_python(*arguments: str) -> int:
-    """Runs Python on this checkout and returns its peak memory in bytes.
-
-    The memory is that of the largest process: this one or one that it started.
-
-    Raises:
-        RunError: it failed; the message is its last line.
-    """
+    """Runs Python on this checkout and returns the peak memory of its largest process in bytes."""
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
@@ -140,14 +130,7 @@ def run(
 ) -> int:
     """Runs the cells that have no row in `out` yet, adds their rows, returns how many failed.
 
-    Args:
-        wanted: the cells.
-        out: JSON with `setting` and `rows`; rewritten after each cell.
-        setting: machine and sizes, which all rows of a file share.
-        run_one: returns the row of a cell, run in a new directory that is removed afterwards.
-
-    Raises:
-        ArgumentError: `out` holds rows of another setting.
+    All rows of a file share the setting: machine and sizes.
     """
     new = {"setting": setting, "rows": []}
     document = json.loads(out.read_text()) if out.exists() else new
@@ -172,37 +155,84 @@ def run(
     return failed
 
 
+def table(document: dict[str, Any], models: Sequence[str], methods: Sequence[str]) -> str:
+    """Returns the rows as Markdown: step times, memory and differences by method and model."""
+    setting, rows = document["setting"], document["rows"]
+    machine = setting["machine"]
+    dates = sorted({row["date"] for row in rows})
+    worst = max(max(row["keras_difference"], row["saved_model_difference"]) for row in rows)
+    lines = [
+        f"{len(rows)} cells, {' to '.join(sorted({dates[0], dates[-1]}))}, "
+        f"{machine['processor']}, {machine['cores']} cores, TensorFlow {machine['tensorflow']}, "
+        f"Python {machine['python']}; {setting['train_limit']} training images, batch "
+        f"{setting['batch_size']}. Largest difference of a probability after reloading: "
+        f"{worst:.1e}."
+    ]
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        f"Milliseconds per step of {setting['batch_size']} images, elapsed / CPU": (
+            lambda row: f"{row['step_ms']:,.0f} / {row['step_cpu_ms']:,.0f}"
+        ),
+        "Peak memory of the training process, MB": lambda row: f"{row['peak_mb']:,.0f}",
+        "Largest difference of a probability, `model.keras` / SavedModel": lambda row: (
+            f"{row['keras_difference']:.1g} / {row['saved_model_difference']:.1g}"
+        ),
+    }
+    for title, shown in columns.items():
+        cells = {(row["method"], row["model"]): shown(row) for row in rows}
+        lines += [
+            "",
+            f"{title}:",
+            "",
+            f"| | {' | '.join(models)} |",
+            "|---" * (len(models) + 1) + "|",
+        ]
+        for method in methods:
+            if any((method, model) in cells for model in models):
+                texts = (cells.get((method, model), "-") for model in models)
+                lines.append(f"| {method} | {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
+def with_table(page: str, text: str) -> str:
+    """Returns the page with `text` between its two marks."""
+    for mark in MARKS:
+        if page.count(mark) != 1:
+            raise RunError(
+                f"Expected {mark} once in the page; received it {page.count(mark)} times"
+            )
+    before, rest = page.split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    return f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", default="", help="by default all five")
-    parser.add_argument("--methods", default="", help=f"of: {'; '.join(FLAGS)}")
+    names = {"type": lambda text: text.split(","), "default": []}
+    parser.add_argument("--models", **names, help="by default all five")
+    parser.add_argument("--methods", **names, help=f"of: {'; '.join(FLAGS)}")
     parser.add_argument("--data_dir", help="TFDS directory with CIFAR-10")
     parser.add_argument("--train_limit", type=int, default=512)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="write docs/methods.md, run nothing")
     options = parser.parse_args()
     if options.table:
-        table = methods_page.table(json.loads(options.out.read_text()), MODELS, tuple(FLAGS))
-        files.write_text_atomically(PAGE, methods_page.with_table(PAGE.read_text(), table))
-        print(table)
+        text = table(json.loads(options.out.read_text()), MODELS, tuple(FLAGS))
+        files.write_text_atomically(PAGE, with_table(PAGE.read_text(), text))
+        print(text)
         return 0
     machine = measure.machine()
     del machine["load_before"]
     settings = [*SETTINGS, f"--batch_size={BATCH_SIZE}", f"--train_limit={options.train_limit}"]
     settings += [f"--data_dir={options.data_dir}"] if options.data_dir else []
     failed = run(
-        cells(_names(options.models), _names(options.methods)),
+        cells(options.models, options.methods),
         options.out,
         {"machine": machine, "train_limit": options.train_limit, "batch_size": BATCH_SIZE},
         lambda cell, folder: run_cell(cell, settings, folder),
     )
     return 1 if failed else 0
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 if __name__ == "__main__":

@@ -44,13 +44,6 @@ def check(folder: Path) -> dict[str, float]:
     The checkpoint, evaluated again, must give the metrics in `results.json`, byte for byte: they
     depend on the logits of all test images. `model.keras` and the SavedModel must give the
     probabilities of the checkpoint's classifier on 8 test images.
-
-    Returns:
-        `keras_difference` and `saved_model_difference`, the largest differences of a probability;
-        what `step_times` returns.
-
-    Raises:
-        RunError: the metrics changed, or a difference is 1e-6 or more.
     """
     before = json.dumps(clean_metrics(folder))
     if program.main(["--mode=evaluate", f"--workdir={folder}"]):
@@ -93,12 +86,9 @@ def differences(folder: Path, source: Source, trainer: Trainer) -> dict[str, flo
 def step_times(folder: Path, source: Source, trainer: Trainer) -> dict[str, float]:
     """Trains the run's first epoch again and returns the medians over its steps, in ms.
 
-    Times each step but the first, which compiles. `main.py` runs eight steps in one call, so
-    `metrics.csv` has no usable throughput for a run this short.
-
-    Returns:
-        `step_ms`, with the wait for views, and `step_cpu_ms`, the CPU time of all threads,
-        including those that make views; it depends less on other work on the machine.
+    `step_ms` has the wait for views. `step_cpu_ms`, the CPU time of all threads, depends less on
+    other work on the machine. The first step, which compiles, is left out. `main.py` runs eight
+    steps in one call, so `metrics.csv` has no usable throughput for a run this short.
     """
     config = Workdir(folder).stored_config()
     batches = build.training_batches(config, source, Position(), ONE_REPLICA)
@@ -122,7 +112,6 @@ def step_times(folder: Path, source: Source, trainer: Trainer) -> dict[str, floa
 
 
 def clean_metrics(folder: Path) -> dict[str, Any]:
-    """Returns the metrics on the clean test images in a run's `results.json`."""
     return json.loads((folder / "results.json").read_text())["clean"]
 
 

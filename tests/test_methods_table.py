@@ -20,7 +20,6 @@ from augmix_tf.errors import ArgumentError, RunError
 # Not imported by statement: the benchmarks are no part of what BUILD describes.
 methods = importlib.import_module("benchmarks.methods")
 methods_check = importlib.import_module("benchmarks.methods_check")
-methods_page = importlib.import_module("benchmarks.methods_page")
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL = methods.Cell("wrn", "cutmix")
@@ -181,8 +180,8 @@ def test_rows_of_another_machine_are_not_mixed(tmp_path):
 
 def test_the_page_shows_the_rows_that_are_kept_with_it():
     page, document = methods.PAGE.read_text(), json.loads(methods.RESULTS.read_text())
-    table = methods_page.table(document, methods.MODELS, tuple(methods.FLAGS))
-    assert methods_page.with_table(page, table) == page
+    table = methods.table(document, methods.MODELS, tuple(methods.FLAGS))
+    assert methods.with_table(page, table) == page
 
 
 def test_the_page_names_every_method_and_only_flags_that_there_are():
