@@ -7,35 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-CORRUPTIONS = [
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-]
-PERTURBATIONS = [
-    "gaussian_noise",
-    "shot_noise",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "brightness",
-    "translate",
-    "rotate",
-    "tilt",
-    "scale",
-]
+from augmix_tf.robustness import CORRUPTIONS, PERTURBATIONS
+
 METRICS = """\
 epoch,step,loss,cross_entropy,jsd,train_error,test_error,learning_rate,images_per_second
 1,40,2.5,2.25,0.02,0.8,,0.1,800
