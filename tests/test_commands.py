@@ -326,13 +326,13 @@ def test_python_on_the_pages_runs_and_prints_what_it_says(page, code, place, mon
 
 def test_rates_and_weights_come_out_as_the_pages_say(place, monkeypatch):
     """After the Python above: the program takes the files that it wrote."""
-    from augmix_tf.evaluation import baseline
+    from augmix_tf.evaluation import sets
 
     monkeypatch.chdir(place)
     for _, code in snippets():
         if "alexnet.json" in code or "wrn.keras" in code:
             exec(compile(code, "page", "exec"), names())
-    rates = baseline.read_rates("alexnet.json")
+    rates = sets.read_rates("alexnet.json")
     assert set(rates["top5_distance"].values()) == {4.5}
     loaded = keras.models.load_model("wrn.keras")
     network = models.build("wrn", num_classes=10, depth=10, widen_factor=1, seed=3)

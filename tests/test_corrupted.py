@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from augmix_tf import corruptions
 from augmix_tf.data import benchmark, corrupted, corrupted_tfds
 from augmix_tf.errors import ArgumentError, FileError
-from augmix_tf.evaluation import generated
+from augmix_tf.evaluation import sets
 from tests.image_stores import StoreOnDisk, in_memory
 
 SIZE = (6, 8)
@@ -213,7 +213,7 @@ def test_a_written_set_reads_back_as_what_is_made_on_the_fly(tmp_path):
         tmp_path, CLEAN, LABELS_OF_CLEAN, names, seed=11, ids=IDS, workers=1
     )
     written = corrupted.open_set(tmp_path, (18, 20), 3)
-    made = generated.corrupted_set(in_memory(CLEAN, LABELS_OF_CLEAN, IDS), seed=11)
+    made = sets.generate_corrupted(in_memory(CLEAN, LABELS_OF_CLEAN, IDS), seed=11)
     common = [name for name in written.names if name in made.names]
     assert set(common) >= {"gaussian_noise", "glass_blur", "contrast"}
     for name in common:
@@ -249,15 +249,15 @@ def test_a_damaged_manifest_is_named(files, text):
 
 
 def test_on_the_fly_there_is_no_frost_without_photographs(monkeypatch):
-    monkeypatch.setattr(generated.frost, "find_photographs", lambda folder: None)
-    made = generated.corrupted_set(in_memory(CLEAN, LABELS_OF_CLEAN))
+    monkeypatch.setattr(sets.weather, "find_photographs", lambda folder: None)
+    made = sets.generate_corrupted(in_memory(CLEAN, LABELS_OF_CLEAN))
     assert made.missing == ("frost",)
     assert len(made.names) == 14
     assert "without frost" in made.data["description"]
 
 
 def test_on_the_fly_batches_do_not_change_what_an_image_gets(monkeypatch):
-    made = generated.corrupted_set(in_memory(CLEAN, LABELS_OF_CLEAN), seed=1)
+    made = sets.generate_corrupted(in_memory(CLEAN, LABELS_OF_CLEAN), seed=1)
     whole, labels = joined(made.cell("impulse_noise", 4))
     monkeypatch.setattr(benchmark, "BATCH", 2)
     batches = list(made.cell("impulse_noise", 4))
@@ -271,7 +271,7 @@ def test_on_the_fly_images_on_disk_are_read_batch_by_batch(monkeypatch):
     monkeypatch.setattr(benchmark, "BATCH", 2)
     ids = [9, 0, 3, 4, 5]
     on_disk = in_memory(CLEAN, LABELS_OF_CLEAN, ids, StoreOnDisk)
-    made = generated.corrupted_set(on_disk, seed=1)
+    made = sets.generate_corrupted(on_disk, seed=1)
     assert on_disk.sizes == []
     images, labels = joined(made.cell("shot_noise", 2))
     assert on_disk.sizes == [2, 2, 1]
@@ -291,7 +291,7 @@ def test_on_the_fly_images_on_disk_are_read_batch_by_batch(monkeypatch):
 )
 def test_on_the_fly_malformed_images_and_labels_are_refused(images, labels, message):
     with pytest.raises(ArgumentError, match=message):
-        generated.corrupted_set(in_memory(images, labels))
+        sets.generate_corrupted(in_memory(images, labels))
 
 
 # TFDS

@@ -10,7 +10,7 @@ import pytest
 
 from augmix_tf import robustness
 from augmix_tf.data import benchmark
-from augmix_tf.evaluation import measure, results
+from augmix_tf.evaluation import measure, results, sets
 from augmix_tf.evaluation.results import Results
 from augmix_tf.export import model_card
 from augmix_tf.metrics import table
@@ -68,7 +68,7 @@ def test_a_new_row_is_in_every_file_and_table(tmp_path):
     images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(8), 2
     found = measure.measure(
         program, in_memory(images), list("abcde"),
-        measure.Benchmarks(corrupted), results.Temperature(2.0, 10, "train"),
+        sets.Benchmarks(corrupted), results.Temperature(2.0, 10, "train"),
     )  # fmt: skip
     folder = write_run(tmp_path / "run", {})
     found.write(folder / "results.json")

@@ -9,7 +9,7 @@ import pytest
 from augmix_tf import corruptions, metrics
 from augmix_tf.data import benchmark, perturbed
 from augmix_tf.errors import ArgumentError, FileError, RunError
-from augmix_tf.evaluation import baseline, measure
+from augmix_tf.evaluation import measure, sets
 from augmix_tf.evaluation.results import Results
 from augmix_tf.robustness import PERTURBATIONS
 from tests import golden
@@ -208,7 +208,7 @@ def test_videos_are_measured_against_the_rates_of_a_baseline(tmp_path, small_bat
         return (np.asarray(frames, np.float64).mean(axis=(-3, -2)) - 128) @ weights
 
     found = perturbed.open_set(tmp_path / "set", (40, 50))
-    alexnet = baseline.read_rates(tmp_path / "rates.json")
+    alexnet = sets.read_rates(tmp_path / "rates.json")
     got = evaluate(logits_of, found, alexnet=alexnet)
     ratios = {kind: [] for kind in kinds}
     for name in PERTURBATIONS:
@@ -366,7 +366,7 @@ def rates(**changes):
 
 def test_relative_means_are_percentages_of_the_baseline(tmp_path):
     (tmp_path / "alexnet.json").write_text(json.dumps(rates()))
-    alexnet = baseline.read_rates(tmp_path / "alexnet.json")
+    alexnet = sets.read_rates(tmp_path / "alexnet.json")
     assert alexnet == rates()
     tables = random_tables(PERTURBATIONS)
     got = evaluate(looked_up(*tables.values()), in_memory(tables), alexnet=alexnet)
@@ -409,9 +409,9 @@ BROKEN_RATES = {
 def test_malformed_rates_are_refused(tmp_path, content):
     (tmp_path / "rates.json").write_text(content)
     with pytest.raises(ArgumentError, match=BROKEN_RATES[content]):
-        baseline.read_rates(tmp_path / "rates.json")
+        sets.read_rates(tmp_path / "rates.json")
 
 
 def test_missing_rates_are_refused(tmp_path):
     with pytest.raises(ArgumentError, match=r"received .*none.json \(No such file"):
-        baseline.read_rates(tmp_path / "none.json")
+        sets.read_rates(tmp_path / "none.json")

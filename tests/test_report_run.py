@@ -191,11 +191,7 @@ DAMAGED_PARTS = {
     ),
     "confusion": (
         {"clean": {"confusion": {"class_names": ["a", "b"], "counts": [[1, 2]]}}},
-        r"clean.confusion.counts must have 2 rows of 2 counts; received rows of \[2\]",
-    ),
-    "negative": (
-        {"clean": {"confusion": {"class_names": ["a"], "counts": [[-1]]}}},
-        "clean.confusion.counts must not be negative; received -1",
+        r"clean.confusion.counts must have 2 rows of 2 counts of at least 0; received \[\[1, 2\]\]",
     ),
     "severities": (
         {"corrupted": {"corruptions": {"fog": [measures(0.5)] * 4}}},
@@ -209,14 +205,6 @@ DAMAGED_PARTS = {
         {"corrupted": corrupted(FOG) | {"counted": ["fog", "snow"]}},
         "corrupted.counted has 'snow', which corrupted.corruptions lacks",
     ),
-    "unknown": (
-        {"corrupted": corrupted(FOG, {"saturate": [0.1] * 5}) | {"counted": ["saturate"]}},
-        "corrupted.counted must have corruptions of the benchmark only; received 'saturate'",
-    ),
-    "both": (
-        {"corrupted": corrupted(FOG) | {"missing": ["fog"]}},
-        r"corrupted.missing has \['fog'\], which corrupted.counted has as well",
-    ),
     "names": (
         {"corrupted": {"missing": "frost"}},
         "corrupted.missing must be a list; received 'frost'",
@@ -224,10 +212,6 @@ DAMAGED_PARTS = {
     "nested": (
         {"clean": measures(0.1, calibrated={"nll": "x"})},
         "clean.calibrated.nll must be a number; received 'x'",
-    ),
-    "flips": (
-        {"perturbed": {"perturbations": {"tilt": {}}}},
-        "perturbed.perturbations.tilt.flip_probability must be a number; received none",
     ),
     "shifted": (
         {"shifted": {"r": {"error": 0.5, "data": "r"}}},

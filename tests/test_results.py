@@ -12,7 +12,7 @@ import tensorflow as tf
 from augmix_tf import metrics, robustness
 from augmix_tf.data import benchmark
 from augmix_tf.errors import ArgumentError, RunError
-from augmix_tf.evaluation import generated, measure, predict, results
+from augmix_tf.evaluation import measure, predict, results, sets
 from augmix_tf.metrics import classification
 from tests import golden
 from tests.image_stores import StoreOnDisk, in_memory
@@ -193,25 +193,21 @@ def test_what_a_file_has_beyond_the_schema_is_ignored():
 # Predictions
 
 
-@pytest.mark.parametrize(("size", "at_a_time"), [(None, [7]), (3, [3, 3, 1]), (7, [7])])
-def test_images_on_disk_are_predicted_batch_by_batch(size, at_a_time):
-    pictures = np.random.default_rng(1).integers(0, 256, (7, 4, 5, 3), np.uint8)
-    pictures[0], pictures[6] = 0, 255
+def test_images_on_disk_are_predicted_batch_by_batch(monkeypatch):
+    monkeypatch.setattr(benchmark, "BATCH", 3)
+    images = np.random.default_rng(1).integers(0, 256, (7, 4, 5, 3), np.uint8)
     weights = np.random.default_rng(2).normal(size=(3, 2)).astype(np.float32)
-    seen = []
 
     def program(images):
         assert images.dtype == tf.float32
-        seen.append(len(images))
         return tf.reduce_mean(images, axis=(1, 2)) @ weights
 
-    on_disk = in_memory(pictures, kind=StoreOnDisk)
-    got = predict.predict(program, on_disk, size)
-    assert on_disk.sizes == seen == at_a_time
-    wanted = pictures.mean(axis=(1, 2)) @ weights
-    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-3)
+    on_disk = in_memory(images, kind=StoreOnDisk)
+    got = predict.predict(program, on_disk)
+    assert on_disk.sizes == [3, 3, 1]
     assert got.dtype == np.float32
-    np.testing.assert_array_equal(predict.predict(program, in_memory(pictures), size), got)
+    np.testing.assert_allclose(got, images.mean(axis=(1, 2)) @ weights, rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(predict.predict(program, in_memory(images)), got)
 
 
 @pytest.mark.parametrize(
@@ -382,11 +378,11 @@ def test_a_real_model_on_images_generated_on_the_fly():
     inputs = keras.Input((16, 20, 3))
     outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs / 255.0))
     program = predict.predictor(keras.Model(inputs, outputs))
-    made = generated.corrupted_set(in_memory(images, labels), seed=2)
+    made = sets.generate_corrupted(in_memory(images, labels), seed=2)
     got = evaluate(program, made)
     for name in ("contrast", "shot_noise"):
         pictures, _ = next(made.cell(name, 3))
-        logits = predict.predict(program, in_memory(pictures), batch_size=3)
+        logits = predict.predict(program, in_memory(pictures))
         wanted = of_images(logits, labels)
         assert got["corruptions"][name][2]["nll"] == pytest.approx(wanted["nll"], rel=1e-5)
         assert got["corruptions"][name][2]["error"] == wanted["error"]

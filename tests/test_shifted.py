@@ -12,7 +12,7 @@ from augmix_tf import metrics, recipes
 from augmix_tf.commands import evaluate as command
 from augmix_tf.data import benchmark
 from augmix_tf.errors import ArgumentError, RunError
-from augmix_tf.evaluation import measure, shifted
+from augmix_tf.evaluation import measure, sets
 from augmix_tf.evaluation.results import Results
 from tests.image_stores import in_memory
 
@@ -24,17 +24,17 @@ def save(folder, kind, level, count=1, size=(40, 30)):
     """Plain images, which any resize leaves as they are: red is `level`, green the number."""
     (folder / kind).mkdir(parents=True)
     for number in range(count):
-        picture = Image.new("RGB", size, (level, number, 255))
-        picture.save(folder / kind / f"{number}.png")
+        image = Image.new("RGB", size, (level, number, 255))
+        image.save(folder / kind / f"{number}.png")
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Three of the five classes; images wider than high."""
-    place = tmp_path / "imagenet-r"
+    root = tmp_path / "imagenet-r"
     for kind, count in (("n12", 2), ("n01", 3), ("n03", 1)):
-        save(place, kind, 10 * CLASSES.index(kind), count)
-    return place
+        save(root, kind, 10 * CLASSES.index(kind), count)
+    return root
 
 
 def by_pixels(table):
@@ -61,14 +61,19 @@ def evaluate(*args, **options):
     return Results(shifted={"r": measure.shifted(*args, **options)}).to_json()["shifted"]["r"]
 
 
+def open_set(folder, names, size=SIZE, eval_limit=0):
+    [opened] = sets.open_shifted([folder], names, size, eval_limit)
+    return opened
+
+
 # Which classes
 
 
 def test_only_the_set_s_own_classes_are_answers(folder):
     table = random_table()
     table[:, :, [1, 4]] += 50  # classes that the set lacks would win everywhere
-    found = shifted.open_set(folder, CLASSES, SIZE)
-    got = evaluate(by_pixels(table), found)
+    opened = open_set(folder, CLASSES)
+    got = evaluate(by_pixels(table), opened)
     own = [0, 2, 3]
     shown = [(0, 0), (2, 0), (3, 0), (0, 1), (3, 1), (0, 2)]
     logits = np.array([table[label, number][own] for label, number in shown])
@@ -83,50 +88,50 @@ def test_only_the_set_s_own_classes_are_answers(folder):
     right = p.argmax(axis=1) == labels
     assert got["aurra"] == pytest.approx(metrics.aurra(p.max(axis=1), right))
     assert "calibrated" not in got
-    assert got["data"] == dict(found.data)
-    assert found.name == "imagenet-r"
-    assert "3 of the model's 5 classes" in found.data["description"]
-    assert found.data["images"] == 6
+    assert got["data"] == dict(opened.data)
+    assert opened.name == "imagenet-r"
+    assert "3 of the model's 5 classes" in opened.data["description"]
+    assert opened.data["images"] == 6
 
 
 def test_a_temperature_divides_the_logits(folder):
     table = random_table()
-    found = shifted.open_set(folder, CLASSES, SIZE)
-    got = evaluate(by_pixels(table), found, temperature=2.0)
-    halved = evaluate(by_pixels(table / 2), found)
+    opened = open_set(folder, CLASSES)
+    got = evaluate(by_pixels(table), opened, temperature=2.0)
+    halved = evaluate(by_pixels(table / 2), opened)
     assert got["calibrated"]["nll"] == pytest.approx(halved["nll"])
     assert got["nll"] != pytest.approx(halved["nll"])
 
 
 def test_numbered_folders_are_places_among_the_sorted_names(tmp_path):
     names = [f"class {number:02d}" for number in (7, 3, 11, 0, 1, 2, 10, 4, 5, 6, 8, 9)]
-    place = tmp_path / "v2"
+    root = tmp_path / "v2"
     for number in range(12):  # as text, "10" comes before "2"
-        save(place, str(number), 10 * number)
+        save(root, str(number), 10 * number)
     table = np.full((12, 1, 12), -5, np.float32)
     for number in range(12):
         table[number, 0, names.index(f"class {number:02d}")] = 5
-    found = shifted.open_set(place, names, SIZE)
-    assert found.classes.tolist() == list(range(12))
-    assert evaluate(by_pixels(table), found)["error"] == 0
+    opened = open_set(root, names)
+    assert opened.classes.tolist() == list(range(12))
+    assert evaluate(by_pixels(table), opened)["error"] == 0
 
 
 def test_digits_that_are_names_are_no_numbers(tmp_path):
-    place = tmp_path / "digits"
+    root = tmp_path / "digits"
     for name in ("1", "2"):
-        save(place, name, 10 * int(name))
-    found = shifted.open_set(place, ["2", "0", "1"], SIZE)  # by number, "1" would be class 2
-    assert found.classes.tolist() == [0, 2]
+        save(root, name, 10 * int(name))
+    opened = open_set(root, ["2", "0", "1"])  # by number, "1" would be class 2
+    assert opened.classes.tolist() == [0, 2]
     table = np.zeros((3, 1, 3), np.float32)
     table[1, 0, 2] = table[2, 0, 0] = 9
-    assert evaluate(by_pixels(table), found)["error"] == 0
+    assert evaluate(by_pixels(table), opened)["error"] == 0
 
 
-def test_a_limit_takes_fewer_pictures_of_the_same_classes(folder):
-    found = shifted.open_set(folder, CLASSES, SIZE, eval_limit=2)
-    assert (len(found.store), len(found.store.labels), found.data["images"]) == (2, 2, 2)
-    assert found.classes.tolist() == [0, 2, 3]
-    assert len(shifted.open_set(folder, CLASSES, SIZE, 99).store) == 6
+def test_a_limit_takes_fewer_images_of_the_same_classes(folder):
+    opened = open_set(folder, CLASSES, SIZE, eval_limit=2)
+    assert (len(opened.store), len(opened.store.labels), opened.data["images"]) == (2, 2, 2)
+    assert opened.classes.tolist() == [0, 2, 3]
+    assert len(open_set(folder, CLASSES, SIZE, 99).store) == 6
 
 
 # A run
@@ -142,15 +147,13 @@ def test_a_run_is_measured_on_all_folders_that_it_names(folder, tmp_path, monkey
     data = types.SimpleNamespace(source=source)
     places = f"{folder}/, {tmp_path / 'sketch'},"
     config = recipes.recipe(given={"corrupted": False, "shift_dirs": places})
-    sets = command.open_benchmarks(config, data)
+    benchmarks = command.open_benchmarks(config, data)
     table = random_table()
-    got = measure.measure(by_pixels(table), test, CLASSES, sets).to_json()["shifted"]
+    got = measure.measure(by_pixels(table), test, CLASSES, benchmarks).to_json()["shifted"]
     assert list(got) == ["imagenet-r", "sketch"]
     assert got["sketch"]["classes"] == 1
     assert got["sketch"]["error"] == 0  # one class leaves one answer
-    assert got["imagenet-r"] == evaluate(by_pixels(table), sets.shifted[0])
-    nothing = measure.measure(by_pixels(table), test, CLASSES)
-    assert not nothing.shifted
+    assert got["imagenet-r"] == evaluate(by_pixels(table), benchmarks.shifted[0])
 
 
 # Refusals
@@ -160,22 +163,22 @@ def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_set(folder)
     table = random_table()
     table[3, 1, 0] = np.nan
     with pytest.raises(RunError, match=r"imagenet-r: Expected finite scores"):
-        evaluate(by_pixels(table), shifted.open_set(folder, CLASSES, SIZE))
+        evaluate(by_pixels(table), open_set(folder, CLASSES))
 
 
 def test_folders_that_are_no_classes_are_refused(folder, tmp_path):
     save(folder, "n04", 0)
     with pytest.raises(ArgumentError, match=r"imagenet-r/n04: Unknown class 'n04'. Did you mean"):
-        shifted.open_set(folder, CLASSES, SIZE)
+        open_set(folder, CLASSES)
     save(tmp_path / "v2", "5", 0)
     with pytest.raises(ArgumentError, match="v2/5: Unknown class '5'"):
-        shifted.open_set(tmp_path / "v2", CLASSES, SIZE)
+        open_set(tmp_path / "v2", CLASSES)
     with pytest.raises(
         ArgumentError, match=r"Expected a folder with one folder per class; received .*none"
     ):
-        shifted.open_set(tmp_path / "none", CLASSES, SIZE)
+        open_set(tmp_path / "none", CLASSES)
     with pytest.raises(ArgumentError, match="eval_limit of 0"):
-        shifted.open_set(folder, CLASSES, SIZE, -1)
+        open_set(folder, CLASSES, SIZE, -1)
 
 
 def test_two_folders_of_one_name_are_refused(folder, tmp_path):
@@ -184,4 +187,4 @@ def test_two_folders_of_one_name_are_refused(folder, tmp_path):
     with pytest.raises(
         ArgumentError, match=r"Expected directories with different names; received .*other"
     ):
-        shifted.open_sets(places, CLASSES, SIZE)
+        sets.open_shifted(places, CLASSES, SIZE)

@@ -1,4 +1,4 @@
-"""The commands: one module for each `--mode`, with a function `run`.
+"""The commands: one module for each `--mode` but `config`, with a function `run`.
 
 `build` makes objects from a configuration. Nothing below this subpackage knows the command line.
 """
@@ -19,6 +19,9 @@ def run(request: Request) -> None:
         FileError, RunError: it could not be carried out.
         Interrupted: a signal stopped it; the same request resumes it.
     """
-    if request.mode not in ("config", "report"):
+    if request.mode == "config":
+        print(request.config.to_json(), end="")
+        return
+    if request.mode != "report":
         quiet.import_tensorflow()
     importlib.import_module(f"{__name__}.{request.mode}").run(request)

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 
 import augmix_tf.training.keras_model  # noqa: F401 - registers AugMixModel with Keras
-from augmix_tf import files
+from augmix_tf import metrics
 from augmix_tf.commands import build, dashboard
 from augmix_tf.commands.build import Data, Run
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import corrupted, perturbed
 from augmix_tf.data.benchmark import CorruptedSet
 from augmix_tf.data.images import Source
-from augmix_tf.errors import CommandError
-from augmix_tf.evaluation import baseline, generated, loaded, measure, predict, shifted
-from augmix_tf.evaluation.measure import Benchmarks
+from augmix_tf.errors import CommandError, SettingError
+from augmix_tf.evaluation import loaded, measure, predict, sets
+from augmix_tf.evaluation.loaded import SavedClassifier
 from augmix_tf.evaluation.results import Results, Temperature
+from augmix_tf.evaluation.sets import Benchmarks
 from augmix_tf.report import run as run_report
 from augmix_tf.request import Devices, Request
 from augmix_tf.training import distribution
@@ -64,38 +65,34 @@ def restored_run(request: Request, devices: Devices) -> Run:
 
 def open_benchmarks(config: ExperimentConfig, data: Data) -> Benchmarks:
     """Opens what the configuration names; without a -C benchmark one is generated."""
-    place, rates, source = config.perturbed_dir, config.alexnet_rates, data.source
-    folders = [folder.strip() for folder in (config.shift_dirs or "").split(",")]
+    source, limit = data.source, config.eval_limit
+    place, rates = config.perturbed_dir, config.alexnet_rates
+    folders = [folder.strip() for folder in (config.shift_dirs or "").split(",") if folder.strip()]
     return Benchmarks(
         _corrupted_set(config, source),
-        perturbed.open_set(place, source.image_size, config.eval_limit) if place else None,
-        baseline.read_rates(rates) if rates else None,
-        shifted.open_sets(
-            filter(None, folders), source.class_names, source.image_size, config.eval_limit
-        ),
+        perturbed.open_set(place, source.image_size, limit) if place else None,
+        sets.read_rates(rates) if rates else None,
+        sets.open_shifted(folders, source.class_names, source.image_size, limit),
     )
 
 
 def measure_run(run: Run, benchmarks: Benchmarks) -> Results:
     """Returns the results of the current weights, without provenance."""
+    test, names = run.data.source.test, run.data.source.class_names
     with run.trainer.distribute_strategy.scope(), distribution.reraise_as_run_error():
         calibrate(run)
         temperature, images = run.checkpoints.temperature, len(run.data.held_out)
         fitted = None if temperature is None else Temperature(temperature, images, "train")
-        source = run.data.source
         program = predict.predictor(run.trainer.classifier)
-        return measure.measure(
-            program, source.test, source.class_names, benchmarks, fitted, Counter
-        )
+        return measure.measure(program, test, names, benchmarks, fitted, Counter)
 
 
 def calibrate(run: Run) -> None:
     """Fits the temperature of the current weights, unless their checkpoint has it."""
-    if run.checkpoints.temperature is None:
-        program = predict.predictor(run.trainer.classifier)
-        temperature = measure.fit_temperature(program, run.data.held_out)
-        if temperature is not None:
-            run.checkpoints.calibrated(temperature)
+    held_out = run.data.held_out
+    if run.checkpoints.temperature is None and len(held_out):
+        logits = predict.predict(predict.predictor(run.trainer.classifier), held_out)
+        run.checkpoints.calibrated(metrics.fit_temperature(logits, held_out.labels))
 
 
 def write_results(run: Run, results: Results) -> None:
@@ -123,62 +120,65 @@ def evaluate_saved(request: Request) -> None:
     """Evaluates a saved model of any origin and writes results and report."""
     if request.directory is None:
         raise CommandError("--model_path needs --workdir, the directory for its results.")
-    config, directory = request.config, Workdir(request.directory)
-    path = Path(str(request.model_path))
+    directory, path = Workdir(request.directory), Path(str(request.model_path))
     if directory.config.exists():
         raise CommandError(
             f"--model_path needs a --workdir of its own; {directory.root} holds a run."
         )
     build.strategy(Devices("none"))
     model = loaded.load(path)
-    data = build.load_test_images(config)
-    source = data.source
+    config, data = _test_images(model, request)
+    source, benchmarks = data.source, open_benchmarks(config, data)
     program = model.program(source.image_size, source.num_classes)
-    benchmarks = open_benchmarks(config, data)
-    results = measure.measure(
-        program, source.test, source.class_names, benchmarks, progress=Counter
-    )
-    provenance = {
-        "dataset": config.dataset,
-        "data": source.description,
-        "model": path.name,
-        "method": "saved model",
-    }
-    with files.explained(directory.root):
-        directory.root.mkdir(parents=True, exist_ok=True)
+    names = source.class_names
+    results = measure.measure(program, source.test, names, benchmarks, progress=Counter)
+    provenance = {"dataset": config.dataset, "data": source.description}
+    provenance |= {"model": path.name, "method": "saved model"}
     dataclasses.replace(results, provenance=provenance).write(directory.results)
     run_report.write(directory.root)
     print(run_report.results_table(directory.root))
 
 
+def _test_images(model: SavedClassifier, request: Request) -> tuple[ExperimentConfig, Data]:
+    """Images that vary in size come at the size of the model's own input."""
+    config, side = request.config, model.image_size[0]
+    if side is None:
+        return config, build.load_test_images(config)
+    if "image_size" in request.given and config.image_size != side:
+        problem = f"must be {side}, the input size of {model.path}; received {config.image_size}."
+        raise SettingError("image_size", problem)
+    sized = config.replaced({"image_size": side})
+    if not config.large:
+        try:
+            return config, build.load_test_images(config)
+        except SettingError as error:  # a set of TFDS whose images vary in size
+            if error.setting != "image_size":
+                raise
+    return sized, build.load_test_images(sized)
+
+
 def _corrupted_set(config: ExperimentConfig, source: Source) -> CorruptedSet | None:
     if not config.corrupted:
         return None
-    if config.corrupted_dir:
-        opened = corrupted.open_set(
-            config.corrupted_dir,
-            source.image_size,
-            source.num_classes,
-            config.eval_limit,
-            source.class_names,
-            config.imagenet_crop,
-            config.data_dir,
-        )
-        _check_labels(opened, config.corrupted_dir, source)
-        return opened
-    return generated.corrupted_set(
-        source.test, frost_dir=config.frost_dir, what=f"the test images of {source.name}"
+    if not config.corrupted_dir:
+        images = f"the test images of {source.name}"
+        return sets.generate_corrupted(source.test, frost_dir=config.frost_dir, source=images)
+    place = config.corrupted_dir
+    opened = corrupted.open_set(
+        place,
+        source.image_size,
+        source.num_classes,
+        config.eval_limit,
+        source.class_names,
+        config.imagenet_crop,
+        config.data_dir,
     )
-
-
-def _check_labels(opened: CorruptedSet, place: str, source: Source) -> None:
-    """Refuses `.npy` files made of other images: their labels are not the test set's."""
-    if not (Path(place) / "labels.npy").exists():
-        return
-    _, labels = next(opened.cell(opened.names[0], 1))
-    count = min(len(labels), len(source.test))
-    if not np.array_equal(labels[:count], source.test.labels[:count]):
-        raise CommandError(
-            f"--corrupted_dir must hold a -C benchmark of the test images of {source.name}; the "
-            f"labels in {place} differ."
-        )
+    if Path(place, "labels.npy").exists():
+        _, labels = next(opened.cell(opened.names[0], 1))
+        count = min(len(labels), len(source.test))
+        if not np.array_equal(labels[:count], source.test.labels[:count]):
+            raise CommandError(
+                f"--corrupted_dir must hold a -C benchmark of the test images of {source.name}; "
+                f"the labels in {place} differ."
+            )
+    return opened

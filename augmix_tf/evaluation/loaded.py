@@ -14,42 +14,36 @@ import tensorflow as tf
 from augmix_tf import files
 from augmix_tf.errors import ArgumentError, first_line, require
 from augmix_tf.evaluation.predict import Predictor
+from augmix_tf.models.classifier import last_activation
 
-_SIGNATURE = "serving_default"
+Size = tuple[int | None, int | None]
+"""(height, width) in pixels."""
+
 _LEAST = 1e-30  # the smallest probability that is distinguished from 0
 _PROBES = 8
 _SUM_TOLERANCE = 1e-2  # of probabilities in bfloat16
+# Whether outputs of these names, or of layers with these activations, are probabilities.
+_BY_NAME = {"logits": False, "probabilities": True}
+_BY_ACTIVATION = {"linear": False, "softmax": True}
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedClassifier:
-    """A model that was loaded.
-
-    Attributes:
-        path: the file or folder.
-        image_size: (height, width) of its input, None where the model takes any.
-        outputs: images [N, H, W, 3] -> outputs by name.
-    """
+    """A model that was loaded."""
 
     path: Path
-    image_size: tuple[int | None, int | None]
-    outputs: Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
+    image_size: Size  # of its input; None where the model takes any
+    outputs: Callable[[tf.Tensor], Mapping[str, tf.Tensor]]  # images -> outputs by name
+    activations: Mapping[str, str | None]  # of each output, None where it cannot be told
 
     def program(self, image_size: tuple[int, int], num_classes: int) -> Predictor:
         """Returns the model as a function from images to logits.
 
         Of several outputs, "logits" is used, else "probabilities", else the first with
-        `num_classes` values per image. An output of another name than these holds probabilities if
-        its rows for random images are nonnegative and sum to 1; otherwise it holds logits. This is
-        decided once, here. Probabilities become logits by their logarithm; those below 1e-30 count
-        as 1e-30.
-
-        Args:
-            image_size: (height, width) of the images to evaluate.
-            num_classes: K.
-
-        Returns:
-            float32 images [N, H, W, 3] in 0..255 to logits float32 [N, K].
+        `num_classes` values per image. Whether an output of another name holds probabilities
+        follows from the last activation. Only where that cannot be told, as in a SavedModel of
+        others, it holds probabilities if its rows for eight random images are nonnegative and sum
+        to 1. Probabilities become logits by their logarithm; those below 1e-30 count as 1e-30.
 
         Raises:
             ArgumentError: the model takes other images or has other classes.
@@ -67,8 +61,10 @@ class SavedClassifier:
         row = (_PROBES, num_classes)
         names = [n for n, shape in shapes.items() if shape == row and probed[n].dtype.is_floating]
         require(bool(names), f"an output of {self.path} of {num_classes} values per image", shapes)
-        name = next(name for name in ("logits", "probabilities", *names) if name in names)
-        softmax = name == "probabilities" or (name != "logits" and _sums_to_one(probed[name]))
+        name = next(name for name in (*_BY_NAME, *names) if name in names)
+        softmax = _BY_NAME.get(name, _BY_ACTIVATION.get(str(self.activations.get(name))))
+        if softmax is None:
+            softmax = _sums_to_one(probed[name])
 
         def logits(images: tf.Tensor) -> tf.Tensor:
             values = tf.cast(self.outputs(images)[name], tf.float32)
@@ -80,11 +76,8 @@ class SavedClassifier:
 def load(path: Path) -> SavedClassifier:
     """Loads a `.keras` file or a SavedModel with the signature `serving_default`.
 
-    Classes of models and layers outside Keras, such as `augmix_tf.AugMixModel`, must have been
-    imported before, which registers them with Keras.
-
-    Args:
-        path: a file or a folder. The model takes images [N, H, W, 3] in 0..255.
+    The model takes images [N, H, W, 3] in 0..255. Classes of models and layers outside Keras, such
+    as `augmix_tf.AugMixModel`, must have been imported before, which registers them with Keras.
 
     Raises:
         ArgumentError: there is no such file, or no model that can be loaded.
@@ -98,21 +91,30 @@ def load(path: Path) -> SavedClassifier:
 
 def _load_keras_file(path: Path) -> SavedClassifier:
     model = keras.models.load_model(path, compile=False)
-    size = _size_of(_input_shape(model))
-    return SavedClassifier(path, size, lambda images: _named(model(images, training=False)))
+
+    def outputs(images: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        values = model(images, training=False)
+        if isinstance(values, dict):
+            return values
+        tensors = values if isinstance(values, list | tuple) else [values]
+        return {str(number): tensor for number, tensor in enumerate(tensors)}
+
+    layers = [model.get_layer(name) for name in getattr(model, "output_names", [])] or [model]
+    activations = {str(number): last_activation(layer) for number, layer in enumerate(layers)}
+    return SavedClassifier(path, _size_of(_input_shape(model)), outputs, activations)
 
 
 def _load_saved_model(path: Path) -> SavedClassifier:
     with files.without_patterns(path) as plain:
         loaded = tf.saved_model.load(str(plain))
-    signature = loaded.signatures[_SIGNATURE]
+    signature = loaded.signatures["serving_default"]
     ((name, spec),) = signature.structured_input_signature[1].items()
 
     def outputs(images: tf.Tensor) -> Mapping[str, tf.Tensor]:
         return signature(**{name: tf.saturate_cast(images, spec.dtype)})
 
     outputs.loaded = loaded  # type: ignore[attr-defined]  # a signature does not hold its variables
-    return SavedClassifier(path, _size_of(spec.shape), outputs)
+    return SavedClassifier(path, _size_of(spec.shape), outputs, {})
 
 
 def _input_shape(model: keras.Model) -> Any:
@@ -123,21 +125,14 @@ def _input_shape(model: keras.Model) -> Any:
     return _input_shape(inner[0]) if len(inner) == 1 else None
 
 
-def _size_of(shape: Any) -> tuple[int | None, int | None]:
+def _size_of(shape: Any) -> Size:
     if shape is None or (isinstance(shape, tf.TensorShape) and shape.rank is None):
         return None, None
     require(len(shape) == 4, "a model of one input [N, H, W, 3]", shape)
     return shape[1], shape[2]
 
 
-def _named(outputs: Any) -> Mapping[str, tf.Tensor]:
-    if isinstance(outputs, dict):
-        return outputs
-    tensors = outputs if isinstance(outputs, list | tuple) else [outputs]
-    return {str(number): tensor for number, tensor in enumerate(tensors)}
-
-
-def _pixels(size: tuple[int | None, int | None]) -> str:
+def _pixels(size: Size) -> str:
     return "x".join("any" if side is None else str(side) for side in size)
 
 

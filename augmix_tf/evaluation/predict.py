@@ -1,70 +1,34 @@
-"""Predictions of a model for all images of a store, batches or sequences."""
+"""A classifier as a function of images, and its logits for all images of a store."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from augmix_tf.data import benchmark
 from augmix_tf.data.images import ImageStore
 
 Predictor = Callable[[tf.Tensor], tf.Tensor]
+"""Images float32 [N, H, W, 3] in 0..255 to logits [N, K]."""
 
 
-def predict(program: Predictor, store: ImageStore, batch_size: int | None = None) -> np.ndarray:
-    """Returns the logits of all images in order.
-
-    Args:
-        program: of `predictor`.
-        store: M images, which are read batch by batch.
-        batch_size: images at a time, the last batch may be smaller (default:
-            `benchmark.batch_size` of the image size).
-
-    Returns:
-        float32 [M, K].
+def predict(program: Predictor, store: ImageStore) -> np.ndarray:
+    """Returns the logits float32 [M, K] of the M images of a store, which is read by batches.
 
     Raises:
         FileError: an image cannot be read; names the file.
     """
-    batches = store.batches(batch_size or benchmark.batch_size(store.image_size))
-    return np.concatenate([np.asarray(program(tf.cast(b, tf.float32))) for b in batches])
+    batches = store.batches(benchmark.batch_size(store.image_size))
+    return np.concatenate([predict_batch(program, images) for images in batches])
 
 
-def predict_labelled(
-    program: Predictor, batches: Iterable[tuple[np.ndarray, np.ndarray]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the logits and the labels of all images in order.
-
-    Args:
-        program: of `predictor`.
-        batches: images uint8 [N, H, W, 3] and labels [N]; at least one, of any sizes.
-
-    Returns:
-        float32 [M, K] and int64 [M].
-    """
-    logits, labels = [], []
-    for images, classes in batches:
-        logits.append(np.asarray(program(tf.cast(images, tf.float32))))
-        labels.append(classes)
-    return np.concatenate(logits), np.concatenate(labels)
-
-
-def predict_sequences(program: Predictor, sequences: np.ndarray) -> np.ndarray:
-    """Returns the logits of all frames.
-
-    Args:
-        program: of `predictor`.
-        sequences: uint8 [S, T, H, W, 3], as many as the program takes at a time.
-
-    Returns:
-        float32 [S, T, K].
-    """
-    frames = sequences.reshape(-1, *sequences.shape[2:])
-    logits = np.asarray(program(tf.cast(frames, tf.float32)))
-    return logits.reshape(*sequences.shape[:2], -1)
+def predict_batch(program: Predictor, images: npt.ArrayLike) -> np.ndarray:
+    """Returns the logits float32 [N, K] of one batch, uint8 [N, H, W, 3]."""
+    return np.asarray(program(tf.cast(images, tf.float32)))
 
 
 def predictor(classifier: keras.Model) -> Predictor:

@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from augmix_tf import files
 from augmix_tf.errors import FileError
@@ -20,15 +20,10 @@ from augmix_tf.metrics import ReliabilityBin, pool_bins, table
 from augmix_tf.metrics.table import Inputs, Value
 from augmix_tf.robustness import CORRUPTIONS, SEVERITIES
 
-SCHEMA = 2
-# Files of schema 1 have `clean` and `provenance` only, and the temperature in `clean`.
-READABLE_SCHEMAS = (1, SCHEMA)
-_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
-
+SCHEMA = 2  # files of schema 1 have `clean` and `provenance`, and the temperature in `clean`
 Metrics = dict[str, float | None]
 """Name -> value. In `results.json` the names are keys of the object that a field of metrics is in,
 and those that the table of metrics does not have are ignored."""
-Record = TypeVar("Record")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +47,11 @@ class Confusion:
 
     def check(self, path: str) -> None:
         """Checks that there is one row and one column per class."""
-        classes, rows = len(self.class_names), [len(row) for row in self.counts]
-        _demand(classes > 0, f"{path}.class_names", "must not be empty")
-        square = rows == [classes] * classes
-        wanted = f"must have {classes} rows of {classes} counts"
-        _demand(square, f"{path}.counts", f"{wanted}; received rows of {rows}")
-        least = min(min(row) for row in self.counts)
-        _demand(least >= 0, f"{path}.counts", f"must not be negative; received {least}")
+        size, rows = len(self.class_names), self.counts
+        is_valid = size > 0 and [len(row) for row in rows] == [size] * size
+        expected = f"{size} rows of {size} counts of at least 0"
+        is_valid = is_valid and min(map(min, rows)) >= 0
+        _demand(is_valid, f"{path}.counts", f"must have {expected}; received {rows}"[:200])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +77,6 @@ class ShiftedResults(ImageResults):
     classes: int | None = None
     data: Data | None = None
 
-    def check(self, path: str) -> None:
-        """Checks that there is an error."""
-        _demand_metric(self.metrics, path, "error")
-
 
 @dataclasses.dataclass(frozen=True)
 class Temperature:
@@ -110,21 +99,16 @@ class CorruptedResults:
     corruptions: dict[str, list[ImageResults]] = dataclasses.field(default_factory=dict)
 
     def check(self, path: str) -> None:
-        """Checks that the severities are complete and the names consistent."""
+        """Checks that the severities are complete, and that what is counted was evaluated."""
         for name, row in self.corruptions.items():
-            place = f"{path}.corruptions.{name}"
-            wanted = f"must have {len(SEVERITIES)} severities; received {len(row)}"
-            _demand(len(row) == len(SEVERITIES), place, wanted)
+            place, count = f"{path}.corruptions.{name}", len(SEVERITIES)
+            _demand(len(row) == count, place, f"must have {count} severities; received {len(row)}")
             for number, cell in enumerate(row):
-                _demand_metric(cell.metrics, f"{place}[{number}]", "error")
+                problem = "must be a number; received none"
+                _demand(cell.metric("error") is not None, f"{place}[{number}].error", problem)
         for name in self.counted:
-            known = name in CORRUPTIONS
-            wanted = "must have corruptions of the benchmark only"
-            _demand(known, f"{path}.counted", f"{wanted}; received {name!r}")
-            there = name in self.corruptions
-            _demand(there, f"{path}.counted", f"has {name!r}, which {path}.corruptions lacks")
-        both = sorted(set(self.counted) & set(self.missing))
-        _demand(not both, f"{path}.missing", f"has {both}, which {path}.counted has as well")
+            problem = f"has {name!r}, which {path}.corruptions lacks"
+            _demand(name in self.corruptions, f"{path}.counted", problem)
 
     @property
     def evaluated(self) -> list[str]:
@@ -165,10 +149,6 @@ class PerturbationResults:
     sequences: int | None = None
     frames: int | None = None
 
-    def check(self, path: str) -> None:
-        """Checks that there is a flip probability."""
-        _demand_metric(self.metrics, path, "flip_probability")
-
 
 @dataclasses.dataclass(frozen=True)
 class PerturbedResults:
@@ -198,22 +178,16 @@ class Results:
 
     @classmethod
     def from_json(cls, document: Any, path: Path | str = "results.json") -> Results:
-        """Returns the results in the content of a `results.json`.
-
-        Args:
-            document: parsed JSON.
-            path: of the file, for error messages.
+        """Returns the results in the parsed content of a `results.json`.
 
         Raises:
             FileError: another schema, or a part that is missing or of another type; the message
-                has its path in the document.
+                has the path of the file and of the part in it.
         """
         try:
             _demand(isinstance(document, dict), "it", f"must be an object; received {document!r}")
-            schema = document.get("schema")
-            wanted = f"must be {' or '.join(map(str, READABLE_SCHEMAS))}; received {schema!r}"
-            _demand(schema in READABLE_SCHEMAS, "schema", wanted)
-            clean = document.get("clean")
+            schema, clean = document.get("schema"), document.get("clean")
+            _demand(schema in (1, SCHEMA), "schema", f"must be 1 or 2; received {schema!r}")
             if schema == 1 and isinstance(clean, dict) and "temperature" in clean:
                 document = {"temperature": {"value": clean["temperature"]}, **document}
             return _decode(cls, document, "")
@@ -221,11 +195,7 @@ class Results:
             raise FileError(f"Cannot read {path}: {error}.") from error
 
     def write(self, path: Path) -> None:
-        """Writes `results.json` atomically, with the versions of the software in `provenance`.
-
-        Raises:
-            FileError: it cannot be written.
-        """
+        """Writes `results.json` atomically, with the versions of the software in `provenance`."""
         provenance = self.provenance | {"versions": versions()}
         document = dataclasses.replace(self, provenance=provenance).to_json()
         text = json.dumps(document, indent=2)
@@ -240,16 +210,16 @@ class Results:
 
 def mean(values: Iterable[float | None]) -> float | None:
     """Returns the mean, None where a value is missing or there is none."""
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return math.fsum(known) / len(known) if known and len(known) == len(found) else None
+    numbers = list(values)
+    known = [value for value in numbers if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(numbers) else None
 
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and the packages that results depend on."""
-    return {"python": platform.python_version()} | {
-        package: importlib.metadata.version(package) for package in _PACKAGES
-    }
+    packages = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
+    installed = {package: importlib.metadata.version(package) for package in packages}
+    return {"python": platform.python_version()} | installed
 
 
 class _DocumentError(ValueError):
@@ -261,73 +231,62 @@ def _demand(condition: bool, path: str, problem: str) -> None:
         raise _DocumentError(f"{path} {problem}")
 
 
-def _demand_metric(metrics: Metrics, path: str, name: str) -> None:
-    value = metrics.get(name)
-    _demand(value is not None, f"{path}.{name}", "must be a number; received none")
-
-
 def _encode(value: Any) -> Any:
-    """Returns a dataclass as JSON: without fields that are None, its metrics as its own keys."""
+    """A dataclass as JSON: without fields that are None, its metrics as its own keys."""
     if isinstance(value, Mapping):
         return {name: _encode(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_encode(entry) for entry in value]
     if not dataclasses.is_dataclass(value):
         return value
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for field in dataclasses.fields(value):
         entry = getattr(value, field.name)
         if "inputs" in field.metadata:
             for name, number in entry.items():
                 group, _, last = name.rpartition(".")
-                (found.setdefault(group, {}) if group else found)[last] = number
+                (entries.setdefault(group, {}) if group else entries)[last] = number
         elif entry is not None:
-            found[field.name] = _encode(entry)
-    return found
+            entries[field.name] = _encode(entry)
+    return entries
+
+
+_JSON_NAMES = {dict: "an object", list: "a list", float: "a number", int: "an integer", str: "text"}
 
 
 def _decode(kind: Any, value: Any, path: str) -> Any:
-    """Returns JSON as a value of type `kind`, checked.
-
-    Args:
-        kind: a dataclass, `float`, `int`, `str`, `Any`, a list, a dict with names as keys, or one
-            of these or None.
-        value: parsed JSON.
-        path: of the value in the document, for error messages.
-    """
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
+    """JSON at a path of the document as a value of the type `kind`, checked."""
+    origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):  # of a type and None
         return None if value is None else _decode(arguments[0], value, path)
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return _decode_object(kind, _of_type(dict, "an object", value, path), path)
+    if origin is Any:
+        return value
+    if dataclasses.is_dataclass(origin):
+        return _decode_object(origin, _decode(dict[str, Any], value, path), path)
+    accepted = (int, float) if origin is float else origin
+    # In Python a bool is an int.
+    is_valid = isinstance(value, accepted) and not isinstance(value, bool)
+    problem = f"must be {_JSON_NAMES[origin]}; received {value!r}"
+    _demand(is_valid, path or "it", problem[:200])
     if origin is list:
-        entries = _of_type(list, "a list", value, path)
-        return [_decode(arguments[0], e, f"{path}[{i}]") for i, e in enumerate(entries)]
+        return [_decode(arguments[0], e, f"{path}[{i}]") for i, e in enumerate(value)]
     if origin is dict:
-        entries = _of_type(dict, "an object", value, path)
-        return {name: _decode(arguments[1], e, f"{path}.{name}") for name, e in entries.items()}
-    if kind is float:
-        number = _of_type((int, float), "a number", value, path)
-        _demand(math.isfinite(number), path, f"must be a finite number; received {value}")
-        return number
-    if kind is int:
-        return _of_type(int, "an integer", value, path)
-    return _of_type(str, "text", value, path) if kind is str else value
+        return {name: _decode(arguments[1], e, f"{path}.{name}") for name, e in value.items()}
+    if origin is float:
+        _demand(math.isfinite(value), path, f"must be a finite number; received {value}")
+    return value
 
 
-def _decode_object(kind: type[Record], entries: dict[str, Any], path: str) -> Record:
+def _decode_object(kind: Any, entries: dict[str, Any], path: str) -> Any:
     hints, arguments = typing.get_type_hints(kind), {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+    for field in dataclasses.fields(kind):
         place = f"{path}.{field.name}".lstrip(".")
+        required = field.default is field.default_factory  # both are missing
         if "inputs" in field.metadata:
             arguments[field.name] = _decode_metrics(field.metadata["inputs"], entries, path)
-            continue
-        missing = dataclasses.MISSING
-        optional = field.default is not missing or field.default_factory is not missing
-        if optional and entries.get(field.name) is None:
-            continue
-        _demand(field.name in entries, place, "is missing")
-        arguments[field.name] = _decode(hints[field.name], entries[field.name], place)
+        elif required or entries.get(field.name) is not None:
+            _demand(field.name in entries, place, "is missing")
+            arguments[field.name] = _decode(hints[field.name], entries[field.name], place)
     record = kind(**arguments)
     if hasattr(record, "check"):
         record.check(path)
@@ -335,18 +294,11 @@ def _decode_object(kind: type[Record], entries: dict[str, Any], path: str) -> Re
 
 
 def _decode_metrics(inputs: Inputs, entries: dict[str, Any], path: str) -> Metrics:
-    found: Metrics = {}
-    for metric in table.select(inputs):
-        group, _, last = metric.name.rpartition(".")
-        nested = _decode(dict[str, Any] | None, entries.get(group), f"{path}.{group}")
-        part = (nested or {}) if group else entries
+    metrics: Metrics = {}
+    for name in (metric.name for metric in table.select(inputs)):
+        group, _, last = name.rpartition(".")
+        part = _decode(dict[str, Any], entries.get(group) or {}, f"{path}.{group}")
+        part = part if group else entries
         if last in part:
-            found[metric.name] = _decode(float | None, part[last], f"{path}.{metric.name}")
-    return found
-
-
-def _of_type(kind: Any, name: str, value: Any, path: str) -> Any:
-    # In Python a bool is an int.
-    sound = isinstance(value, kind) and not isinstance(value, bool)
-    _demand(sound, path or "it", f"must be {name}; received {value!r}"[:200])
-    return value
+            metrics[name] = _decode(float | None, part[last], f"{path}.{name}")
+    return metrics

@@ -25,3 +25,18 @@ def with_normalization(
     # In float32 under any precision policy: bfloat16 cannot tell 256 levels apart.
     normalise = keras.layers.Rescaling(scale, offset, dtype="float32", name="normalisation")
     return keras.Model(images, backbone(normalise(images)), name=f"{backbone.name}_classifier")
+
+
+def last_activation(layer: keras.layers.Layer) -> str | None:
+    """Returns the name of the activation at the end of a model; None where it cannot be told."""
+    from_logits = getattr(layer, "from_logits", None)  # as `AugMixModel` declares it
+    if isinstance(from_logits, bool):
+        return "linear" if from_logits else "softmax"
+    inner = getattr(layer, "layers", [])
+    if inner:
+        return last_activation(inner[-1])
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    name = getattr(getattr(layer, "activation", None), "__name__", None)
+    # As a layer of its own, "linear" only casts what may be probabilities.
+    return None if isinstance(layer, keras.layers.Activation) and name == "linear" else name

@@ -13,6 +13,7 @@ from augmix_tf import errors
 from augmix_tf.augment.augmix import AugMixSettings, augmix_views
 from augmix_tf.augment.layer import to_uint8
 from augmix_tf.errors import ArgumentError
+from augmix_tf.models.classifier import last_activation
 from augmix_tf.training.step import METRICS, Batch, Trainer
 
 # Far below what float32 probabilities distinguish, and the gradient 1 / p stays finite.
@@ -214,7 +215,7 @@ def _check_classifier(backbone: keras.Model, from_logits: bool) -> None:
         "a backbone with outputs [N, K] of K >= 2 classes (pooling and a Dense layer at its end)"
     )
     errors.require(fits, wanted, shape)
-    activation = _last_activation(backbone)
+    activation = last_activation(backbone)
     if from_logits and activation == "softmax":
         raise ArgumentError(
             "Expected from_logits=False, or a backbone without softmax at its end (of "
@@ -222,16 +223,6 @@ def _check_classifier(backbone: keras.Model, from_logits: bool) -> None:
         )
     linear = not from_logits and activation == "linear"
     errors.require(not linear, "from_logits=True where the last layer has no softmax", from_logits)
-
-
-def _last_activation(layer: keras.layers.Layer) -> str | None:
-    """Name of the activation at the end; None where it cannot be told."""
-    inner = getattr(layer, "layers", [])
-    if inner:
-        return _last_activation(inner[-1])
-    if isinstance(layer, keras.layers.Softmax):
-        return "softmax"
-    return getattr(getattr(layer, "activation", None), "__name__", None)
 
 
 def _images_and_labels(data: Batch) -> Batch:

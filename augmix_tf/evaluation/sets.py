@@ -1,0 +1,168 @@
+"""What a model is evaluated on besides the test images, as far as no reader of `data` opens it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from augmix_tf import corruptions
+from augmix_tf.corruptions import arrays, catalogue, weather
+from augmix_tf.data import benchmark, folders_by_class
+from augmix_tf.data.benchmark import Batch, CorruptedSet, PerturbedSet
+from augmix_tf.data.images import ImageStore
+from augmix_tf.errors import ArgumentError, lookup, require
+from augmix_tf.metrics.benchmarks import LARGEST_TOP5_DISTANCE
+from augmix_tf.robustness import PERTURBATIONS
+
+Rates = Mapping[str, Mapping[str, float]]
+"""Of a baseline network: "flip_probability", "top5_distance" -> perturbation -> value."""
+LARGEST_RATES = {"flip_probability": 1.0, "top5_distance": LARGEST_TOP5_DISTANCE}
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftedSet:
+    """Test images of some of a model's classes, read when they are predicted."""
+
+    name: str  # of its directory
+    data: Mapping[str, Any]  # "source", "description" and "images" of `results.json`
+    store: ImageStore  # its labels are 0 to k - 1, indices of `classes`
+    classes: np.ndarray  # int64 [k], ascending: the model's class ids of the set's own classes
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmarks:
+    """What a classifier is evaluated on besides the test images; `alexnet` is of `read_rates`."""
+
+    corrupted: CorruptedSet | None = None
+    perturbed: PerturbedSet | None = None
+    alexnet: Rates | None = None
+    shifted: Sequence[ShiftedSet] = ()
+
+
+def generate_corrupted(
+    store: ImageStore,
+    *,
+    seed: int = 0,
+    table: str | None = None,
+    frost_dir: str | Path | None = None,
+    source: str = "the test images",
+) -> CorruptedSet:
+    """Returns a -C set of clean images, generated each time it is iterated over.
+
+    The images are those that `corruptions.write_corrupted` with the same arguments writes: of the
+    15 corruptions, or 14 without frost if its photographs are not available. Synthetic frost is
+    left out because it enters no mean. Random choices follow from the `ids` of the store.
+
+    Raises:
+        ArgumentError: an argument is invalid, or `frost_dir` does not hold the photographs.
+    """
+    arrays.check_sliceable(store.pixels)
+    require(len(store) > 0, "at least one image", "none")
+    ids = arrays.check_ids(store.ids, len(store))
+    chosen = catalogue.table_name(table, *store.image_size)
+    no_frost = weather.find_photographs(frost_dir) is None
+    names = [n for n in corruptions.CORRUPTIONS if not (no_frost and n == "frost")]
+
+    def cell(name: str, severity: int) -> Iterator[Batch]:
+        first = 0
+        for images in store.batches(benchmark.batch_size(store.image_size)):
+            rows = slice(first, first + len(images))
+            corrupted = corruptions.corrupt(
+                images, name, severity, seed, ids[rows], chosen, frost_dir
+            )
+            yield corrupted, store.labels[rows].astype(np.int64)
+            first += len(images)
+
+    note = ", without frost: its photographs are not available" if no_frost else ""
+    data = {
+        "source": "generated",
+        "description": f"generated from {source} during evaluation, not the published files{note}",
+        "images": len(store),
+        "seed": seed,
+        "table": chosen,
+        "versions": corruptions.versions(),
+    }
+    return CorruptedSet(tuple(names), data, cell)
+
+
+def open_shifted(
+    folders: Iterable[str | Path],
+    class_names: Sequence[str],
+    image_size: tuple[int, int],
+    eval_limit: int = 0,
+) -> list[ShiftedSet]:
+    """Opens directories of other test images, `<class>/<file>`, without reading the images.
+
+    Their subdirectories are the sets' own classes, named as the model's classes (ImageNet: WordNet
+    ids) or, as in ImageNet-V2, by their indices "0", "1", ... among the sorted names of the model's
+    classes. Images are resized so that the short side is 256 / 224 of the model's, and cropped.
+
+    Args:
+        folders: the directories.
+        class_names: of all classes of the model, in the order of its logits.
+        image_size: (H, W) of the model.
+        eval_limit: number of images to use of each set, from the first; 0 uses all.
+
+    Raises:
+        ArgumentError: no such directory, a subdirectory that is not a class of the model (the
+            message has the nearest one) or has no images, or two directories with the same name.
+    """
+    benchmark.taken(0, eval_limit)
+    opened: dict[str, ShiftedSet] = {}
+    for folder in folders:
+        place = Path(os.path.abspath(Path(folder).expanduser()))
+        require(place.name not in opened, "directories with different names", f"{folder} as well")
+        own_names = folders_by_class.class_names(place)
+        names = _directory_names(own_names, class_names)
+        store = folders_by_class.open_split(place, names, image_size, eval_limit)
+        classes = np.flatnonzero([name in own_names for name in names])
+        text = f"the folder {place} ({len(classes)} of the model's {len(names)} classes)"
+        data = {"source": "folder", "description": text, "images": len(store)}
+        store = dataclasses.replace(store, labels=np.searchsorted(classes, store.labels))
+        opened[place.name] = ShiftedSet(place.name, data, store, classes)
+    return list(opened.values())
+
+
+def _directory_names(own_names: Sequence[str], class_names: Sequence[str]) -> list[str]:
+    """Returns the directory name of each of the model's classes, given those of the set's own."""
+    numbered = all(name.isascii() and name.isdecimal() for name in own_names)
+    if not numbered or set(own_names) <= set(class_names):
+        return list(class_names)
+    numbers = {name: str(number) for number, name in enumerate(sorted(class_names))}
+    return [numbers[name] for name in class_names]
+
+
+def read_rates(path: str | Path) -> dict[str, dict[str, float]]:
+    """Reads flip probabilities and top-5 distances of a baseline network (published: AlexNet).
+
+    The JSON file has {"flip_probability": {...}, "top5_distance": {...}} or one of the two, each
+    with a number above 0 and up to 1 or 15 for each of the ten perturbations of the paper.
+
+    Raises:
+        ArgumentError: the file is missing, or holds something else.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        expected = "Expected a JSON file with a network's rates"
+        raise ArgumentError(f"{expected}; received {path} ({reason}).") from error
+    expected = f"an object with {' or '.join(LARGEST_RATES)} in {path}"
+    require(isinstance(content, dict) and bool(content), expected, repr(content)[:60])
+    names = dict.fromkeys(PERTURBATIONS)
+    for key, rates in content.items():
+        largest = lookup(f"rate in {path}", key, LARGEST_RATES)
+        require(isinstance(rates, dict), f"{key} to be an object in {path}", repr(rates))
+        for name, rate in rates.items():
+            lookup(f"perturbation in {key} of {path}", name, names)
+            is_valid = type(rate) in (int, float) and 0 < rate <= largest
+            require(is_valid, f"{key} of {name} above 0 and up to {largest:g} in {path}", rate)
+        missing = ", ".join(name for name in names if name not in rates)
+        require(not missing, f"{key} of all ten perturbations in {path}", f"none for {missing}")
+    return content
