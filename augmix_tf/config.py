@@ -106,7 +106,7 @@ class ExperimentConfig:
         False,
         "Leave out training images that cannot be read",
         modes=_WITH_VIEWS,
-        datasets=_ON_DISK,
+        datasets=("folder",),
     )
     epochs: int = _training(100, "Passes over the training images", low=1)
     batch_size: int = _training(128, "Images per step, over all devices", low=1)

@@ -48,9 +48,9 @@ RIVAL_COUNTS = {RIVAL: 128, RIVAL_ALONE: 128, RIVAL_WINDOW: 384}
 
 def images_in(folder: Path, size: tuple[int, int], count: int) -> EncodedStore:
     """`count` images of folder/val, repeated as often as needed."""
-    from augmix_tf.data import folders_by_class
+    from augmix_tf.data import class_folders
 
-    found = folders_by_class.open_split(folder / "val", None, size)
+    found = class_folders.open_split(folder / "val", None, size)
     return found.slice(np.resize(np.arange(len(found)), count))
 
 

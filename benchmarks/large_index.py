@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from augmix_tf.data import folders_by_class, tfds_index
+from augmix_tf.data import class_folders, record_files
 from augmix_tf.data.encoded_store import EncodedStore
 from benchmarks import measure
 
@@ -82,10 +82,10 @@ def figures(files: Made, rounds: int) -> dict[str, dict[str, float]]:
     """Seconds to index 10,000 images and, in proportion, all of ImageNet."""
 
     def folder() -> int:
-        return len(folders_by_class.open_split(files.folder, None, SIZE))
+        return len(class_folders.open_split(files.folder, None, SIZE))
 
     def records(threads: int) -> Callable[[], int]:
-        return lambda: sum(len(one.offsets) for one in index(files, threads))
+        return lambda: sum(len(one.places) for one in index(files, threads))
 
     sides: dict[str, tuple[Callable[[], int], bool]] = {"folder, names cached": (folder, False)}
     for threads in (1, THREADS):
@@ -108,15 +108,16 @@ def figures(files: Made, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def index(files: Made, threads: int) -> list:
-    """Indexes each file as `tfds_index.open_split` does."""
+    """Indexes each file as `tfds_sets.open_split` does."""
     with ThreadPoolExecutor(threads) as pool:
         paths = [os.fspath(path) for path in files.paths]
-        return list(pool.map(tfds_index._index, paths, [files.records] * len(paths)))
+        counts, formats = [files.records] * len(paths), ["tfrecord"] * len(paths)
+        return list(pool.map(record_files.index, paths, counts, formats))
 
 
 def shuffled(files: Made) -> EncodedStore:
     """All records in random order."""
-    offsets = [one.offsets for one in index(files, 1)]
+    offsets = [one.places for one in index(files, 1)]
     numbers = np.repeat(np.arange(len(offsets)), files.records)
     places = np.stack([numbers, np.concatenate(offsets)], axis=1).astype(np.int64)
     return EncodedStore(

@@ -1,4 +1,4 @@
-"""Folders of images by class as people have them: other disks, odd files, the archives."""
+"""Folders of images by class: what counts as an image, labels, orders, the archives, ImageNet-C."""
 
 from __future__ import annotations
 
@@ -7,59 +7,193 @@ import os
 import re
 import shutil
 import tarfile
+import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from augmix_tf.data import folders_by_class, sources
+from augmix_tf.data import class_folders, corrupted, sources
+from augmix_tf.data.images import Source
 from augmix_tf.errors import ArgumentError, FileError
-from tests import class_folders
 from tests.class_folders import CLASSES
+from tests.image_files import encoded
+from tests.image_stores import in_memory
 
 SIDE = 24
+SIZE = (16, 20)
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return class_folders.write(tmp_path_factory.mktemp("images"))
+def image(seed, size=SIZE):
+    values = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    values[0, 0], values[-1, -1] = 0, 255
+    return values
 
 
-def test_the_order_of_a_disk_changes_nothing(data, monkeypatch):
-    def opened():
-        return folders_by_class.open_split(data / "train", None, (SIDE, SIDE))
-
-    store, read = opened(), os.listdir
-    monkeypatch.setattr(os, "listdir", lambda place: sorted(read(place), reverse=True))
-    again = opened()
-    assert again.digest == store.digest
-    assert [again.file_name(row) for row in range(12)] == [
-        store.file_name(row) for row in range(12)
-    ]
+def save(path, values, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path, **options)
+    return path
 
 
-def test_files_that_are_no_images_are_passed_over_aloud(data, tmp_path, capsys):
-    shutil.copytree(data, tmp_path / "own")
-    for name in ("b.webp", "a.txt", ".hidden.txt"):
-        (tmp_path / "own" / "val" / CLASSES[2] / name).write_text("")
-    source = sources.load("folder", tmp_path / "own", image_size=SIDE)
-    assert len(source.test.labels) == 12
-    said = capsys.readouterr().err
-    assert f"passed over 2 in {tmp_path / 'own' / 'val'} that are no images (.png, " in said
-    assert f"{CLASSES[2]}/a.txt, ...\n" in said
+# What counts as an image, in every reader
 
 
-def test_names_may_have_any_letters_and_none(tmp_path):
-    class_folders.write(tmp_path, ("val",))
-    folder = tmp_path / "val" / CLASSES[0]
-    sound = (folder / f"{CLASSES[0]}_0.JPEG").read_bytes()
-    (folder / "ü 雪.JPG").write_bytes(sound)
-    no_text = bytes(folder) + b"/\xff.jpeg"
-    Path(no_text.decode(errors="surrogateescape")).write_bytes(sound)
-    test = sources.load("folder", tmp_path, image_size=SIDE).test
-    assert test.read().shape == (14, SIDE, SIDE, 3)
-    Path(no_text.decode(errors="surrogateescape")).unlink()
-    with pytest.raises(FileError, match=r"cannot read 1 of 14 images: .*jpeg \(cannot be opened"):
-        test.read()
+def like(names):
+    """A dataset of two training images, numbered 3 and 7."""
+    split = in_memory(np.zeros((2, *SIZE, 3), np.uint8), ids=[3, 7])
+    return Source("shapes", split, split, tuple(names), "made by hand")
+
+
+def trained_on(folder):
+    return class_folders.open_split(folder, None, SIZE).read()
+
+
+def stylized(folder):
+    return class_folders.read(folder, like(class_folders.class_names(folder))).images
+
+
+def benchmark(folder):
+    for severity in range(1, 6):
+        place = folder.parent / "benchmark" / "fog" / str(severity)
+        if not place.exists():
+            shutil.copytree(folder, place)
+    opened = corrupted.open_set(folder.parent / "benchmark", SIZE, 2)
+    return np.concatenate([images for images, _ in opened.cell("fog", 1)])
+
+
+READERS = {"training": trained_on, "stylized": stylized, "benchmark": benchmark}
+
+
+@pytest.fixture(params=READERS)
+def reader(request):
+    return READERS[request.param]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of one image each, whose sides are those of the readers."""
+    for number, name in enumerate(("cat", "dog")):
+        save(tmp_path / "images" / name / "1.png", image(number))
+    return tmp_path / "images"
+
+
+def test_every_reader_passes_over_the_same_entries_and_reports_them(folder, reader, capsys):
+    (folder / "cat" / "x.jpg").mkdir()
+    (folder / "cat" / "a.txt").write_text("no image")
+    (folder / "cat" / ".hidden.png").write_text("no image")
+    (folder / "README").write_text("no class")
+    shutil.copy(folder / "cat" / "1.png", os.fsencode(folder / "dog") + b"/\xff.png")
+    assert len(reader(folder)) == 2
+    text = capsys.readouterr().err
+    assert re.search(
+        r"passed over (3|15) in .* that are no images \(\.jpg, .*/cat/a\.txt, \.", text
+    )
+    assert text.count("\n") == 1
+
+
+def test_every_reader_goes_by_the_content_of_a_file(folder, reader):
+    kinds = {"a.png": "jpeg", "b.JPEG": "png", "c.jpg": "webp"}
+    for name, kind in kinds.items():
+        (folder / "cat" / name).write_bytes(encoded(image(2), kind))
+    grey = image(3)[..., 0]
+    (folder / "dog" / "16 bits.png").write_bytes(encoded(grey.astype(np.uint16) * 256 + 255))
+    assert len(reader(folder)) == 6
+    if reader is not trained_on:  # which resizes
+        images = reader(folder)
+        assert [(i == image(2)).all() for i in images].count(True) == 1
+        assert [(i == grey[..., None]).all() for i in images].count(True) == 1
+
+
+@pytest.mark.parametrize("kind", ["gif", "bmp"])
+def test_every_reader_refuses_other_formats_by_name(folder, reader, kind):
+    (folder / "cat" / f"a.{kind}").write_bytes(encoded(image(0), kind))
+    with pytest.raises(FileError, match=f"cat/a.{kind}.*received {kind.upper()}"):
+        reader(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 40, 100])
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_every_reader_names_a_damaged_image(folder, reader, kept, kind):
+    (folder / "cat" / "a.jpg").write_bytes(encoded(image(0), kind)[:kept])
+    with pytest.raises(FileError, match=r"cat/a\.jpg") as error:
+        reader(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_names_may_have_any_letters_and_signs(tmp_path, reader):
+    for name in ("ü 雪", "a[1]*?{b}"):
+        save(tmp_path / "a[1]*?" / name / f"{name}.png", image(0))
+    assert len(reader(tmp_path / "a[1]*?")) == 2
+
+
+@pytest.mark.parametrize("reader", [trained_on, stylized])
+def test_a_class_that_is_not_utf8_is_refused(folder, reader):
+    os.mkdir(os.fsencode(folder) + b"/\xff")
+    with pytest.raises(ArgumentError, match=r"names of classes in UTF-8; received .*udcff"):
+        reader(folder)
+
+
+def test_classes_are_the_same_in_either_unicode_form(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    for split, name in (("train", decomposed), ("val", composed)):
+        save(tmp_path / split / name / "1.png", image(0))
+        save(tmp_path / split / "a" / "1.png", image(1))
+    source = sources.load("folder", tmp_path, image_size=SIDE)
+    assert source.class_names == ("a", composed)
+    assert source.test.labels.tolist() == [0, 1]
+    assert class_folders.read(tmp_path / "val", like([decomposed, "a"])).labels.tolist() == [1, 0]
+    assert class_folders.label_table([composed], 1, [decomposed, "b"]) == {composed: 0}
+    save(tmp_path / "train" / composed / "1.png", image(2))
+    with pytest.raises(ArgumentError, match="differ after Unicode normalization"):
+        class_folders.class_names(tmp_path / "train")
+
+
+@pytest.mark.parametrize("empty", ["nowhere", "file", "bare", "unread"])
+@pytest.mark.parametrize(
+    "reader", [trained_on, lambda folder: class_folders.read(folder, like([]))]
+)
+def test_a_place_without_images_is_refused(tmp_path, reader, empty):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "unread" / "ring").mkdir(parents=True)
+    (tmp_path / "unread" / "ring" / "a.tiff").write_bytes(b"II")
+    with pytest.raises(ArgumentError, match=r"class|received none") as error:
+        reader(tmp_path / empty)
+    assert str(tmp_path / empty) in str(error.value)
+
+
+# Stylized images, in memory
+
+
+def test_stylized_images_come_by_class_and_name_with_numbers_of_their_own(tmp_path):
+    seeds = {"disc/b.png": 1, "disc/a.png": 2, "square/x.PNG": 3}
+    for name, seed in seeds.items():
+        save(tmp_path / name, image(seed))
+    split = class_folders.read(tmp_path, like(["disc", "ring", "square"]))
+    order = ["disc/a.png", "disc/b.png", "square/x.PNG"]
+    np.testing.assert_array_equal(split.images, [image(seeds[name]) for name in order])
+    np.testing.assert_array_equal(split.labels, [0, 0, 2])
+    np.testing.assert_array_equal(split.ids, [8, 9, 10])
+    assert (split.images.dtype, split.labels.dtype) == (np.uint8, np.int64)
+
+
+@pytest.mark.parametrize("size", [(32, 40), (8, 10), (20, 16)])
+def test_stylized_images_of_other_sizes_are_resized_as_pillow_does(tmp_path, size):
+    save(tmp_path / "ring" / "a.png", image(0, size))
+    split = class_folders.read(tmp_path, like(["ring"]))
+    resized = Image.fromarray(image(0, size)).resize(SIZE[::-1], Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(split.images[0], np.asarray(resized))
+
+
+def test_a_folder_that_is_no_class_is_answered_with_the_nearest(tmp_path):
+    save(tmp_path / "sqare" / "a.png", image(0))
+    with pytest.raises(ArgumentError, match=r"sqare.*Did you mean 'square'"):
+        class_folders.read(tmp_path, like(["square"]))
+
+
+# Training and test images
 
 
 @pytest.mark.parametrize("place", ["gs://bucket/imagenet", "gs:/bucket/imagenet"])
@@ -68,9 +202,6 @@ def test_a_bucket_is_no_folder(place):
         ArgumentError, match=r"data_dir must be a local directory .*; received gs:/bucket"
     ):
         sources.load("folder", place, image_size=SIDE)
-
-
-# How the archives get into place
 
 
 def tar(path, files):
@@ -97,8 +228,179 @@ def test_the_archives_of_imagenet_are_unpacked_as_the_page_says(tmp_path, monkey
     code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "imagenet.md", "exec"), {})
-    found = sorted(path.relative_to("ImageNet") for path in Path("ImageNet").rglob("*.JPEG"))
-    wanted = [Path("train", name, f"{name}_{i}.JPEG") for name in CLASSES[:2] for i in (1, 2)]
-    wanted += [Path("val", "n01751748", "ILSVRC2012_val_00000001.JPEG")]
-    wanted += [Path("val", "n09193705", "ILSVRC2012_val_00000002.JPEG")]
-    assert found == wanted
+    paths = sorted(path.relative_to("ImageNet") for path in Path("ImageNet").rglob("*.JPEG"))
+    expected = [Path("train", name, f"{name}_{i}.JPEG") for name in CLASSES[:2] for i in (1, 2)]
+    expected += [Path("val", "n01751748", "ILSVRC2012_val_00000001.JPEG")]
+    expected += [Path("val", "n09193705", "ILSVRC2012_val_00000002.JPEG")]
+    assert paths == expected
+
+
+# ImageNet-C
+
+
+WNIDS = ("n01440764", "n01443537", "n02102040")
+# Official numbers mix the classes; class 1 has one image fewer than the others.
+FILES = {4: 0, 1: 2, 9: 1, 6: 2, 3: 0}
+ORDER = sorted(FILES)
+
+
+def path_of(cell, number):
+    return cell / WNIDS[FILES[number]] / f"ILSVRC2012_val_{number:08}.JPEG"
+
+
+def write_tree(folder, names, size=SIZE):
+    for at, name in enumerate(names):
+        for severity in range(1, 6):
+            for number in FILES:
+                path = path_of(folder / name / str(severity), number)
+                save(path, image(1000 * at + 10 * severity + number, size), quality=85)
+    return folder
+
+
+def joined(cell):
+    images, labels = zip(*cell, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def decoded(folder, name, severity, numbers=ORDER):
+    paths = [path_of(folder / name / str(severity), number) for number in numbers]
+    return np.stack([np.asarray(Image.open(path)) for path in paths])
+
+
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory):
+    return write_tree(tmp_path_factory.mktemp("flat"), ["fog", "jpeg_compression", "saturate"])
+
+
+@pytest.fixture
+def own(flat, tmp_path):
+    """A copy to damage."""
+    return shutil.copytree(flat, tmp_path / "own")
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    monkeypatch.setattr("augmix_tf.data.benchmark.BATCH", 2)
+
+
+def open_set(place, classes=3, limit=0, **options):
+    return corrupted.open_set(place, SIZE, classes, limit, **options)
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(0, [2, 2, 1]), (3, [2, 1]), (99, [2, 2, 1])])
+def test_a_cell_is_decoded_in_the_order_of_the_official_numbers(flat, small_batches, limit, sizes):
+    opened = open_set(flat, limit=limit)
+    assert opened.names == ("fog", "jpeg_compression", "saturate")
+    assert opened.data["source"] == "official"
+    for name, severity in (("fog", 1), ("fog", 5), ("saturate", 3)):
+        batches = list(opened.cell(name, severity))
+        assert [len(images) for images, _ in batches] == sizes
+        images, labels = joined(batches)
+        numbers = ORDER[: limit or None]
+        np.testing.assert_array_equal(images, decoded(flat, name, severity, numbers))
+        np.testing.assert_array_equal(labels, [FILES[number] for number in numbers])
+
+
+def test_the_public_groups_are_found_as_well_as_flat_folders(flat, tmp_path):
+    for group, name in (("weather", "fog"), ("extra", "saturate")):
+        shutil.copytree(flat / name, tmp_path / group / name)
+    shutil.copytree(flat / "jpeg_compression", tmp_path / "jpeg_compression")
+    grouped = open_set(tmp_path)
+    assert grouped.names == open_set(flat).names
+    for name in grouped.names:
+        np.testing.assert_array_equal(joined(grouped.cell(name, 3))[0], decoded(flat, name, 3))
+
+
+def test_classes_are_matched_by_the_model_s_wordnet_ids(flat):
+    names = ["n03000000", WNIDS[2], WNIDS[0], "n01000000", WNIDS[1]]
+    _, labels = joined(open_set(flat, 5, class_names=names).cell("fog", 1))
+    np.testing.assert_array_equal(labels, [names.index(WNIDS[FILES[n]]) for n in ORDER])
+
+
+def test_classes_that_the_model_lacks_are_left_out_before_the_limit(flat):
+    opened = open_set(flat, 2, limit=3, class_names=[WNIDS[1], WNIDS[2]])
+    images, labels = joined(opened.cell("saturate", 5))
+    np.testing.assert_array_equal(images, decoded(flat, "saturate", 5, [1, 6, 9]))
+    np.testing.assert_array_equal(labels, [1, 1, 0])
+    assert "2 of 3 classes" in opened.data["description"]
+
+
+def test_without_ids_the_sorted_classes_are_numbered(flat):
+    for names in (None, ["tench", "goldfish", "spaniel"]):
+        _, labels = joined(open_set(flat, class_names=names).cell("fog", 1))
+        np.testing.assert_array_equal(labels, [FILES[n] for n in ORDER])
+
+
+def test_classes_that_cannot_be_matched_are_refused(flat):
+    with pytest.raises(ArgumentError, match="a set of the model's 10 classes; received 3 classes"):
+        open_set(flat, 10)
+    with pytest.raises(ArgumentError, match=r"classes that the model knows \(n00000001, ...\)"):
+        open_set(flat, 2, class_names=["n00000001", "n00000002"])
+
+
+@pytest.mark.parametrize("stored", [(21, 27), (18, 40)])
+def test_the_canonical_crop_is_the_centre_of_the_stored_image(tmp_path, stored):
+    path = save(tmp_path / "x.JPEG", image(5, stored))
+    top, left = (round((a - b) / 2) for a, b in zip(stored, SIZE, strict=True))
+    box = (left, top, left + SIZE[1], top + SIZE[0])
+    read = corrupted.read_image(path, SIZE, "canonical")
+    np.testing.assert_array_equal(read, np.asarray(Image.open(path).crop(box)))
+
+
+@pytest.mark.parametrize(
+    ("stored", "resized"), [((224, 224), (256, 256)), ((230, 345), (256, 384))]
+)
+def test_the_reference_crop_enlarges_before_it_cuts(tmp_path, stored, resized):
+    path = save(tmp_path / "x.JPEG", image(5, stored))
+    read = corrupted.read_image(path, (224, 224), "reference")
+    left = (resized[1] - 224) // 2
+    enlarged = Image.open(path).resize(resized[::-1], Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(read, np.asarray(enlarged.crop((left, 16, left + 224, 240))))
+
+
+DAMAGES = {
+    "missing": (
+        lambda fog: path_of(fog / "3", 6).unlink(),
+        r"fog.3: expected the same 5 files.*received 4 \(n02102040/.*6.JPEG is missing\)",
+    ),
+    "left over": (
+        lambda fog: shutil.copy(path_of(fog / "3", 6), fog / "3" / WNIDS[0] / "copy.JPEG"),
+        r"fog.3: .*received 6 \(n01440764/copy.JPEG is left over\)",
+    ),
+    "no severity": (lambda fog: shutil.rmtree(fog / "5"), "fog.5: .*received 0 "),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_folder_that_differs_is_named_with_what_is_left(own, damage):
+    make, problem = DAMAGES[damage]
+    make(own / "fog")
+    with pytest.raises(FileError, match=problem + ".*evaluated: jpeg_compression, saturate"):
+        open_set(own)
+
+
+def test_an_image_that_is_damaged_or_too_small_is_named_when_it_is_read(own):
+    path = path_of(own / "fog" / "3", 6)
+    path.write_bytes(path.read_bytes()[:200])
+    opened = open_set(own)
+    assert len(joined(opened.cell("fog", 2))[1]) == 5
+    with pytest.raises(FileError, match=r"00000006.JPEG: damaged JPEG file.*never left out"):
+        joined(opened.cell("fog", 3))
+    with pytest.raises(FileError, match=r"JPEG: expected 17x20 pixels or more; received 16x20"):
+        joined(corrupted.open_set(own, (17, 20), 3).cell("fog", 1))
+
+
+def test_folders_without_images_are_refused(tmp_path):
+    (tmp_path / "fog" / "1" / WNIDS[0]).mkdir(parents=True)
+    with pytest.raises(ArgumentError, match="Expected images in <corruption>/<severity>/<class>"):
+        open_set(tmp_path)
+
+
+def test_a_reader_that_stops_early_leaves_nothing_behind(flat, small_batches, monkeypatch):
+    read = []
+    monkeypatch.setattr(corrupted, "read_image", lambda path, *_: read.append(path) or image(0))
+    cell = open_set(flat).cell("fog", 1)
+    next(cell)
+    cell.close()
+    # The batch that was asked for and the next.
+    assert len(read) <= 4

@@ -1,6 +1,7 @@
 """Readers of -C sets in CIFAR's layout, generated ones, and those of TFDS."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from augmix_tf import corruptions
-from augmix_tf.data import benchmark, corrupted, corrupted_tfds
+from augmix_tf.data import benchmark, corrupted
 from augmix_tf.errors import ArgumentError, FileError
 from augmix_tf.evaluation import sets
 from tests.image_stores import StoreOnDisk, in_memory
@@ -142,7 +143,7 @@ def test_a_file_with_other_rows_than_most_is_the_wrong_one(files):
     folder, _ = files
     np.save(folder / "shot_noise.npy", pictures(10))
     with pytest.raises(
-        FileError, match=r"shot_noise.npy: Expected 35 rows.*received 10; .*: fog, spatter"
+        FileError, match=r"shot_noise.npy: expected 35 rows.*received 10; .*: fog, spatter"
     ):
         open_set(folder)
 
@@ -161,15 +162,13 @@ def test_without_sound_labels_nothing_can_be_evaluated(files, damage):
     folder, _ = files
     make, got = LABELS[damage]
     make(folder / "labels.npy")
-    with pytest.raises(
-        FileError, match=rf"labels.npy: expected whole numbers \[35\].*{got}.*: none"
-    ):
+    with pytest.raises(FileError, match=rf"labels.npy: expected whole numbers \[35\].*{got}"):
         open_set(folder)
 
 
 def test_labels_of_more_classes_than_the_model_has_are_refused(files):
     with pytest.raises(
-        FileError, match=r"labels.npy: Expected labels of 0 to 1, the model's; received 2"
+        FileError, match=r"labels.npy: expected labels of 0 to 1, the model's; received 2"
     ):
         open_set(files[0], classes=2)
 
@@ -244,7 +243,7 @@ def test_a_set_of_sequences_is_no_set_of_corruptions(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"settings": {}}), '{"settings": 1}'])
 def test_a_damaged_manifest_is_named(files, text):
     (files[0] / "manifest.json").write_text(text)
-    with pytest.raises(FileError, match=r"manifest.json: [Ee]xpected a manifest"):
+    with pytest.raises(FileError, match=r"manifest.json: expected a manifest"):
         open_set(files[0])
 
 
@@ -349,10 +348,10 @@ def test_tfds_labels_follow_the_names_of_the_model_s_classes(prepared):
     np.testing.assert_array_equal(images, cells[2][9 - labels])
 
 
-@pytest.mark.parametrize("name", corrupted_tfds.SETS)
+@pytest.mark.parametrize("name", corrupted.TFDS_SETS)
 def test_tfds_has_every_configuration_that_is_asked_for(name):
     asked = {
-        corrupted_tfds.config(name, corruption, severity)
+        corrupted.config(name, corruption, severity)
         for corruption in (*corruptions.CORRUPTIONS, *corruptions.EXTRA_CORRUPTIONS)
         for severity in corruptions.SEVERITIES
     }
@@ -375,5 +374,5 @@ def test_damaged_tfds_data_are_named(prepared, tmp_path):
     (record,) = tmp_path.glob("cifar10_corrupted/fog_3/*/*tfrecord*")
     truncate(record)
     found = corrupted.open_set("cifar10_corrupted", (32, 32), 10, data_dir=str(tmp_path))
-    with pytest.raises(FileError, match=r"fog_3/1.0.0 cannot be read"):
+    with pytest.raises(FileError, match=re.escape(str(record)) + " is damaged"):
         joined(found.cell("fog", 3))

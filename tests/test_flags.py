@@ -99,7 +99,8 @@ def test_a_switch_is_spelled_in_four_ways():
             continue
         owner = next(iter(setting.owners), None)
         kind = "model" if setting.models else "method"
-        base = ["--dataset=cifar10", *([f"--{kind}={owner}"] if owner else [])]
+        dataset = "folder" if name == "skip_bad_examples" else "cifar10"
+        base = [f"--dataset={dataset}", *([f"--{kind}={owner}"] if owner else [])]
         spellings = {f"--{name}": True, f"--{name}=true": True}
         spellings |= {f"--no{name}": False, f"--{name}=false": False}
         for spelling, value in spellings.items():

@@ -16,7 +16,7 @@ from PIL import Image
 
 from augmix_tf import seeds
 from augmix_tf.augment.crops import draw_resized_crop, window
-from augmix_tf.data import tfds_index
+from augmix_tf.data import record_files
 from augmix_tf.models.classifier import IMAGENET_NORMALIZATION
 from tests import class_folders
 
@@ -190,4 +190,4 @@ def test_a_forgotten_file_is_read_again_with_the_same_content():
         before = [path.read_bytes() for path in files.paths]
         files.forget()
         assert [path.read_bytes() for path in files.paths] == before
-        assert tfds_index._index(os.fspath(files.paths[0]), 1).offsets == [0]
+        assert record_files.index(os.fspath(files.paths[0]), 1, "tfrecord").places == [0]

@@ -94,9 +94,7 @@ def test_a_damaged_file_is_named_with_what_was_wanted_and_what_is_left(files, da
 
 def test_a_file_with_fewer_sequences_than_most_is_named(files):
     np.save(files[0] / "shear.npy", sequences(6, 5))
-    with pytest.raises(
-        FileError, match=r"shear.npy: Expected 7 sequences .*; received 6.*: gaussian_"
-    ):
+    with pytest.raises(FileError, match=r"shear.npy: expected 7 rows .*; received 6.*: gaussian_"):
         perturbed.open_set(files[0], SIZE)
 
 

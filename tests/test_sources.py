@@ -6,15 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from augmix_tf.data import shapes, sources, tfds_download
+from augmix_tf.data import shapes, sources, tfds_sets
 from augmix_tf.errors import ArgumentError, FileError
 
 COUNTS = {"train": 23, "test": 11}
@@ -71,9 +71,17 @@ def data_dir(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module", params=["tfrecord", "array_record"])
+def formatted(request, tmp_path_factory):
+    """The same in either format, below a directory whose name TensorFlow takes for a pattern."""
+    root = tmp_path_factory.mktemp("a") / "a[1]*?"
+    write(root, "tiny", shards=3, file_format=request.param)
+    return root
+
+
 @pytest.fixture
-def own_dir(data_dir, tmp_path):
-    shutil.copytree(data_dir, tmp_path / "data")
+def own_dir(formatted, tmp_path):
+    shutil.copytree(formatted, tmp_path / "data")
     return tmp_path / "data"
 
 
@@ -131,13 +139,13 @@ def assert_holds(split, name, count=None, channels=3):
 # What comes out
 
 
-def test_rows_come_in_official_order_from_many_shuffled_files(data_dir):
-    source = sources.load("tiny", data_dir, download=False)
+def test_rows_come_in_official_order_from_many_shuffled_files(formatted):
+    source = sources.load("tiny", formatted, download=False)
     assert_holds(source.train, "train")
     assert_holds(source.test, "test")
     assert source.class_names == ("cat", "dog", "eel")
     assert (source.name, source.num_classes, source.image_size) == ("tiny", 3, (HEIGHT, WIDTH))
-    assert source.description == f"tiny 1.0.0 (TFDS, {data_dir}/tiny/1.0.0)"
+    assert source.description == f"tiny 1.0.0 (TFDS, {formatted}/tiny/1.0.0)"
 
 
 def test_files_are_indeed_in_another_order(data_dir):  # else the test above proves nothing
@@ -148,8 +156,8 @@ def test_files_are_indeed_in_another_order(data_dir):  # else the test above pro
 
 
 @pytest.mark.parametrize(("train", "test"), [(1, 3), (22, 10), (23, 11), (1000, 12)])
-def test_limits_take_the_first_in_official_order(data_dir, train, test):
-    source = sources.load("tiny", data_dir, False, train_limit=train, eval_limit=test)
+def test_limits_take_the_first_in_official_order(formatted, train, test):
+    source = sources.load("tiny", formatted, False, train_limit=train, eval_limit=test)
     assert_holds(source.train, "train", min(train, 23))
     assert_holds(source.test, "test", min(test, 11))
 
@@ -263,7 +271,7 @@ def test_hidden_labels_are_refused(tmp_path, monkeypatch):
 
 
 def test_what_exceeds_the_memory_is_refused_unless_limited(data_dir, monkeypatch):
-    monkeypatch.setattr(sources, "_memory_bytes", lambda: 20.0 * HEIGHT * WIDTH * 3)
+    monkeypatch.setattr(tfds_sets, "_memory_bytes", lambda: 20.0 * HEIGHT * WIDTH * 3)
     with pytest.raises(ArgumentError, match="fits into memory"):
         sources.load("tiny", data_dir)
     assert_holds(sources.load("tiny", data_dir, train_limit=15, eval_limit=5).train, "train", 15)
@@ -338,48 +346,28 @@ def test_without_network_nothing_is_tried(tmp_path, monkeypatch, capfd):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_host_that_keeps_silent_is_not_waited_for(tmp_path, monkeypatch):
-    release = threading.Event()
-
-    def connect(*args, **kwargs):
-        release.wait(30)
-        raise TimeoutError
-
-    with_url(monkeypatch, "https://silent.invalid/tiny.zip")
-    monkeypatch.setattr(tfds_download, "PROBE_SECONDS", 0.05)
-    monkeypatch.setattr(tfds_download.socket, "create_connection", connect)
-    monkeypatch.setattr(TinyCode, "download_and_prepare", refuse_download)
-    with pytest.raises(FileError, match=r"no answer from silent\.invalid within 0\.05 seconds"):
-        sources.load("tiny_code", tmp_path)
-    release.set()
+def test_a_host_behind_a_proxy_is_not_asked(tmp_path, monkeypatch):
+    with_url(monkeypatch, "http://127.0.0.1:9/tiny.zip")
+    monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
+    assert_holds(sources.load("tiny_code", tmp_path, train_limit=2).train, "train", 2)
 
 
-def test_a_proxy_is_asked_in_place_of_the_host(tmp_path, monkeypatch):
+def test_download_prepares_once_and_then_reads(tmp_path, monkeypatch, capfd):
+    with_url(monkeypatch, None)  # so the home page is asked
     asked = []
 
     def connect(address, timeout):
         asked.append(address)
         return io.BytesIO()
 
-    with_url(monkeypatch, "https://data.invalid/tiny.zip")
-    monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
-    monkeypatch.setenv("no_proxy", "")
-    monkeypatch.setattr(tfds_download.socket, "create_connection", connect)
-    assert_holds(sources.load("tiny_code", tmp_path, train_limit=2).train, "train", 2)
-    assert asked == [("proxy.invalid", 3128)]
-
-
-def test_download_prepares_once_and_then_reads(tmp_path, monkeypatch, capfd):
-    with_url(monkeypatch, None)  # so the home page is asked
-    asked = []
-    monkeypatch.setattr(tfds_download, "_knock", lambda *a: asked.append(a[:2]) or a[2].put(""))
+    monkeypatch.setattr(tfds_sets.socket, "create_connection", connect)
     source = sources.load("tiny_code", tmp_path / "new")
     assert_holds(source.train, "train")
     assert source.class_names == ("0", "1", "2")
     assert asked == [("nowhere.invalid", 443)]
     captured = capfd.readouterr()
     assert captured.out == ""
-    assert f"Downloading tiny_code/1.0.0 to {tmp_path}/new\n" in captured.err
+    assert f"Downloading tiny_code/1.0.0 from nowhere.invalid to {tmp_path}/new\n" in captured.err
     assert "%|" not in captured.err  # no progress bars into a log
     assert_holds(sources.load("tiny_code", tmp_path / "new", download=False).test, "test")
     assert len(asked) == 1
@@ -389,7 +377,7 @@ def test_failing_downloads_leave_nothing_and_say_why(tmp_path, monkeypatch):
     def fail(self, dl_manager):
         raise ConnectionResetError("the line went dead\nand more")
 
-    monkeypatch.setattr(tfds_download, "_unreachable", lambda urls: "")
+    monkeypatch.setattr(tfds_sets, "_unreachable", lambda hosts: "")
     monkeypatch.setattr(TinyCode, "_split_generators", fail)
     with pytest.raises(FileError, match=r"cannot download and prepare tiny_code.*line went dead;"):
         sources.load("tiny_code", tmp_path)
@@ -399,44 +387,100 @@ def test_failing_downloads_leave_nothing_and_say_why(tmp_path, monkeypatch):
 # Data that are damaged
 
 
-def test_truncated_file_is_named(own_dir):
-    path = sorted((own_dir / "tiny" / "1.0.0").glob("tiny-train*"))[1]
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(FileError, match=f"{re.escape(str(path))} from .*file ends in it") as error:
-        sources.load("tiny", own_dir)
-    assert "prepare it again" in one_line(error)
-    assert "Dataset" not in one_line(error).removeprefix(str(path))  # no inner names of TensorFlow
+def train_file(root, shard=1):
+    return sorted((root / "tiny" / "1.0.0").glob("tiny-train*"))[shard]
 
 
-def test_missing_file_is_named(own_dir):
-    path = sorted((own_dir / "tiny" / "1.0.0").glob("tiny-test*"))[0]
-    path.unlink()
-    with pytest.raises(FileError, match=f"{re.escape(str(path))} is missing"):
-        sources.load("tiny", own_dir)
+def flip(path):
+    """Changes a bit in the first record of a file."""
+    content = bytearray(path.read_bytes())
+    content[110 if b"array_record" in os.fsencode(path) else 30] ^= 64
+    path.write_bytes(content)
 
 
-def test_file_that_lost_whole_examples_is_named(own_dir):
-    path = sorted((own_dir / "tiny" / "1.0.0").glob("tiny-train*"))[2]
-    path.write_bytes(b"")
-    with pytest.raises(FileError, match=f"{re.escape(str(path))} from record 1 .*ends after 0 of"):
-        sources.load("tiny", own_dir)
+DAMAGES = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-40]),
+    "empty": lambda path: path.write_bytes(b""),
+    "flipped": flip,
+    "missing": lambda path: path.unlink(),
+}
 
 
-def test_undecodable_images_are_counted(tmp_path, monkeypatch):
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named_in_one_line(own_dir, damage):
+    path = train_file(own_dir)
+    DAMAGES[damage](path)
+    with pytest.raises(FileError, match=f"^{re.escape(str(path))} is (damaged|missing)") as error:
+        sources.load("tiny", own_dir, train_limit=3)
+    assert one_line(error).endswith("; remove the directory and prepare it again")
+
+
+def rewrite(path, **fields):
+    """Has TensorFlow write a file again, with other fields in its third record; None: without."""
+    records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+    example = tf.train.Example.FromString(records[2])
+    for name, value in fields.items():
+        del example.features.feature[name]
+        if value is not None:
+            example.features.feature[name].CopyFrom(value)
+    records[2] = example.SerializeToString()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+
+
+def png(height, width):
     buffer = io.BytesIO()
-    Image.fromarray(pictures("train")[0][0]).save(buffer, "PNG")
-    image = tfds.features.Image(shape=(HEIGHT, WIDTH, 3), encoding_format="png")
-    monkeypatch.setattr(type(image), "encode_example", lambda *a: buffer.getvalue()[:50])
-    write(tmp_path, "torn", image=image)
-    with pytest.raises(FileError, match=r"cannot read 23 of 23 train records.*cannot be decoded"):
-        sources.load("torn", tmp_path)
+    Image.fromarray(np.full((height, width, 3), 7, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
-def test_files_of_another_format_are_refused(tmp_path):
-    write(tmp_path, "arrays", file_format="array_record")
-    with pytest.raises(FileError, match="Expected TFRecord files; received array_record") as error:
-        sources.load("arrays", tmp_path)
-    assert str(tmp_path) in one_line(error)
+def of_bytes(value):
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+RECORDS = {
+    "no image": {"image": None},
+    "no label": {"label": None},
+    "no id": {"id": None},
+    "torn image": {"image": of_bytes(png(HEIGHT, WIDTH)[:50])},
+    "other size": {"image": of_bytes(png(WIDTH, HEIGHT))},
+    "one pixel": {"image": of_bytes(png(1, 1))},
+}
+
+
+@pytest.mark.parametrize("damage", RECORDS)
+def test_a_record_without_a_labelled_image_is_named(data_dir, tmp_path, damage):
+    root = shutil.copytree(data_dir, tmp_path / "data")
+    path = train_file(root)
+    rewrite(path, **RECORDS[damage])
+    problem = f"{re.escape(str(path))} is damaged: record .* cannot be read"
+    with pytest.raises(FileError, match=problem) as error:
+        sources.load("tiny", root)
+    one_line(error)
+
+
+def test_labels_out_of_range_are_refused(data_dir, tmp_path):
+    root = shutil.copytree(data_dir, tmp_path / "data")
+    label = tf.train.Feature(int64_list=tf.train.Int64List(value=[3]))
+    rewrite(train_file(root), label=label)
+    with pytest.raises(FileError, match="expected labels of 0 to 2 in train; received 3"):
+        sources.load("tiny", root)
+
+
+def test_bad_examples_are_left_out_of_folders_only(data_dir):
+    with pytest.raises(ArgumentError, match="skip_bad_examples applies to dataset 'folder' only"):
+        sources.load("tiny", data_dir, skip_bad_examples=True)
+
+
+def test_files_of_another_format_are_refused(own_dir):
+    path = own_dir / "tiny" / "1.0.0" / "dataset_info.json"
+    info = path.read_text()
+    for name in ("tfrecord", "array_record"):
+        info = info.replace(f'"fileFormat": "{name}"', '"fileFormat": "riegeli"')
+    path.write_text(info)
+    with pytest.raises(FileError, match="files in tfrecord or array_record; received riegeli"):
+        sources.load("tiny", own_dir)
 
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])

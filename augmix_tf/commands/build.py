@@ -14,7 +14,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from augmix_tf import models, quiet
 from augmix_tf.config import ExperimentConfig
-from augmix_tf.data import folders, folders_by_class, pipeline, sources
+from augmix_tf.data import FOLDER, class_folders, pipeline, sources
 from augmix_tf.data.images import ImageStore, Source
 from augmix_tf.data.pipeline import Position, ReplicaSlice
 from augmix_tf.errors import ArgumentError, CommandError
@@ -123,17 +123,16 @@ def load(config: ExperimentConfig) -> Data:
 
 def _stylized(config: ExperimentConfig, source: Source) -> ImageStore:
     """The stylized images (SIN), whose ids follow those of the training images."""
-    place, skip = Path(str(config.stylized_dir)), config.skip_bad_examples
-    store: ImageStore
-    if config.large:
-        found = folders_by_class.open_split(place, source.class_names, source.image_size)
-        first = int(source.train.ids.max(initial=-1)) + 1
-        found = dataclasses.replace(found, ids=found.ids + first)
-        store = found.for_training(f"images in {place}", skip)
-    else:
-        store = folders.read(place, source, skip)
+    place = Path(str(config.stylized_dir)).expanduser()
+    if not config.large:
+        return class_folders.read(place, source)
+    store = class_folders.open_split(place, source.class_names, source.image_size)
+    first = int(source.train.ids.max(initial=-1)) + 1
+    store = dataclasses.replace(store, ids=store.ids + first)
+    if config.dataset != FOLDER:
+        return store
     # The model card repeats this text, and cards are published without the local path.
-    return dataclasses.replace(store, left_out=store.left_out.replace(str(place), place.name))
+    return store.for_training(f"images in {place.name}", config.skip_bad_examples)
 
 
 def load_test_images(config: ExperimentConfig) -> Data:

@@ -1,9 +1,14 @@
-"""What the readers of -C and -P sets share: the sets themselves, `.npy` files and manifests."""
+"""What the readers of -C and -P benchmarks share: the sets, `.npy` files, folders, manifests."""
 
 from __future__ import annotations
 
+import collections
+import itertools
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from augmix_tf import errors, robustness
+from augmix_tf.data import class_folders
 
 T = TypeVar("T")
 Batch = tuple[np.ndarray, np.ndarray]
@@ -24,6 +30,8 @@ CORRUPTIONS = (
     *robustness.EXTRA_CORRUPTIONS,
     robustness.FROST_SYNTHETIC,
 )
+# The archives that the benchmarks were published in; unpacked, each may be a folder of its own.
+_GROUPS = ("blur", "digital", "noise", "weather", "extra", "validation")
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class CorruptedSet:
     """A -C set, read or made only where it is asked for.
 
     Attributes:
-        names: the corruptions that are there, in the benchmark's order.
+        names: the corruptions that it has, in the benchmark's order.
         data: where they come from, as `results.json` keeps it: "source" (official, generated or
             tfds), "description", "images" (per cell) and, of generated ones, "seed", "table" and
             "versions".
@@ -45,7 +53,7 @@ class CorruptedSet:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Those of the 15 counted corruptions that are not there."""
+        """Those of the 15 counted corruptions that it lacks."""
         return tuple(name for name in robustness.CORRUPTIONS if name not in self.names)
 
 
@@ -54,7 +62,7 @@ class PerturbedSet:
     """A -P set, read only where it is asked for.
 
     Attributes:
-        names: the perturbations that are there, those of the paper first.
+        names: the perturbations that it has, those of the paper first.
         data: as in `CorruptedSet`; "images" is the number of sequences of each perturbation.
         sequences: name -> chunks uint8 [S, T, H, W, 3] of about `batch_size` frames, in the order
             of the set; T is the same in all chunks of a name.
@@ -66,11 +74,7 @@ class PerturbedSet:
 
 
 def batch_size(image_size: Sequence[int]) -> int:
-    """Returns how many images are predicted together: `BATCH`, or fewer where they are large.
-
-    Args:
-        image_size: height and width; 96x96 is the largest square that leaves `BATCH`.
-    """
+    """Returns how many images of (H, W) are predicted together: `BATCH`, of large ones fewer."""
     height, width = image_size
     return max(1, min(BATCH, _BATCH_BYTES // (height * width * 3 * 4)))
 
@@ -86,65 +90,161 @@ def taken(count: int, limit: int) -> int:
 
 
 def folder_of(place: str | Path) -> Path:
-    """Returns `place` as a path.
-
-    Raises:
-        ArgumentError: it is no folder.
-    """
+    """Returns `place` as a path, or raises `ArgumentError` if it is no folder."""
     folder = Path(place).expanduser()
     errors.require(folder.is_dir(), "a folder with a set", f"{folder}, which is none")
     return folder
 
 
-def all_sound(names: Iterable[str], open_one: Callable[[str], T]) -> dict[str, T]:
-    """Returns name -> `open_one(name)`.
+# Arrays
+
+
+def array_names(folder: Path, names: Iterable[str], benchmark: str) -> list[str]:
+    """Returns those of `names` that have an `.npy` file which, by its manifest, is finished."""
+    files = {f"{name}.npy": name for name in names if (folder / f"{name}.npy").exists()}
+    return list(finished(folder, files, benchmark).values())
+
+
+def open_arrays(
+    folder: Path, names: Iterable[str], expected: str, fits: Callable[[np.ndarray], bool]
+) -> dict[str, np.ndarray]:
+    """Returns name -> array of `.npy` files with the same number of rows, as `open_array` does.
 
     Raises:
-        FileError: `open_one` raised one; the message says which names can still be evaluated.
+        FileError: a file is damaged or holds something else; the message says which of the names
+            can still be evaluated.
     """
-    sound: dict[str, T] = {}
-    problems: list[errors.FileError] = []
-    for name in names:
-        try:
-            sound[name] = open_one(name)
-        except errors.FileError as error:
-            problems.append(error)
-    if problems:
-        more = f" (and {len(problems) - 1} more like it)" if problems[1:] else ""
-        raise errors.FileError(f"{problems[0]}{more}; {still(sound)}") from problems[0]
-    return sound
+    arrays = _all_sound(names, lambda name: open_array(folder / f"{name}.npy", expected, fits))
+    # The number that most files agree on: a file with fewer rows must not make all others wrong.
+    counts = collections.Counter(map(len, arrays.values())).most_common(1)
+    rows = counts[0][0] if counts else 0
+
+    def check(name: str) -> None:
+        count = len(arrays[name])
+        if count != rows:
+            problem = f"expected {rows} rows as in the other files; received {count}"
+            raise errors.FileError(f"{folder / name}.npy: {problem}")
+
+    _all_sound(arrays, check)
+    return arrays
 
 
-def still(names: Iterable[str]) -> str:
-    """Says which names can still be evaluated."""
-    return f"can still be evaluated: {', '.join(names) or 'none'}"
-
-
-def open_array(path: Path, wanted: str, fits: Callable[[np.ndarray], bool]) -> np.ndarray:
+def open_array(path: Path, expected: str, fits: Callable[[np.ndarray], bool]) -> np.ndarray:
     """Returns an `.npy` file as an array whose rows are read from disk when they are used.
 
     Args:
         path: the file.
-        wanted: what it is to hold, for the message.
+        expected: what it is to hold, for the message.
         fits: tells whether an array of this type and shape is that; it reads no values.
 
     Raises:
-        FileError: names the file, what was wanted and what came.
+        FileError: names the file, what was expected and what came.
     """
     try:
-        # Unlike numpy.load, it takes nothing but a whole .npy file.
+        # Unlike numpy.load, it takes nothing but a complete .npy file.
         array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError as error:
-        raise errors.FileError(f"{path}: expected {wanted}; received no such file") from error
+        raise errors.FileError(f"{path}: expected {expected}; received no such file") from error
     except (OSError, ValueError, TypeError, OverflowError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        text = f"{path}: expected {wanted}; received a truncated or damaged file ({reason})"
-        raise errors.FileError(text) from error
+        reason = getattr(error, "strerror", None) or errors.first_line(error)
+        problem = f"expected {expected}; received a truncated or damaged file ({reason})"
+        raise errors.FileError(f"{path}: {problem}") from error
     if not fits(array):
-        raise errors.FileError(
-            f"{path}: expected {wanted}; received {array.dtype} {list(array.shape)}"
-        )
+        received = f"{array.dtype} {list(array.shape)}"
+        raise errors.FileError(f"{path}: expected {expected}; received {received}")
     return array
+
+
+# Folders
+
+
+def find(place: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Returns the folders of those `names` that are right in `place` or in a group."""
+    places = {name: [place / name, *(place / group / name for group in _GROUPS)] for name in names}
+    folders = {name: next(filter(Path.is_dir, paths), None) for name, paths in places.items()}
+    return {name: folder for name, folder in folders.items() if folder is not None}
+
+
+def common_files(
+    place: Path, cells: Mapping[str, Sequence[Path]], suffixes: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Returns the files `<class>/<file>` that all folders of a benchmark hold.
+
+    They are sorted by the name of the file. ImageNet's validation files are numbered in the
+    official order, which mixes the classes: the first n files are a fair sample.
+
+    Args:
+        place: the benchmark.
+        cells: name -> its folders, which have one folder per class.
+        suffixes: of the files, as for `class_folders.list_files`.
+
+    Raises:
+        FileError: a folder lacks a file or has one too many; the message says which of the names
+            can still be evaluated.
+    """
+    listings: dict[Path, tuple[str, ...]] = {}
+    passed_over: list[Path] = []
+    for folder in itertools.chain(*cells.values()):
+        listings[folder] = ()
+        if folder.is_dir():
+            listing = class_folders.list_files(folder, suffixes)
+            passed_over += listing.passed_over
+            pairs = [(file, path.name) for path, files in listing.files.items() for file in files]
+            # Each file comes once for every corruption and severity: they share one text.
+            listings[folder] = tuple(sys.intern(f"{kind}/{file}") for file, kind in sorted(pairs))
+    class_folders.report_passed_over(place, passed_over, suffixes)
+    counts = collections.Counter(filter(None, listings.values()))
+    # Of equally frequent listings the longest.
+    common = max(counts, key=lambda files: (counts[files], len(files)), default=())
+
+    def check(name: str) -> None:
+        for folder in cells[name]:
+            _refuse_difference(folder, listings[folder], common)
+
+    if common:
+        _all_sound(cells, check)
+    return common
+
+
+def _refuse_difference(folder: Path, files: Sequence[str], expected: Sequence[str]) -> None:
+    if files == expected:
+        return
+    kinds = {"missing": set(expected) - set(files), "left over": set(files) - set(expected)}
+    kind, differing = next((kind, names) for kind, names in kinds.items() if names)
+    problem = f"received {len(files)} ({min(differing)} is {kind})"
+    raise errors.FileError(
+        f"{folder}: expected the same {len(expected)} files as its neighbours, {problem}"
+    )
+
+
+def centre(pixels: np.ndarray, image_size: tuple[int, int], path: Path) -> np.ndarray:
+    """Cuts (H, W) out of the centre of [..., H', W', 3], or raises `FileError` if it is smaller."""
+    sides = pixels.shape[-3:-1]
+    if sides[0] < image_size[0] or sides[1] < image_size[1]:
+        expected = f"{image_size[0]}x{image_size[1]} pixels or more"
+        raise errors.FileError(f"{path}: expected {expected}; received {sides[0]}x{sides[1]}")
+    top, left = (round((side - cut) / 2) for side, cut in zip(sides, image_size, strict=True))
+    return pixels[..., top : top + image_size[0], left : left + image_size[1], :]
+
+
+def read_ahead(
+    paths: Sequence[Path], read: Callable[[Path], np.ndarray], size: int
+) -> Iterator[list[np.ndarray]]:
+    """Yields what `read` returns for each path, `size` at a time, and reads the next meanwhile."""
+    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    waiting: collections.deque[list[Future[np.ndarray]]] = collections.deque()
+    try:
+        for first in range(0, len(paths), size):
+            waiting.append([pool.submit(read, path) for path in paths[first : first + size]])
+            if len(waiting) > 1:
+                yield [future.result() for future in waiting.popleft()]
+        while waiting:
+            yield [future.result() for future in waiting.popleft()]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+# Provenance
 
 
 def provenance(folder: Path, benchmark: str, images: int, what: str) -> dict[str, Any]:
@@ -183,28 +283,36 @@ def read_manifest(folder: Path, benchmark: str) -> dict[str, Any] | None:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+        sound = isinstance(manifest["settings"], dict) and isinstance(manifest["files"], dict)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise errors.FileError(
-            f"{path}: expected a manifest; received a damaged file ({error})"
-        ) from error
-    parts = [manifest.get(key) for key in ("settings", "files")] if type(manifest) is dict else []
-    if not parts or not all(isinstance(part, dict) for part in parts):
-        wanted = "Expected a manifest with settings and files"
-        raise errors.FileError(f"{path}: {wanted}; received another or damaged one")
-    found = manifest["settings"].get("benchmark")
-    errors.require(found == benchmark, f"a set of {benchmark} in {folder}", f"one of {found}")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        problem = f"expected a manifest with settings and files; received a damaged file ({error})"
+        raise errors.FileError(f"{path}: {problem}") from error
+    if not sound:
+        raise errors.FileError(f"{path}: expected a manifest with settings and files")
+    received = manifest["settings"].get("benchmark")
+    errors.require(received == benchmark, f"a set of {benchmark} in {folder}", f"one of {received}")
     return manifest
 
 
-def finished(folder: Path, found: Mapping[str, T], benchmark: str) -> dict[str, T]:
-    """Returns what was `found` of a set by name, without what its manifest does not hold yet."""
+def finished(folder: Path, files: Mapping[str, T], benchmark: str) -> dict[str, T]:
+    """Returns those of `files` that the manifest of a set knows; without a manifest all."""
     manifest = read_manifest(folder, benchmark)
-    return {n: place for n, place in found.items() if manifest is None or n in manifest["files"]}
+    return {n: file for n, file in files.items() if manifest is None or n in manifest["files"]}
 
 
-def array_names(folder: Path, names: Iterable[str], benchmark: str) -> list[str]:
-    """Returns those of `names` whose `.npy` file is there and, by its manifest, finished."""
-    there = {f"{name}.npy": name for name in names if (folder / f"{name}.npy").exists()}
-    return list(finished(folder, there, benchmark).values())
+def _all_sound(names: Iterable[str], open_one: Callable[[str], T]) -> dict[str, T]:
+    """Returns name -> `open_one(name)`; its errors say which names can still be evaluated."""
+    sound: dict[str, T] = {}
+    problems: list[errors.FileError] = []
+    for name in names:
+        try:
+            sound[name] = open_one(name)
+        except errors.FileError as error:
+            problems.append(error)
+    if problems:
+        more = f" (and {len(problems) - 1} more like it)" if problems[1:] else ""
+        still = f"can still be evaluated: {', '.join(sound) or 'none'}"
+        raise errors.FileError(f"{problems[0]}{more}; {still}") from problems[0]
+    return sound

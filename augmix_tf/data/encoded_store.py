@@ -17,13 +17,11 @@ import tensorflow as tf
 
 from augmix_tf import errors
 from augmix_tf.augment.crops import Crop, ResizedCrop
-from augmix_tf.data import damage, tfds_files
-from augmix_tf.data.damage import Bad
+from augmix_tf.data import images, record_files
 from augmix_tf.data.images import ALL, ImageStore, Rows
+from augmix_tf.data.record_files import WHOLE_FILE
 from augmix_tf.ops import decoding, formats
 
-WHOLE_FILE = -1
-"""Second part of a place that is a file of its own."""
 _READ_SIZE = 64
 # With more images than this, decoding all of them takes long enough to be announced.
 _MANY = 10_000
@@ -36,7 +34,6 @@ _UNREADABLE = (
     tf.errors.DataLossError,
     tf.errors.OutOfRangeError,
     tf.errors.PermissionDeniedError,
-    UnicodeDecodeError,  # TensorFlow quotes a file name that is not valid UTF-8
 )
 
 
@@ -49,8 +46,7 @@ class EncodedStore(ImageStore):
 
     Attributes:
         files: paths, bytes [F].
-        places: int64 [N, 2]: the index of the file, and the byte at which the image's TFDS record
-            begins in it or `WHOLE_FILE`.
+        places: int64 [N, 2]: the index of the file, and the place in it (`record_files`).
         size: (H, W) of decoded images.
         remedy: what the user can do about unreadable images, for error messages.
     """
@@ -58,7 +54,7 @@ class EncodedStore(ImageStore):
     files: np.ndarray
     places: np.ndarray
     size: tuple[int, int]
-    remedy: str = damage.TEST_IS_WHOLE
+    remedy: str = images.TEST_IS_COMPLETE
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -85,7 +81,9 @@ class EncodedStore(ImageStore):
         """Returns a store of these examples followed by those of `other`."""
         files = np.array([*self.files.tolist(), *other.files.tolist()])
         places = np.concatenate([self.places, other.places + np.array([len(self.files), 0])])
-        return dataclasses.replace(self, files=files, places=places, **self._joined_columns(other))
+        remedy = self.remedy if self.remedy == other.remedy else ""
+        columns = self._joined_columns(other)
+        return dataclasses.replace(self, files=files, places=places, remedy=remedy, **columns)
 
     def read(self, rows: Rows = ALL) -> np.ndarray:
         """Decodes the centres of images, uint8 [n, H, W, 3]."""
@@ -114,15 +112,13 @@ class EncodedStore(ImageStore):
         try:
             yield
         except _UNREADABLE as error:
-            without_message = isinstance(error, UnicodeDecodeError)
-            about_images = without_message or _MESSAGE.search(str(error))
-            unreadable = self.unreadable() if about_images else {}
+            unreadable = self.unreadable() if _MESSAGE.search(str(error)) else {}
             if not unreadable:
                 raise
-            problem = damage.refusal(list(unreadable.values()), len(self), "images")
-            raise errors.FileError(f"{problem}; {self.remedy}") from error
+            problem = images.cannot_read(self._named(unreadable), len(self), "images")
+            raise errors.FileError("; ".join(filter(None, (problem, self.remedy)))) from error
 
-    def unreadable(self) -> dict[int, Bad]:
+    def unreadable(self) -> dict[int, str]:
         """Decodes all images, on all cores, and returns row -> problem for those that fail.
 
         For a million images this takes hours of one core; it is announced on stderr.
@@ -139,40 +135,41 @@ class EncodedStore(ImageStore):
         dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE)
         good = list(dataset.ignore_errors().as_numpy_iterator())
         rows = np.setdiff1d(np.arange(len(self)), good).tolist()
-        return {row: Bad(self.file_name(row), self._problem(row)) for row in rows}
+        return {row: self._problem(row) for row in rows}
 
     def for_training(self, what: str, skip_unreadable: bool) -> Self:
-        """Returns the store with the error message that training examples have.
+        """Returns the store with the error message that training images in folders have.
 
         Args:
             what: names the images in messages, in the plural.
-            skip_unreadable: decode all images and leave out those for which that fails, up to half.
+            skip_unreadable: decode all images and leave out those for which that fails.
 
         Raises:
             FileError: more than half of the images cannot be read.
         """
-        store = dataclasses.replace(self, remedy=damage.OPTION)
+        store = dataclasses.replace(self, remedy=images.SKIP)
         if not skip_unreadable:
             return store
         unreadable = store.unreadable()
-        left_out = damage.settle(list(unreadable.values()), len(store), what, skip=True)
+        left_out = images.leave_out(self._named(unreadable), len(store), what)
         good = np.setdiff1d(np.arange(len(store)), list(unreadable)).astype(np.int64)
         return dataclasses.replace(store.slice(good), left_out=left_out)
 
     def read_encoded(self, place: tf.Tensor) -> tf.Tensor:
         """Returns the encoded image at a place, int64 [2], as string []."""
         path = tf.gather(self._paths, place[0])
-        return tf.cond(
-            place[1] == WHOLE_FILE,
-            lambda: tf.io.read_file(path),
-            lambda: _image_of_record(path, place[1]),
-        )
+        return record_files.read_image(path, place[1], self._has_array_records)
 
     def file_name(self, row: int) -> str:
         """Returns the path of an image, for messages."""
-        number, offset = self.places[row].tolist()
+        number, place = self.places[row].tolist()
         path = os.fsdecode(self.files[number])
-        return path if offset == WHOLE_FILE else f"{path} (record at byte {offset})"
+        if place == WHOLE_FILE:
+            return path
+        return f"{path} ({f'byte {place}' if place >= 0 else f'record {-1 - place}'})"
+
+    def _named(self, unreadable: dict[int, str]) -> dict[str, str]:
+        return {self.file_name(row): problem for row, problem in unreadable.items()}
 
     def _decoded(self, places: np.ndarray | tf.Tensor) -> tf.data.Dataset:
         short_side = decoding.short_side(self.size)
@@ -199,27 +196,13 @@ class EncodedStore(ImageStore):
         with tf.init_scope():
             return tf.constant(self.files)
 
+    @functools.cached_property
+    def _has_array_records(self) -> bool:
+        return bool((self.places[:, 1] < WHOLE_FILE).any())
+
     def _problem(self, row: int) -> str:
         try:
             formats.decode(self.read_encoded(tf.constant(self.places[row])))
-        except tf.errors.OpError as error:
-            return tfds_files.reason(error)
-        except UnicodeDecodeError:
-            return "cannot be opened"
+        except (tf.errors.OpError, ValueError) as error:
+            return images.reason(error)
         return "cannot be read at times"
-
-
-def _image_of_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """The field `image` of the example that begins at a byte of a TFRecord file, string []."""
-    # Buffered reading would fetch more than the record.
-    records = tf.raw_ops.TFRecordDatasetV2(
-        filenames=path[None],
-        compression_type="",
-        buffer_size=tf.constant(0, tf.int64),
-        byte_offsets=offset[None],
-    )
-    dataset = tf.data.experimental.from_variant(records, tf.TensorSpec([], tf.string))
-    record = dataset.take(1).get_single_element()
-    return tf.io.parse_single_example(record, {"image": tf.io.FixedLenFeature([], tf.string)})[
-        "image"
-    ]

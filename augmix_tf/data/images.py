@@ -8,8 +8,10 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
+import re
+import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
@@ -23,6 +25,13 @@ Rows: TypeAlias = slice | np.ndarray
 """Which examples: a slice, or integers [n]."""
 ALL = slice(None)
 
+SKIP = "set skip_bad_examples to leave them out"
+TEST_IS_COMPLETE = (
+    "test images are never left out, even with skip_bad_examples: "
+    "the error would be that of other images"
+)
+_NAMED = 4
+
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class ImageStore(abc.ABC):
@@ -34,7 +43,7 @@ class ImageStore(abc.ABC):
             field `id`, b"test_00042" is 42); for datasets without numbered ids its position in the
             prepared files.
         left_out: which examples are missing because they could not be read, such as "2 of 40
-            train records left out"; "" for none.
+            images left out"; "" for none.
     """
 
     labels: np.ndarray
@@ -94,11 +103,7 @@ class ImageStore(abc.ABC):
         return zlib.crc32(self.labels.tobytes(), zlib.crc32(self.ids.tobytes()))
 
     def unreadable_named(self) -> contextlib.AbstractContextManager[None]:
-        """Within it, TensorFlow's errors about unreadable images become errors that name the files.
-
-        Raises:
-            FileError: names the images of this store that cannot be read.
-        """
+        """Within it, TensorFlow's errors about unreadable images become `FileError`s with names."""
         return contextlib.nullcontext()
 
     def _joined_columns(self, other: ImageStore) -> dict[str, Any]:
@@ -128,8 +133,8 @@ class InMemoryStore(ImageStore):
         errors.require(fits, "images uint8 [N, H, W, 3]", f"{dtype} {shape}")
         for name, values in (("labels", self.labels), ("ids", self.ids)):
             fits = values.shape == shape[:1] and values.dtype.kind in "iu"
-            wanted = f"{name} [{shape[0]}] of integers"
-            errors.require(fits, wanted, f"{values.dtype} {values.shape}")
+            expected = f"{name} [{shape[0]}] of integers"
+            errors.require(fits, expected, f"{values.dtype} {values.shape}")
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -228,3 +233,48 @@ class Source:
         """Returns the source with `note` appended to its description, unless it is ""."""
         description = "; ".join(filter(None, (self.description, note)))
         return dataclasses.replace(self, description=description)
+
+
+def cannot_read(unreadable: Mapping[str, str], total: int, what: str) -> str:
+    """Returns a message that counts unreadable images and names the first few.
+
+    Args:
+        unreadable: name -> why it cannot be read.
+        total: number of all images.
+        what: the images, in the plural.
+    """
+    return f"cannot read {len(unreadable)} of {total} {what}: {_named(unreadable)}"
+
+
+def leave_out(unreadable: Mapping[str, str], total: int, what: str) -> str:
+    """Reports on stderr which images are left out; arguments as for `cannot_read`.
+
+    Returns:
+        For the provenance, such as "3 of 8 images left out"; "" for none.
+
+    Raises:
+        FileError: more than half cannot be read.
+    """
+    if not unreadable:
+        return ""
+    if 2 * len(unreadable) > total:
+        problem = cannot_read(unreadable, total, what)
+        raise errors.FileError(f"{problem}; more than half, so these are other or wrong data")
+    count = f"{len(unreadable)} of {total} {what}"
+    text = f"left out {count}, which cannot be read: {_named(unreadable)}"
+    print(text, file=sys.stderr, flush=True)
+    return f"{count} left out"
+
+
+def _named(unreadable: Mapping[str, str]) -> str:
+    named = [f"{name} ({why})" for name, why in list(unreadable.items())[:_NAMED]]
+    more = len(unreadable) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+def reason(error: BaseException) -> str:
+    """Returns the line of a message from TFDS or TensorFlow that says what happened."""
+    text = re.sub(r"^Failed to construct dataset .*?}\": ", "", str(error).strip())
+    text = re.sub(r"{{.*?}} ?| ?\[Op:.*", "", text)  # TensorFlow's names of graph nodes
+    line = next(iter(text.splitlines()), "").removesuffix(":") or type(error).__name__
+    return line if len(line) <= 240 else line[:240] + "..."

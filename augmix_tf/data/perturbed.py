@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 
 from augmix_tf import errors, robustness
-from augmix_tf.data import benchmark, image_folders
+from augmix_tf.data import benchmark, class_folders
 from augmix_tf.data.benchmark import PerturbedSet
 
 _BENCHMARK = "perturbations"
@@ -36,14 +35,14 @@ def open_set(place: str | Path, image_size: tuple[int, int], eval_limit: int = 0
     Raises:
         ArgumentError: no set there.
         FileError: a file is damaged, missing or of another shape or type. The message names it,
-            says what was wanted and which perturbations can still be evaluated.
+            says what was expected and which perturbations can still be evaluated.
     """
     benchmark.taken(0, eval_limit)
     folder = benchmark.folder_of(place)
     names = benchmark.array_names(folder, PERTURBATIONS, _BENCHMARK)
     if names:
         return _open_arrays(folder, names, image_size, eval_limit)
-    folders = image_folders.find(folder, PERTURBATIONS)
+    folders = benchmark.find(folder, PERTURBATIONS)
     if not folders:
         raise errors.ArgumentError(
             f"Expected a folder with <perturbation>.npy files (CIFAR-P), or with folders "
@@ -61,19 +60,9 @@ def _open_arrays(
         sound = array.dtype == np.uint8 and len(shape) == 5 and shape[2:] == (*image_size, 3)
         return sound and shape[0] > 0 and shape[1] > 1
 
-    wanted = f"uint8 [N, T, {image_size[0]}, {image_size[1]}, 3], T of 2 or more"
-    arrays = benchmark.all_sound(
-        names, lambda name: benchmark.open_array(folder / f"{name}.npy", wanted, fits)
-    )
-    count = collections.Counter(len(array) for array in arrays.values()).most_common(1)[0][0]
-
-    def check_count(name: str) -> None:
-        if len(arrays[name]) != count:
-            text = f"Expected {count} sequences as in the other files; received {len(arrays[name])}"
-            raise errors.FileError(f"{folder / name}.npy: {text}")
-
-    benchmark.all_sound(arrays, check_count)
-    used = benchmark.taken(count, limit)
+    expected = f"uint8 [N, T, {image_size[0]}, {image_size[1]}, 3], T of 2 or more"
+    arrays = benchmark.open_arrays(folder, names, expected, fits)
+    used = benchmark.taken(len(next(iter(arrays.values()))), limit)
 
     def sequences(name: str) -> Iterator[np.ndarray]:
         size = _chunk(arrays[name].shape[1], image_size)
@@ -92,24 +81,16 @@ def _chunk(frames: int, image_size: tuple[int, int]) -> int:
 def _open_videos(
     place: Path, folders: dict[str, Path], image_size: tuple[int, int], limit: int
 ) -> PerturbedSet:
-    listings = {
-        name: image_folders.listing(folder, image_folders.VIDEOS)
-        for name, folder in folders.items()
-    }
-    files = image_folders.most_common(listings.values())
+    cells = {name: [folder] for name, folder in folders.items()}
+    files = benchmark.common_files(place, cells, class_folders.VIDEOS)
     errors.require(bool(files), f"mp4 files in <perturbation>/<class> in {place}", "none")
-
-    def check_files(name: str) -> None:
-        image_folders.refuse_difference(folders[name], listings[name], files)
-
-    benchmark.all_sound(folders, check_files)
     chosen = files[: benchmark.taken(len(files), limit)]
 
     def sequences(name: str) -> Iterator[np.ndarray]:
         paths = [folders[name] / file for file in chosen]
         frames = len(read_video(paths[0], image_size))
         read = functools.partial(read_video, image_size=image_size, frames=frames)
-        for videos in image_folders.read_ahead(paths, read, _chunk(frames, image_size)):
+        for videos in benchmark.read_ahead(paths, read, _chunk(frames, image_size)):
             yield np.stack(videos)
 
     data = benchmark.provenance(place, _BENCHMARK, len(chosen), "ImageNet-P videos")
@@ -131,16 +112,13 @@ def read_video(path: Path, image_size: tuple[int, int], frames: int | None = Non
         FileError: it cannot be read, or has too few pixels or another number of frames.
     """
     capture = cv2.VideoCapture(str(path))
-    found = []
+    images = []
     try:
-        while True:
-            there, frame = capture.read()
-            if not there:
-                break
-            found.append(frame[..., ::-1])
+        while (read := capture.read())[0]:
+            images.append(read[1][..., ::-1])
     finally:
         capture.release()
-    if len(found) < 2 or (frames is not None and len(found) != frames):
-        wanted = "2 or more frames" if frames is None else f"{frames} frames, as the first has"
-        raise errors.FileError(f"{path}: expected a video of {wanted}; received {len(found)}")
-    return np.ascontiguousarray(image_folders.centre(np.stack(found), image_size, path))
+    if len(images) < 2 or (frames is not None and len(images) != frames):
+        expected = "2 or more frames" if frames is None else f"{frames} frames, as the first has"
+        raise errors.FileError(f"{path}: expected a video of {expected}; received {len(images)}")
+    return np.ascontiguousarray(benchmark.centre(np.stack(images), image_size, path))

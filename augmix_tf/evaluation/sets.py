@@ -13,7 +13,7 @@ import numpy as np
 
 from augmix_tf import corruptions
 from augmix_tf.corruptions import arrays, catalogue, weather
-from augmix_tf.data import benchmark, folders_by_class
+from augmix_tf.data import benchmark, class_folders
 from augmix_tf.data.benchmark import Batch, CorruptedSet, PerturbedSet
 from augmix_tf.data.images import ImageStore
 from augmix_tf.errors import ArgumentError, lookup, require
@@ -118,9 +118,9 @@ def open_shifted(
     for folder in folders:
         place = Path(os.path.abspath(Path(folder).expanduser()))
         require(place.name not in opened, "directories with different names", f"{folder} as well")
-        own_names = folders_by_class.class_names(place)
+        own_names = class_folders.class_names(place)
         names = _directory_names(own_names, class_names)
-        store = folders_by_class.open_split(place, names, image_size, eval_limit)
+        store = class_folders.open_split(place, names, image_size, eval_limit)
         classes = np.flatnonzero([name in own_names for name in names])
         text = f"the folder {place} ({len(classes)} of the model's {len(names)} classes)"
         data = {"source": "folder", "description": text, "images": len(store)}
@@ -131,9 +131,10 @@ def open_shifted(
 
 def _directory_names(own_names: Sequence[str], class_names: Sequence[str]) -> list[str]:
     """Returns the directory name of each of the model's classes, given those of the set's own."""
+    names = [class_folders.normalized(name) for name in class_names]
     numbered = all(name.isascii() and name.isdecimal() for name in own_names)
-    if not numbered or set(own_names) <= set(class_names):
-        return list(class_names)
+    if not numbered or set(own_names) <= set(names):
+        return names
     numbers = {name: str(number) for number, name in enumerate(sorted(class_names))}
     return [numbers[name] for name in class_names]
 

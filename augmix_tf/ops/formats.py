@@ -6,15 +6,22 @@ name. The format follows from the first bytes of a file, not from its name.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import tensorflow as tf
 
+from augmix_tf.errors import FileError, first_line
 from augmix_tf.ops.packed import CHANNELS
 
 DECODED = ("JPEG", "PNG", "WebP")
 REFUSED = ("GIF", "BMP", "animated WebP")
 NAMES = (*DECODED, *REFUSED)
 UNKNOWN = -1
+# Of files that are taken for images where a directory is listed.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 HEAD_BYTES = 32  # contain every signature, and the sizes in the headers of PNG and WebP
 
 # Pillow's transform. TensorFlow's default differs by a few levels and is hardly faster.
@@ -52,11 +59,7 @@ def name_of(head: bytes) -> str | None:
 
 
 def format_of(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the position in `NAMES` of a file's format, `UNKNOWN` for any other, int32 [].
-
-    Args:
-        encoded: string [], the content of a file.
-    """
+    """Returns the position in `NAMES` of a file's format, `UNKNOWN` for any other, int32 []."""
     fits = tf.reduce_all(_head(encoded) & _MASKS == _VALUES, axis=1)
     return tf.reduce_max(tf.where(fits, tf.range(len(NAMES)), UNKNOWN))
 
@@ -66,9 +69,6 @@ def size(encoded: tf.Tensor) -> tf.Tensor:
 
     Nothing is decoded. The result is (0, 0) for formats that are not decoded, and for a WebP file
     whose first chunk holds no image.
-
-    Args:
-        encoded: string [], the content of a file.
 
     Raises:
         tf.errors.InvalidArgumentError: the header of a JPEG is damaged or truncated.
@@ -103,14 +103,30 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: the file is damaged, or not in one of `DECODED`.
     """
-    readers = {
-        "JPEG": lambda: tf.io.decode_jpeg(encoded, CHANNELS, dct_method=TRANSFORM),
-        "PNG": lambda: tf.io.decode_png(encoded, CHANNELS),
-        "WebP": lambda: _decode_webp(encoded),
-    }
-    branches = [readers[name] for name in DECODED]
+    branches = [lambda name=name: _DECODERS[name](encoded) for name in DECODED]
     pixels = tf.switch_case(format_of(encoded), [*branches, lambda: _refuse(encoded)])
     return tf.ensure_shape(pixels, [None, None, CHANNELS])
+
+
+def read(path: str | os.PathLike[str]) -> np.ndarray:
+    """Reads an image file, with the values of `decode` but without a graph: uint8 [h, w, 3].
+
+    Raises:
+        FileError: the file cannot be read, is damaged, or not in one of `DECODED`.
+    """
+    try:
+        content = Path(path).read_bytes()
+        name = name_of(content)
+        if name not in DECODED:
+            raise FileError(f"{path}: {_expected(name or 'an unknown format')}")
+        pixels: np.ndarray = _DECODERS[name](content).numpy()
+        return pixels
+    except tf.errors.OpError as error:
+        raise FileError(f"{path}: damaged {name} file ({first_line(error)})") from error
+    except OSError as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"{path}: {error.strerror or error}") from error
 
 
 def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
@@ -122,10 +138,20 @@ def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(pixels, [None, None, None])[..., :CHANNELS]
 
 
+_DECODERS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "JPEG": lambda encoded: tf.io.decode_jpeg(encoded, CHANNELS, dct_method=TRANSFORM),
+    "PNG": lambda encoded: tf.io.decode_png(encoded, CHANNELS),
+    "WebP": _decode_webp,
+}
+
+
+def _expected(name: str) -> str:
+    return f"Expected one of {', '.join(DECODED)}; received {name}"
+
+
 def _refuse(encoded: tf.Tensor) -> tf.Tensor:
-    name = tf.constant(["an unknown format", *NAMES])[format_of(encoded) + 1]
-    message = tf.strings.join([f"Expected one of {', '.join(DECODED)}; received ", name])
-    assertion = tf.debugging.Assert(False, [message])
+    messages = tf.constant([_expected(name) for name in ("an unknown format", *NAMES)])
+    assertion = tf.debugging.Assert(False, [messages[format_of(encoded) + 1]])
     with tf.control_dependencies([assertion]):
         return tf.zeros([0, 0, CHANNELS], tf.uint8)
 

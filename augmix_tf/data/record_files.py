@@ -1,0 +1,244 @@
+"""Files of TensorFlow Datasets (TFDS), TFRecord or ArrayRecord: the one place that knows both.
+
+A record is a serialized `tf.train.Example`. In a TFRecord file it has its length (uint64) and a
+checksum of that before it, and a checksum of its data behind it. The index of such a file reads
+some bytes of each record and jumps over the images. The records of an ArrayRecord file are
+compressed, so its index reads all of it.
+
+Sources: TensorFlow's guide "TFRecord and tf.train.Example", the encoding of Protocol Buffers, and
+the documentation of `array_record`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+FORMATS = ("tfrecord", "array_record")
+
+WHOLE_FILE = -1
+"""Place of an image that is a file of its own. In a TFRecord file the place of a record is the byte
+at which it begins, in an ArrayRecord file it is `-2 - n` of record number n."""
+
+_HEADER, _CHECKSUM = 12, 4
+_AT_A_TIME = 512  # bytes: usually all of a record but its image
+_READERS = 512  # ArrayRecord files that are open at a time
+_BATCH = 64
+
+
+class Index(NamedTuple):
+    """The place, label and file name (b"" without) of each record of a file."""
+
+    places: list[int]
+    labels: list[int]
+    names: list[bytes]
+
+
+class DamagedError(Exception):
+    """A file is damaged; says where and how."""
+
+
+def records(paths: Sequence[str], file_format: str) -> tf.data.Dataset:
+    """Returns all records of some files, string [], one file after the other."""
+    if file_format == "tfrecord":
+        return tf.data.TFRecordDataset(paths)
+    return tf.data.Dataset.from_generator(
+        lambda: (record for path in paths for record in _array_records(path)),
+        output_signature=tf.TensorSpec([], tf.string),
+    )
+
+
+def read_image(path: tf.Tensor, place: tf.Tensor, array_records: bool) -> tf.Tensor:
+    """Returns an encoded image, string [].
+
+    Args:
+        path: string [], the file.
+        place: int64 [], in the file; see `WHOLE_FILE`.
+        array_records: whether the file may be in ArrayRecord format.
+    """
+
+    def in_tfrecord() -> tf.Tensor:
+        # Buffered reading would fetch more than the record.
+        variant = tf.raw_ops.TFRecordDatasetV2(
+            filenames=path[None],
+            compression_type="",
+            buffer_size=tf.constant(0, tf.int64),
+            byte_offsets=place[None],
+        )
+        dataset = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+        return _image(dataset.take(1).get_single_element())
+
+    def in_array_record() -> tf.Tensor:
+        return _image(tf.numpy_function(_array_record, [path, -2 - place], tf.string))
+
+    def in_record() -> tf.Tensor:
+        if not array_records:
+            return in_tfrecord()
+        return tf.cond(place < WHOLE_FILE, in_array_record, in_tfrecord)
+
+    return tf.cond(place == WHOLE_FILE, lambda: tf.io.read_file(path), in_record)
+
+
+def _image(record: tf.Tensor) -> tf.Tensor:
+    spec = {"image": tf.io.FixedLenFeature([], tf.string)}
+    return tf.io.parse_single_example(tf.ensure_shape(record, []), spec)["image"]
+
+
+def index(path: str, count: int, file_format: str) -> Index:
+    """Finds all records of a file.
+
+    Args:
+        path: the file.
+        count: of its records.
+        file_format: one of `FORMATS`.
+
+    Raises:
+        OSError: the file cannot be read.
+        DamagedError: a record is damaged or has no label, or there are not `count` of them.
+    """
+    found = Index([], [], [])
+    entries = _tfrecord_entries(path) if file_format == "tfrecord" else _array_entries(path)
+    try:
+        for place, label, name in entries:
+            found.places.append(place)
+            found.labels.append(label)
+            found.names.append(name)
+    except DamagedError as error:
+        where = f"record {len(found.places) + 1} of {count}"
+        raise DamagedError(f"{where}: {error}") from error
+    if len(found.places) != count:
+        raise DamagedError(f"{len(found.places)} instead of {count} records")
+    return found
+
+
+# ArrayRecord
+
+
+def _array_records(path: str) -> Iterator[bytes]:
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    reader = ArrayRecordReader(path)
+    count = reader.num_records()
+    for first in range(0, count, _BATCH):
+        yield from reader.read(first, min(first + _BATCH, count))
+
+
+def _array_entries(path: str) -> Iterator[tuple[int, int, bytes]]:
+    os.stat(path)  # the reader of a missing file says that it has no records
+    try:
+        for number, record in enumerate(_array_records(path)):
+            fields = tf.train.Example.FromString(record).features.feature
+            label, name = fields["label"].int64_list.value, fields["file_name"].bytes_list.value
+            if not label:
+                raise DamagedError("no label")
+            yield -2 - number, label[0], name[0] if name else b""
+    # The reader raises RuntimeError, and protobuf has a class of its own.
+    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+        raise DamagedError(str(error)) from error
+
+
+def _array_record(path: bytes | np.ndarray, number: np.ndarray) -> bytes:
+    """One record; called by TensorFlow, outside a graph with arrays [] only."""
+    try:
+        record: bytes = _source(np.asarray(path).item())[int(number)]
+    except Exception as error:
+        raise ValueError(f"cannot read record {number} of an ArrayRecord file: {error}") from error
+    return record
+
+
+@functools.lru_cache(_READERS)
+def _source(path: bytes) -> Any:
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    return ArrayRecordDataSource([os.fsdecode(path)])
+
+
+# TFRecord
+
+
+def _tfrecord_entries(path: str) -> Iterator[tuple[int, int, bytes]]:
+    with open(path, "rb", buffering=0) as file:
+        size, offset = os.fstat(file.fileno()).st_size, 0
+        while offset < size:
+            label, name, end = _tfrecord_entry(_Window(file.fileno()), offset)
+            if end > size:
+                raise DamagedError("the file ends in it")
+            yield offset, label, name
+            offset = end
+
+
+def _tfrecord_entry(read: _Window, offset: int) -> tuple[int, bytes, int]:
+    """Label and file name of the record at a byte, and the byte behind it."""
+    header = read(offset, _HEADER)
+    end = offset + _HEADER + int.from_bytes(header[:8], "little")
+    label, name = None, b""
+    # Example.features, which is all that an Example has; then one entry of the map after another.
+    at, _ = _entered(read, offset + _HEADER)
+    while at < end:
+        entry, stop = _entered(read, at)
+        key_start, key_stop = _entered(read, entry)
+        key = read(key_start, min(key_stop - key_start, _AT_A_TIME))
+        if key in (b"label", b"file_name"):
+            # value: Feature, of which one list: of values (packed integers, or texts).
+            values, values_stop = _entered(read, _entered(read, key_stop)[0])
+            if key == b"label":
+                label = _integer(read, values, values_stop)
+            else:
+                start, name_stop = _entered(read, values)
+                name = read(start, min(name_stop - start, _AT_A_TIME))
+        at = stop
+    if label is None:
+        raise DamagedError("no label")
+    return label, name, end + _CHECKSUM
+
+
+class _Window:
+    """Bytes of a file by their places, fetched some hundred at a time."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._start, self._bytes = 0, b""
+
+    def __call__(self, start: int, count: int) -> bytes:
+        first = start - self._start
+        if first < 0 or first + count > len(self._bytes):
+            self._start, first = start, 0
+            self._bytes = os.pread(self._file, max(count, _AT_A_TIME), start)
+        part = self._bytes[first : first + count]
+        if len(part) < count:
+            raise DamagedError("the file ends in it")
+        return part
+
+
+def _entered(read: _Window, at: int) -> tuple[int, int]:
+    """Start and end of the contents of a field with a length, whose tag stands at a byte."""
+    if read(at, 1)[0] & 7 != 2:
+        raise DamagedError("no tf.train.Example")
+    length, start = _varint(read, at + 1)
+    return start, start + length
+
+
+def _integer(read: _Window, at: int, stop: int) -> int:
+    """The only number of an Int64List, packed or not."""
+    if at == stop:
+        raise DamagedError("no label")
+    is_packed = read(at, 1)[0] & 7 == 2
+    value, _ = _varint(read, _entered(read, at)[0] if is_packed else at + 1)
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _varint(read: _Window, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and the byte behind it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = read(at, 1)[0]
+        at += 1
+        value |= (byte & 127) << shift
+        if not byte & 128:
+            return value, at
+    raise DamagedError("no tf.train.Example")

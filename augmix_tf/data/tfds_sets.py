@@ -1,0 +1,493 @@
+"""Sets of TensorFlow Datasets (TFDS): found or downloaded, checked, and read in official order."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import socket
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epy
+
+from augmix_tf import errors
+from augmix_tf.data import EMBEDDED, IMAGENET
+from augmix_tf.data.images import ImageStore, InMemoryStore, Source, reason
+
+with epy.lazy_imports():  # missing data are noticed before TensorFlow is loaded
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    from augmix_tf.data import class_folders, encoded_store, record_files
+
+AGAIN = "remove the directory and prepare it again"
+CONNECT_SECONDS = 5.0
+_HOSTS = 3  # that are tried
+_BATCH = 1000
+_THREADS = 16
+# Dataset, then perhaps a configuration and a version: "emnist/letters:3.1.0".
+_NAME = re.compile(r"(\w+)(?:/([\w.+-]+))?(?::[\d.*]+)?")
+_NUMBERED_ID = re.compile(rb"[A-Za-z_-]*(\d{1,18})")
+_PORTS = {"http": 80, "https": 443, "ftp": 21}
+
+
+def load(
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    download: bool,
+    train_limit: int,
+    eval_limit: int,
+    image_size: int,
+) -> Source:
+    """Reads a set into memory, or finds its images where their sizes vary; see `sources.load`."""
+    with _quiet():
+        builder = _open(name, os.path.expanduser(os.fspath(data_dir)) if data_dir else None)
+        varies = _check_features(name, builder.info.features, image_size)
+        if not _is_prepared(builder):
+            _prepare(builder, name, download)
+        # ImageNet's test labels are hidden.
+        hidden = name.partition(":")[0] == IMAGENET
+        test = "test" if "test" in builder.info.splits and not hidden else "validation"
+        limits = {"train": train_limit, test: eval_limit}
+        _check_splits(name, builder, limits, in_memory=not varies)
+        stores: list[ImageStore] = [
+            open_split(builder, split, (image_size, image_size), limit)
+            if varies
+            else read_split(builder, split, limit)
+            for split, limit in limits.items()
+        ]
+    dataset, _, version = builder.info.full_name.rpartition("/")
+    label = builder.info.features["label"]
+    return Source(
+        name=name,
+        train=stores[0],
+        test=stores[1],
+        # TFDS names the classes "0", "1", ... where the set has no names for them.
+        class_names=tuple(label.int2str(index) for index in range(label.num_classes)),
+        description=f"{dataset} {version} (TFDS, {builder.data_path})",
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TFDS's remarks to itself: what a user must know comes as an error."""
+    from absl import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+# Which dataset, and whether this reader can hold it
+
+
+def _open(name: str, root: str | None) -> Any:
+    """The TFDS builder of `name`, prepared or not; no network is touched."""
+    # Anything else would make TFDS import, or fetch, code of third parties.
+    expected = "a dataset name such as 'shapes', 'cifar10' or 'emnist/letters:3.1.0'"
+    errors.require(_NAME.fullmatch(name) is not None, expected, repr(name))
+    if root is not None and "://" not in root and os.path.lexists(root):
+        try:
+            os.listdir(root)
+        except OSError as error:
+            problem = f"cannot read the data directory {root}: {error.strerror or error}"
+            raise errors.FileError(problem) from error
+    try:
+        return tfds.builder(name, data_dir=root)
+    except tfds.core.DatasetNotFoundError as error:
+        names = [EMBEDDED, *tfds.list_builders(with_community_datasets=False)]
+        nearest = errors.nearest_name(re.split("[/:]", name)[0].lower(), names)
+        raise errors.ArgumentError(
+            f"Unknown dataset {name!r}.{nearest} Known: {EMBEDDED}, and the {len(names) - 1} names "
+            "of TensorFlow Datasets"
+        ) from error
+    except Exception as error:  # a set's own code may raise anything
+        # Only of the configuration or version that was asked for can the name be guilty.
+        unreadable = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
+        variant = "/" in name or ":" in name
+        if variant and isinstance(error, AssertionError | ValueError) and not unreadable:
+            raise errors.ArgumentError(_unknown_variant(name, reason(error))) from error
+        where = f" in {root}" if root else ""
+        raise errors.FileError(f"cannot open dataset {name!r}{where}: {reason(error)}") from error
+
+
+def _unknown_variant(name: str, why: str) -> str:
+    """What to say of a configuration or a version that a known dataset does not have."""
+    dataset, config = _NAME.fullmatch(name).groups()  # type: ignore[union-attr]
+    configs = tfds.builder_cls(dataset).builder_configs
+    if config is None or config in configs:
+        return f"dataset {name!r}: {why}"
+    if not configs:
+        return f"dataset {dataset!r} has no configurations; received {name!r}"
+    return f"Unknown configuration {config!r} of {dataset!r}.{errors.nearest_name(config, configs)}"
+
+
+def _check_features(name: str, features: Any, image_size: int) -> bool:
+    """Refuses all but uint8 images, grey or RGB, with one class each; tells whether sizes vary."""
+    known = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+    image, label = known.get("image"), known.get("label")
+    if not isinstance(image, tfds.features.Image) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
+        names = ", ".join(sorted(known)) or type(features).__name__
+        raise errors.ArgumentError(
+            f"Expected an image classification dataset (features image and label), "
+            f"received {name!r} with {names}"
+        )
+    varies = None in image.shape[:2]
+    if varies and not image_size:
+        raise errors.SettingError(
+            "image_size",
+            f"must be 224 or another side for images of varying size; received {image_size} for "
+            f"{name!r} with {image.shape}.",
+        )
+    if not varies:
+        require_one_size(name, image_size)
+    fits = image.shape[-1] in (1, 3) and image.np_dtype == np.uint8
+    expected = "uint8 images with 1 or 3 channels"
+    errors.require(fits, expected, f"{name!r} with {np.dtype(image.np_dtype)} {image.shape}")
+    return varies
+
+
+def require_one_size(name: str, image_size: int) -> None:
+    """Refuses an image size for a dataset whose images have one."""
+    if image_size:
+        problem = f"does not apply to {name}, whose images have one size; received {image_size}."
+        raise errors.SettingError("image_size", problem)
+
+
+def _check_splits(name: str, builder: Any, limits: dict[str, int], in_memory: bool) -> None:
+    """Refuses a set that lacks a split of `limits`, or that exceeds the memory under them."""
+    splits = builder.info.splits
+    if any(key not in splits or not splits[key].num_examples for key in limits):
+        expected = "a dataset with the splits train and test (or validation)"
+        errors.require(False, expected, f"{name!r} with {', '.join(splits) or 'none'}")
+    if not in_memory:
+        return
+    height, width, _ = builder.info.features["image"].shape
+    counts = {split: splits[split].num_examples for split in limits}
+    rows = sum(min(limit or counts[split], counts[split]) for split, limit in limits.items())
+    needed, memory = rows * height * width * 3, _memory_bytes()
+    errors.require(
+        needed <= memory,
+        f"a dataset that fits into memory ({memory / 2**30:.1f} GiB)",
+        f"{name!r} with {needed / 2**30:.1f} GiB of images; a limit on the examples makes it "
+        "smaller",
+    )
+
+
+def _memory_bytes() -> float:
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):  # not every system tells
+        return float("inf")
+
+
+# Data that are not there yet: downloaded, or refused in seconds
+
+
+def _is_prepared(builder: Any) -> bool:
+    directory = builder.data_path
+    if (directory / "dataset_info.json").exists():  # TFDS writes this file last
+        return True
+    if directory.exists():
+        # TFDS would take it for prepared as well, and fail on it later.
+        raise errors.FileError(
+            f"{directory} is incomplete (no dataset_info.json): remove it and prepare it again"
+        )
+    return False
+
+
+def _prepare(builder: Any, name: str, download: bool) -> None:
+    """Lets TFDS download and prepare what is missing, if it may and can."""
+    missing, root = _missing(builder), os.fspath(builder.data_dir_root)
+    command = f"tfds.load({name!r}, data_dir={root!r})"
+    command = f'python -c "import tensorflow_datasets as tfds; {command}"'
+    by_hand = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
+    place = builder.data_dir_root / "downloads" / "manual"
+    if by_hand and not (place.is_dir() and any(place.iterdir())):
+        raise errors.FileError(
+            f"{missing}, and TFDS cannot download it: put its files into {place} and start again. "
+            f"TFDS says: {by_hand}"
+        )
+    if not download:
+        raise errors.FileError(f"{missing}; prepare it with `{command}`, or allow the download")
+    urls = {} if by_hand else builder.url_infos or {}
+    size = sum(info.size for info in urls.values()) / 2**20
+    amount = f" (up to {size:.0f} MiB)" if size else ""
+    hosts = {} if by_hand else _hosts(urls or [builder.info.homepage])
+    verb, origin = "Preparing" if by_hand else "Downloading", f" from {', '.join(hosts)}"
+    text = f"{verb} {builder.info.full_name}{amount}{origin if hosts else ''} to {root}"
+    print(text, file=sys.stderr, flush=True)
+    unreachable = _unreachable(hosts)
+    if unreachable:
+        raise errors.FileError(
+            f"{missing} and cannot be downloaded: {unreachable}; where there is a network, "
+            f"prepare it with `{command}`"
+        )
+    progress = sys.stderr.isatty()
+    if not progress:
+        tfds.disable_progress_bar()
+    try:
+        # TFDS prints to stdout what has been announced on stderr.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+    except Exception as error:  # network, disk, or the set's own code: all beyond our power
+        failed = f"cannot download and prepare {builder.info.full_name}: {reason(error)}"
+        raise errors.FileError(f"{failed}; try it apart with `{command}`") from error
+    finally:
+        if not progress:
+            tfds.enable_progress_bar()
+
+
+def _missing(builder: Any) -> str:
+    """What was looked for and not found, and where."""
+    root, place = os.fspath(builder.data_dir_root), builder.data_path
+    if "://" not in root and not os.path.exists(root):
+        return f"{builder.info.full_name} is not there: no data directory {root}"
+    text = f"{builder.info.full_name} is not in the data directory {root} (no {place})"
+    others = sorted(path.parent.name for path in place.parent.glob("*.*.*/dataset_info.json"))
+    return f"{text}; it holds version {', '.join(others)}" if others else text
+
+
+def _hosts(urls: Iterable[str]) -> dict[str, int]:
+    """The hosts of some URLs, and the port of each."""
+    parts = [urllib.parse.urlsplit(url or "") for url in urls]
+    known = [part for part in parts if part.scheme in _PORTS and part.hostname]
+    return {str(part.hostname): part.port or _PORTS[part.scheme] for part in known}
+
+
+def _unreachable(hosts: Mapping[str, int]) -> str:
+    """Why no host answers; "" if one does, or if a proxy is in between.
+
+    One is enough: lists of addresses hold some that are no longer used. TFDS keeps trying for
+    minutes.
+    """
+    problem = ""
+    for host, port in [] if urllib.request.getproxies() else list(hosts.items())[:_HOSTS]:
+        try:
+            socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+            return ""
+        except OSError as error:
+            problem = f"no connection to {host}:{port} ({error.strerror or error})"
+    return problem
+
+
+# Prepared files
+
+
+def read_split(builder: Any, split: str, limit: int) -> InMemoryStore:
+    """Reads the first examples of a split in the official order into memory.
+
+    Args:
+        builder: of prepared data whose images have one size.
+        split: its name.
+        limit: how many examples to take; 0 takes all.
+
+    Raises:
+        ArgumentError: the labels are hidden.
+        FileError: a file is missing or damaged, or in an unknown format; names it.
+    """
+    with damage_named(builder, split):
+        labels, ids = _labels_and_ids(builder, split)
+        _check_labels(builder, split, labels)
+        rows = np.argsort(ids, kind="stable")[: limit or len(ids)]
+        images = _images(builder, split, rows)
+    return InMemoryStore(images=images, labels=labels[rows], ids=ids[rows])
+
+
+def open_split(
+    builder: Any, split: str, image_size: tuple[int, int], limit: int = 0
+) -> encoded_store.EncodedStore:
+    """Finds the images of a split, without decoding any.
+
+    Args:
+        builder: of prepared data with the features `image` and `label`.
+        split: its name.
+        image_size: (H, W) of decoded images.
+        limit: how many to take from the first of the order of `class_folders.official_order`
+            (by the feature `file_name`; without it by the place in the files); 0 takes all.
+
+    Returns:
+        A store in that order; `ids` are 0 to N - 1.
+
+    Raises:
+        ArgumentError: the labels are hidden.
+        FileError: a file is missing or damaged, or of another format; names it.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    paths, file_format = _files(builder, split)
+    if "://" in paths[0]:
+        raise errors.FileError(
+            f"Expected prepared data on a local disk; received {builder.data_path}"
+        )
+
+    def indexed(path: str, count: int) -> record_files.Index:
+        try:
+            return record_files.index(path, count, file_format)
+        except record_files.DamagedError as error:
+            raise errors.FileError(f"{path} is damaged ({error}); {AGAIN}") from error
+        except OSError as error:
+            problem = f"{path} cannot be read ({error.strerror or error}); {AGAIN}"
+            raise errors.FileError(problem) from error
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        files = list(pool.map(indexed, paths, builder.info.splits[split].shard_lengths))
+    numbers = np.repeat(np.arange(len(paths)), [len(file.places) for file in files])
+    places = np.array([place for file in files for place in file.places], np.int64)
+    labels = np.array([label for file in files for label in file.labels], np.int64)
+    names = [name for file in files for name in file.names]
+    _check_labels(builder, split, labels)
+    rows = class_folders.official_order(names, labels) if all(names) else np.arange(len(labels))
+    rows = rows[: limit or len(rows)]
+    return encoded_store.EncodedStore(
+        files=np.array([os.fsencode(path) for path in paths]),
+        places=np.stack([numbers, places], axis=1)[rows],
+        labels=labels[rows],
+        ids=np.arange(len(rows), dtype=np.int64),
+        size=image_size,
+        remedy=AGAIN,
+    )
+
+
+def examples(
+    builder: Any, split: str, names: Sequence[str], paths: Sequence[str] = ()
+) -> tf.data.Dataset:
+    """Returns the examples of a split in the order of the files, images encoded.
+
+    Args:
+        builder: of prepared data.
+        split: its name.
+        names: of the features to take, of "image", "label" and "id".
+        paths: of the files to read; all without.
+    """
+    every, file_format = _files(builder, split)
+    types = {"image": tf.string, "label": tf.int64, "id": tf.string}
+    spec = {name: tf.io.FixedLenFeature([], types[name]) for name in names}
+    records = record_files.records(list(paths) or every, file_format)
+    return records.map(lambda record: tf.io.parse_single_example(record, spec))
+
+
+@contextlib.contextmanager
+def damage_named(builder: Any, split: str) -> Iterator[None]:
+    """Turns an error from reading a split into a `FileError` that names the damaged file."""
+    try:
+        yield
+    except errors.FileError:
+        raise
+    # TensorFlow quotes the record in its message, whatever its bytes, and has no file name in it.
+    except (tf.errors.OpError, OSError, UnicodeDecodeError) as error:
+        problem = _damaged_file(builder, split) or f"{builder.data_path}: {reason(error)}"
+        raise errors.FileError(f"{problem}; {AGAIN}") from error
+
+
+def _damaged_file(builder: Any, split: str) -> str:
+    """Reads all files of a split and names the first damaged one, with the problem; or ""."""
+    for path, count in zip(
+        _files(builder, split)[0], builder.info.splits[split].shard_lengths, strict=True
+    ):
+        if "://" not in path and not os.path.exists(path):
+            return f"{path} is missing"
+        dataset = examples(builder, split, ["image", *_columns(builder)], [path])
+        dataset = dataset.map(lambda example: decoded(builder, example["image"]))
+        found = 0
+        try:
+            for _ in dataset:
+                found += 1
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
+            why = "" if isinstance(error, UnicodeDecodeError) else f" ({reason(error)})"
+            return f"{path} is damaged: record {found + 1} of {count} cannot be read{why}"
+        if found != count:
+            return f"{path} is damaged: {found} instead of {count} records"
+    return ""
+
+
+def decoded(builder: Any, image: tf.Tensor) -> tf.Tensor:
+    """Decodes an image of a set as TFDS does, uint8 [H, W, C]."""
+    feature = builder.info.features["image"]
+    # TFDS only says what the shape is, and batches take any image with as many values.
+    return tf.ensure_shape(feature.decode_example(image), feature.shape)
+
+
+def _files(builder: Any, split: str) -> tuple[list[str], str]:
+    """The files of a split, and their format."""
+    file_format = str(builder.info.file_format.value)
+    if file_format not in record_files.FORMATS:
+        expected = " or ".join(record_files.FORMATS)
+        problem = f"{builder.data_path}: expected files in {expected}; received {file_format}"
+        raise errors.FileError(problem)
+    return [os.fspath(path) for path in builder.info.splits[split].filepaths], file_format
+
+
+def _check_labels(builder: Any, split: str, labels: np.ndarray) -> None:
+    """Refuses labels out of range, and a split whose labels are hidden: TFDS writes -1 for all."""
+    name, classes = builder.info.full_name, builder.info.features["label"].num_classes
+    hidden = bool((labels == -1).all())
+    errors.require(not hidden, "labelled images", f"{name!r} whose {split} labels are hidden")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        expected = f"{builder.data_path}: expected labels of 0 to {classes - 1} in {split}"
+        raise errors.FileError(f"{expected}; received {wrong[0]}; {AGAIN}")
+
+
+def _columns(builder: Any) -> list[str]:
+    """The features that are read beside the image: the label, and a text `id` if there is one."""
+    feature = dict(builder.info.features.items()).get("id")
+    return ["label", "id"] if feature is not None and feature.shape == () else ["label"]
+
+
+def _labels_and_ids(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """int64 [N] each: labels and official numbers, in the order of the files."""
+    names = _columns(builder)
+    batches = list(examples(builder, split, names).batch(_BATCH).as_numpy_iterator())
+    labels = np.concatenate([np.zeros(0, np.int64), *(batch["label"] for batch in batches)])
+    expected = builder.info.splits[split].num_examples
+    if len(labels) != expected:
+        raise OSError(f"{len(labels)} instead of {expected} records")
+    positions = np.arange(len(labels), dtype=np.int64)
+    if "id" not in names:
+        return labels, positions
+    ids = official_numbers([text for batch in batches for text in batch["id"]])
+    return labels, positions if ids is None else ids
+
+
+def official_numbers(ids: Sequence[bytes]) -> np.ndarray | None:
+    """Returns the official numbers in some ids, int64 [N], or None where they hold none."""
+    matches = [_NUMBERED_ID.fullmatch(text) for text in ids]
+    if None in matches:
+        return None
+    numbers = np.array([int(match[1]) for match in matches if match], np.int64)
+    # Numbers that repeat (one count per class, say) are no official order.
+    return numbers if len(np.unique(numbers)) == len(numbers) else None
+
+
+def _images(builder: Any, split: str, rows: np.ndarray) -> np.ndarray:
+    """uint8 [N, H, W, 3]: the images at `rows` of the files, in that order."""
+    target = np.full(rows.max() + 1, -1, np.int64)
+    target[rows] = np.arange(len(rows))
+    targets = tf.constant(target)
+
+    def decode(place: tf.Tensor, example: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        return targets[place], decoded(builder, example["image"])
+
+    # Decoding costs most, so it comes after leaving out what is not wanted.
+    dataset = examples(builder, split, ["image"]).take(len(target)).enumerate()
+    if len(rows) < len(target):
+        dataset = dataset.filter(lambda place, _: targets[place] >= 0)
+    dataset = dataset.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(_BATCH).prefetch(2)
+
+    images = np.empty((len(rows), *builder.info.features["image"].shape[:2], 3), np.uint8)
+    for place, batch in dataset.as_numpy_iterator():
+        images[place] = batch  # one grey channel spreads over three
+    return images
