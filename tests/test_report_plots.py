@@ -171,7 +171,7 @@ def test_many_reliability_panels_stand_in_rows(drawn_figures, count, shown):
 
 
 def test_looks_differ_in_more_than_colour():
-    assert len({(look.marker, look.line) for look in plots.LOOKS}) == len(plots.LOOKS)
+    assert len({(marker, line) for _, marker, line, _ in plots.LOOKS}) == len(plots.LOOKS)
 
 
 # Read as formulas, these would be errors or lose their signs.

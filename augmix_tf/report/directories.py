@@ -27,18 +27,13 @@ Content = TypeVar("Content")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Content of the files of a run directory, empty where a file does not exist.
-
-    Attributes:
-        metrics: columns of equal length; NaN for empty cells.
-        model, method: names in comparisons.
-    """
+    """Content of the files of a run directory, empty where a file does not exist."""
 
     folder: Path
     config: Mapping[str, Any]
     results: Results
-    metrics: Mapping[str, list[float]]
-    model: str = ""
+    metrics: Mapping[str, list[float]]  # columns of equal length; NaN for empty cells
+    model: str = ""  # in comparisons
     method: str = ""
 
     @property
@@ -105,12 +100,8 @@ def read(folder: PathLike) -> Run:
 def read_runs(folders: Sequence[PathLike]) -> list[Run]:
     """Reads evaluated runs: directories with `config.json` and the clean error in `results.json`.
 
-    Args:
-        folders: at least one, none of them twice.
-
-    Returns:
-        The runs by dataset, model, method (in the paper's order), seed and directory. Names of
-        methods have the settings in which runs differ otherwise.
+    Returns them by dataset, model, method (in the paper's order), seed and directory. Names of
+    methods have the settings in which runs differ otherwise.
 
     Raises:
         ArgumentError: no directory, one given twice, or one without an evaluated run.

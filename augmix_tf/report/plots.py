@@ -11,7 +11,7 @@ import functools
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
@@ -60,27 +60,19 @@ SMALLEST_CELL, TEXT_SIZE = 96, 15
 MAX_LETTERS = 24
 
 
-class Look(NamedTuple):
-    """How a series is distinguished from the others, also without colors."""
-
-    color: str
-    marker: str
-    line: str
-    hatch: str
-
-
-# The colors of Okabe and Ito, for all kinds of color vision; neighbors differ in lightness.
+# Color, marker, line and hatch of each series. The colors are those of Okabe and Ito, for all kinds
+# of color vision; neighbors differ in lightness.
 LOOKS = (
-    Look("#0072b2", "o", "-", ""),
-    Look("#e69f00", "s", "--", "////"),
-    Look("#009e73", "^", "-.", ""),
-    Look("#cc79a7", "D", ":", "...."),
-    Look("#333333", "v", "-", ""),
-    Look("#56b4e9", "P", "--", "\\\\\\\\"),
-    Look("#d55e00", "X", "-.", ""),
-    Look("#999999", "*", ":", "xxxx"),
-    Look("#8a4f9e", "<", "-", ""),
-    Look("#b8d67a", ">", "--", "----"),
+    ("#0072b2", "o", "-", ""),
+    ("#e69f00", "s", "--", "////"),
+    ("#009e73", "^", "-.", ""),
+    ("#cc79a7", "D", ":", "...."),
+    ("#333333", "v", "-", ""),
+    ("#56b4e9", "P", "--", "\\\\\\\\"),
+    ("#d55e00", "X", "-.", ""),
+    ("#999999", "*", ":", "xxxx"),
+    ("#8a4f9e", "<", "-", ""),
+    ("#b8d67a", ">", "--", "----"),
 )
 
 # Panel of `curves`: y axis, factor on the values, and its lines as (column, label, color).
@@ -124,12 +116,7 @@ def figure(width: float, height: float) -> Figure:
 
 @styled
 def curves(columns: Mapping[str, Sequence[float]]) -> Figure:
-    """Plots loss, error, Jensen-Shannon divergence and learning rate over the epochs.
-
-    Args:
-        columns: `epoch` and any of loss, cross_entropy, jsd (nats), train_error, test_error
-            (fractions) and learning_rate, all of one length. NaN where there is no value.
-    """
+    """Plots the columns of `metrics.csv` that `PANELS` names over the epochs; NaN: no value."""
     drawn = figure(8.6, 5.6)
     grid = drawn.subplots(2, 2, sharex=True)
     for panel, (y_label, factor, lines) in zip(grid.flat, PANELS, strict=True):
@@ -158,11 +145,8 @@ def curves(columns: Mapping[str, Sequence[float]]) -> Figure:
 def confusion_matrix(class_names: Sequence[str], counts: Sequence[Sequence[int]]) -> Figure:
     """Plots a confusion matrix, in percent of the images of each class.
 
-    Colors follow the square root, so that rare errors are visible.
-
-    Args:
-        class_names: K of them.
-        counts: [K, K], images of the row's class that were predicted as the column's.
+    `counts[i][j]` images of class i were predicted as class j. Colors follow the square root, so
+    that rare errors are visible.
     """
     from matplotlib.colors import PowerNorm
 
@@ -213,28 +197,25 @@ def operation_bars(counts: Mapping[str, int]) -> Figure:
 
 @styled
 def corruption_bars(methods: Mapping[str, Mapping[str, Estimate]], title: str) -> Figure:
-    """Plots the error on clean images and on each corruption, one bar per method.
+    """Plots errors by corruption, `clean` and `mean`, one bar per method.
 
-    Args:
-        methods: label -> corruption, `clean` or `mean` -> error and standard deviation. Corruptions
-            that no method has are marked as excluded.
-        title: of the figure.
+    Corruptions that no method has are marked as excluded.
     """
     drawn = figure(13.5, 5.2)
     axes = drawn.subplots()
     places, centers = _bar_places()
     width = 0.84 / max(len(methods), 1)
     for number, (label, errors) in enumerate(methods.items()):
-        look, shift = LOOKS[number % len(LOOKS)], (number - (len(methods) - 1) / 2) * width
+        (color, *_, hatch), shift = LOOKS[number % len(LOOKS)], number - (len(methods) - 1) / 2
         known = {name: error for name, error in errors.items() if error[0] is not None}
         if not known:
             continue
         means, deviations = 100 * np.array([(m, d or 0) for m, d in known.values()], float).T
         bars = axes.bar(
-            [places[name] + shift for name in known], means, width, label=label,
+            [places[name] + shift * width for name in known], means, width, label=label,
             yerr=deviations if any(deviations) else None, linewidth=0.5,
-            color=look.color, hatch=look.hatch,
-            edgecolor="white" if not look.hatch else "#00000066",
+            color=color, hatch=hatch,
+            edgecolor="white" if not hatch else "#00000066",
             error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#222222"},
         )  # fmt: skip
         if len(methods) == 1:
@@ -244,11 +225,8 @@ def corruption_bars(methods: Mapping[str, Mapping[str, Estimate]], title: str) -
     axes.set_xticks(list(places.values()), [name.partition("_")[0] for name in places])
     axes.set_xlim(-0.7, max(places.values()) + 0.7)
     axes.tick_params(axis="x", length=0)
-    above: dict[str, Any] = {
-        "transform": axes.get_xaxis_transform(),
-        "ha": "center",
-        "va": "bottom",
-    }
+    above: dict[str, Any] = {"ha": "center", "va": "bottom", "color": GREY}
+    above["transform"] = axes.get_xaxis_transform()
     for group, center in centers.items():
         axes.text(center, 1.01, group, fontsize=11, **above)
     for name, place in places.items():
@@ -260,13 +238,7 @@ def corruption_bars(methods: Mapping[str, Mapping[str, Estimate]], title: str) -
 
 @styled
 def severity_curves(methods: Mapping[str, Points], title: str, y_label: str) -> Figure:
-    """Plots a metric over the severity of the corruption, 0 (clean) to 5, one line per method.
-
-    Args:
-        methods: label -> points; a point without a mean is left out.
-        title: of the figure.
-        y_label: metric and unit (%).
-    """
+    """Plots a metric over the severity of the corruption, 0 (clean) to 5, one line per method."""
     drawn = figure(7.4, 5.0)
     axes = drawn.subplots()
     for number, (label, points) in enumerate(methods.items()):
@@ -274,10 +246,10 @@ def severity_curves(methods: Mapping[str, Points], title: str, y_label: str) -> 
         if not known:
             continue
         severities, means, deviations = zip(*known, strict=True)
-        look = LOOKS[number % len(LOOKS)]
+        color, marker, line, _ = LOOKS[number % len(LOOKS)]
         axes.errorbar(
             severities, means, yerr=deviations if any(deviations) else None, label=label,
-            color=look.color, marker=look.marker, linestyle=look.line, linewidth=2, markersize=7,
+            color=color, marker=marker, linestyle=line, linewidth=2, markersize=7,
             markeredgecolor="#333333", markeredgewidth=0.6, capsize=3, elinewidth=1, clip_on=False,
         )  # fmt: skip
     axes.set(xlabel="severity of the corruption", ylabel=y_label)
@@ -293,10 +265,6 @@ def reliability(panels: Mapping[str, Mapping[str, Bins]], title: str = "") -> Fi
 
     Points below the diagonal are overconfident. The area of a point is proportional to the images
     in its bin. With a single series, lines show the gap between points and diagonal.
-
-    Args:
-        panels: title -> series -> bins. The first two series of a panel are drawn.
-        title: of the figure.
     """
     columns = min(len(panels), PANELS_PER_ROW)
     rows = math.ceil(len(panels) / columns)
@@ -357,16 +325,10 @@ def _diagram(axes: Axes, caption: str, series: Mapping[str, Bins]) -> None:
 
 
 def views_grid(views: npt.ArrayLike, titles: Sequence[str]) -> bytes:
-    """Draws one row per image: the original, then its augmented views.
+    """Draws one row per image with its title: the original, then its augmented views.
 
-    Images with a side under 96 pixels are enlarged by an integer factor.
-
-    Args:
-        views: float32 or uint8 [N, V, H, W, 3], 0..255; view 0 is the original.
-        titles: N row titles such as class names.
-
-    Raises:
-        ArgumentError: views of another shape, or not one title per image.
+    `views` are [N, V, H, W, 3], 0..255, with the original first. Images with a side under 96
+    pixels are enlarged by an integer factor.
     """
     import matplotlib
     from PIL import Image, ImageDraw, ImageFont

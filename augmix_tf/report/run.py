@@ -110,12 +110,8 @@ def corruption_figures(
 ) -> dict[str, bytes]:
     """Plots the error on each corruption, and the metrics of `SEVERITY_CURVES` that have values.
 
-    Args:
-        methods: label -> runs that are averaged, for the bars.
-        lines: label -> runs and corruptions that are averaged, for the curves.
-        names: corruptions.
-        subject: end of the title of the bars.
-        over: end of the titles of the curves.
+    Bars are means over the runs of a label, lines means over its runs and corruptions. The titles
+    of bars and curves end in `subject` and `over`.
     """
     title = f"Error on each corruption, mean over severities 1 to 5{subject}"
     bars = {label: _bars(runs, names) for label, runs in methods.items()}
@@ -147,12 +143,7 @@ def _points(runs: Sequence[Run], names: Sequence[str], metric: str) -> plots.Poi
 
 
 def results_table(folder: Path) -> str:
-    """Returns results, files and next commands of an evaluated run, for the terminal.
-
-    Raises:
-        ArgumentError: the directory has no run.
-        FileError: a file is damaged.
-    """
+    """Returns results, files and next commands of an evaluated run, for the terminal."""
     run = directories.read(folder)
     compared = metrics.compared(run.results.values())
     rows = [(entry.short, entry.metric.text(entry.value)) for entry in compared]

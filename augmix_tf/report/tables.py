@@ -11,13 +11,7 @@ ABSENT = "–"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> str:
-    """Returns a Markdown table.
-
-    Args:
-        head: title of each column.
-        rows: cells, without line breaks and unescaped bars.
-        numbers_from: index of the first right-aligned column.
-    """
+    """Returns a Markdown table of texts from `cell`, right-aligned from a column on."""
     rule = ["---" if i < numbers_from else "---:" for i in range(len(head))]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
