@@ -41,16 +41,7 @@ _evaluation = functools.partial(setting, group="Evaluation", modes=_EVALUATION_M
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
-    """All settings of a run.
-
-    Attributes:
-        model: the network, with its own settings.
-        method: what training does to the images, with its own settings.
-        Others: see the help text of each.
-
-    Raises:
-        SettingError: a value out of range, or one that contradicts another.
-    """
+    """All settings of a run; `SettingError` for a value out of range or in contradiction."""
 
     model: Architecture
     method: Method

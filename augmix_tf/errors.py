@@ -21,9 +21,7 @@ class ArgumentError(ValueError):
 class SettingError(ArgumentError):
     """A setting has a wrong value; the command line names its flag.
 
-    Attributes:
-        setting: name of the setting.
-        problem: what is wrong with it.
+    `setting` is its name and `problem` what is wrong with it.
     """
 
     def __init__(self, setting: str, problem: str) -> None:
@@ -73,11 +71,7 @@ def nearest_name(name: str, names: Iterable[str]) -> str:
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """Returns `table[name]`.
-
-    Raises:
-        ArgumentError: no such name; the message holds the nearest one.
-    """
+    """Returns `table[name]`, or raises `ArgumentError` with the nearest name."""
     if name not in table:
         raise ArgumentError(unknown_name(kind, name, table))
     return table[name]

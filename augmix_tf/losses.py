@@ -100,9 +100,6 @@ def augmix_loss(labels: tf.Tensor, logits: tf.Tensor, weight: float = 12.0) -> t
     Returns:
         float32 [N] (float64 for float64 logits). The paper's loss is the mean over N.
 
-    Raises:
-        ArgumentError: as `cross_entropy` and `jensen_shannon`.
-
     Source: Hendrycks et al., AugMix, ICLR 2020 (arXiv 1912.02781), section 3.
 
     >>> logits = tf.zeros([1, 3, 4])  # one example, three views, four classes
@@ -114,7 +111,7 @@ def augmix_loss(labels: tf.Tensor, logits: tf.Tensor, weight: float = 12.0) -> t
 
 
 def _full_precision(logits: tf.Tensor, expected: str, rank: int) -> tf.Tensor:
-    """Checks type and rank; returns float64 unchanged, any other float type as float32."""
+    """Float64 unchanged, any other float type as float32; refuses other types and ranks."""
     logits = tf.convert_to_tensor(logits)
     fits = logits.dtype.is_floating and logits.shape.rank == rank
     errors.require(fits, expected, _describe(logits))

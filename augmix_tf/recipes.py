@@ -61,21 +61,14 @@ MODEL_RECIPES: dict[tuple[str, str], dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class MethodRecipe:
-    """A method and what its recipes and published results are.
-
-    Attributes:
-        method: its class.
-        settings: settings that differ from the defaults on every dataset.
-        imagenet: settings that differ on ImageNet.
-        cifar_errors: model -> mean error in % on CIFAR-10-C and CIFAR-100-C in the paper.
-        imagenet_errors: clean error in % and mCE of ResNet-50 in the paper.
-    """
+    """A method, the settings that differ in its recipes, and its results in the paper."""
 
     method: type[Method]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     imagenet: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    # Model -> mean error in % on CIFAR-10-C and on CIFAR-100-C.
     cifar_errors: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    imagenet_errors: tuple[float, float] | None = None
+    imagenet_errors: tuple[float, float] | None = None  # clean error in % and mCE of ResNet-50
 
 
 def _cifar(*errors: tuple[float, float]) -> dict[str, tuple[float, float]]:
@@ -144,8 +137,8 @@ def recipe(
     """Returns the configuration of one cell of the paper's tables, with changes.
 
     Args:
-        dataset, method: by name.
-        model: by name; None: ResNet-50 for ImageNet and folders, WideResNet otherwise.
+        dataset, method: names.
+        model: name; None: ResNet-50 for ImageNet and folders, WideResNet otherwise.
         variant: of ImageNet's recipe, a name of `IMAGENET_RECIPES`.
         given: settings that replace the recipe's. Others follow from them: see `_derived`.
 
@@ -196,10 +189,9 @@ def _derived(plain: ExperimentConfig, given: Mapping[str, Any]) -> dict[str, Any
 
 def with_method(config: ExperimentConfig, method: str) -> ExperimentConfig:
     """Returns a configuration whose method is replaced by another one's recipe on its dataset."""
-    own = settings_of(config.method)
-    shared = {n: v for n, v in config.settings().items() if n not in own and n != "method"}
-    plain = recipe(config.dataset, config.model.name, config.method.name)
-    changed = {n: v for n, v in shared.items() if plain.settings().get(n) != v and n != "model"}
+    plain = recipe(config.dataset, config.model.name, config.method.name).settings()
+    others = settings_of(config).keys() | settings_of(config.model).keys()
+    changed = {n: v for n, v in config.settings().items() if n in others and plain[n] != v}
     return recipe(config.dataset, config.model.name, method, given=changed)
 
 

@@ -68,16 +68,9 @@ class BenchmarkFiles:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A command line.
+    """A command line."""
 
-    Attributes:
-        config: the recipe with the changes of the command line. Of `evaluate` and `export`, that
-            of the run.
-        given: names of the settings that the command line has.
-        quick_start: train standard and AugMix on the embedded dataset and compare them.
-    """
-
-    config: ExperimentConfig
+    config: ExperimentConfig  # of `evaluate` and `export`, that of the run
     mode: str = _request("train", "What to do", choices=tuple(MODES), modes=USES)
     workdir: str | None = _request(
         None,
@@ -103,8 +96,8 @@ class Request:
     )
     devices: Devices = Devices()
     benchmark: BenchmarkFiles = BenchmarkFiles()
-    given: frozenset[str] = frozenset()
-    quick_start: bool = False
+    given: frozenset[str] = frozenset()  # settings that the command line has
+    quick_start: bool = False  # compare standard and AugMix on the embedded dataset
 
     def __post_init__(self) -> None:
         check(self)
