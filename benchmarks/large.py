@@ -162,13 +162,13 @@ def summary(seen: list[tuple[int, float]]) -> dict[str, float]:
     """First, last and largest MB, slope of a linear fit, growth from first to last in percent."""
     images, megabytes = np.array(seen, np.float64).T
     slope = float(np.polyfit(images, megabytes, 1)[0])
-    first = float(megabytes[0])
+    first, last, largest = map(float, (megabytes[0], megabytes[-1], megabytes.max()))
     return {
         "first_mb": first,
-        "last_mb": float(megabytes[-1]),
-        "largest_mb": float(megabytes.max()),
+        "last_mb": last,
+        "largest_mb": largest,
         "slope_mb_per_1000_images": 1000 * slope,
-        "growth_percent": 100 * (float(megabytes[-1]) / first - 1),
+        "growth_percent": 100 * (last / first - 1),
     }
 
 

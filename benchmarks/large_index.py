@@ -7,14 +7,14 @@ the page cache; in a virtual machine the host may still have them cached.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -23,8 +23,8 @@ from augmix_tf.data import class_folders, record_files
 from augmix_tf.data.encoded_store import EncodedStore
 from benchmarks import measure
 
-IMAGENET = 1_281_167
-"""Training images of ImageNet 2012."""
+Figures: TypeAlias = dict[str, float]
+IMAGENET = 1_281_167  # training images
 CLASSES = 100
 SHARDS, THREADS = 8, 16
 SIZE = (224, 224)
@@ -33,12 +33,9 @@ SIZE = (224, 224)
 class Made(NamedTuple):
     """Files of the benchmark."""
 
-    paths: list[Path]
-    """TFRecord files."""
-    records: int
-    """Records in each of them."""
-    folder: Path
-    """Directory of empty image files, one subdirectory per class."""
+    paths: list[Path]  # TFRecord files
+    records: int  # in each of them
+    folder: Path  # of empty image files, one subdirectory per class
 
     def forget(self) -> None:
         """Drops the TFRecord files from the page cache."""
@@ -46,6 +43,15 @@ class Made(NamedTuple):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def states(self, run: Callable[[], Figures]) -> dict[str, Callable[[], Figures]]:
+        """The same work with files from disk, and with cached ones."""
+
+        def from_disk() -> Figures:
+            self.forget()
+            return run()
+
+        return {"from disk": from_disk, "cached": run}
 
 
 def write_records(path: Path, count: int, size: int) -> None:
@@ -72,39 +78,32 @@ def made(records: int, size: int, files: int) -> Iterator[Made]:
         for path in paths:
             write_records(path, records, size)
         for number in range(files):
-            own = folder / f"n{number % CLASSES:08d}"
-            own.mkdir(parents=True, exist_ok=True)
-            (own / f"n{number:08d}_{number}.JPEG").touch()
+            images = folder / f"n{number % CLASSES:08d}"
+            images.mkdir(parents=True, exist_ok=True)
+            (images / f"n{number:08d}_{number}.JPEG").touch()
         yield Made(paths, records, folder)
 
 
-def figures(files: Made, rounds: int) -> dict[str, dict[str, float]]:
+def figures(files: Made, rounds: int) -> dict[str, Figures]:
     """Seconds to index 10,000 images and, in proportion, all of ImageNet."""
 
-    def folder() -> int:
-        return len(class_folders.open_split(files.folder, None, SIZE))
+    def timed(find: Callable[[], int]) -> Figures:
+        start = time.perf_counter()
+        count = find()
+        seconds = (time.perf_counter() - start) / count
+        return {"seconds_per_10000": 1e4 * seconds, "seconds_for_imagenet": IMAGENET * seconds}
 
-    def records(threads: int) -> Callable[[], int]:
-        return lambda: sum(len(one.places) for one in index(files, threads))
+    def folder() -> Figures:
+        return timed(lambda: len(class_folders.open_split(files.folder, None, SIZE)))
 
-    sides: dict[str, tuple[Callable[[], int], bool]] = {"folder, names cached": (folder, False)}
+    def records(threads: int) -> Figures:
+        return timed(lambda: sum(len(one.places) for one in index(files, threads)))
+
+    sides = {"folder, names cached": folder}
     for threads in (1, THREADS):
-        for state in ("from disk", "cached"):
-            name = f"TFDS, {SHARDS} files, {threads} thread{'s'[: threads - 1]}, {state}"
-            sides[name] = records(threads), state == "from disk"
-    seen: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, (find, is_cold) in sides.items():
-            if is_cold:
-                files.forget()
-            start = time.perf_counter()
-            count = find()
-            seen[name].append((time.perf_counter() - start) / count)
-    medians = {name: statistics.median(each) for name, each in seen.items()}
-    return {
-        name: {"seconds_per_10000": 1e4 * one, "seconds_for_imagenet": IMAGENET * one}
-        for name, one in medians.items()
-    }
+        for state, run in files.states(functools.partial(records, threads)).items():
+            sides[f"TFDS, {SHARDS} files, {threads} thread{'s'[: threads - 1]}, {state}"] = run
+    return measure.interleaved(sides, rounds)
 
 
 def index(files: Made, threads: int) -> list:
@@ -129,7 +128,7 @@ def shuffled(files: Made) -> EncodedStore:
     )
 
 
-def reading(files: Made, rounds: int) -> dict[str, dict[str, float]]:
+def reading(files: Made, rounds: int) -> dict[str, Figures]:
     """Throughput and CPU time of reading records in random order, without decoding."""
     store = shuffled(files)
     dataset = tf.data.Dataset.from_tensor_slices(store.places)
@@ -137,14 +136,5 @@ def reading(files: Made, rounds: int) -> dict[str, dict[str, float]]:
         lambda place: tf.strings.length(store.read_encoded(place)),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
-
-    def read(is_cold: bool) -> Callable[[], dict[str, float]]:
-        def run() -> dict[str, float]:
-            if is_cold:
-                files.forget()
-            return measure.timed(lambda: sum(1 for _ in dataset))
-
-        return run
-
-    sides = {"records, from disk": read(True), "records, cached": read(False)}
-    return measure.interleaved(sides, rounds)
+    sides = files.states(lambda: measure.timed(lambda: sum(1 for _ in dataset)))
+    return measure.interleaved({f"records, {state}": run for state, run in sides.items()}, rounds)
