@@ -40,8 +40,7 @@ def views_of(batches: tf.data.Dataset, epochs: int) -> tf.data.Dataset:
     """Returns batches of views [N, 3, H, W, 3] and labels, with other random draws in each step."""
 
     def views(step: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        images = tf.cast(tf.round(batch[0]), tf.uint8)
-        return augmix_views(images, SEED, 0, step, AugMixSettings(severity=3)), batch[1]
+        return augmix_views(batch[0], SEED, 0, step, AugMixSettings(severity=3)), batch[1]
 
     numbered = batches.repeat(epochs).enumerate()
     return numbered.map(views, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)

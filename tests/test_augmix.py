@@ -289,8 +289,8 @@ def test_refuses_other_pictures_and_no_view():
         apply_plan(images.astype(np.float32), plan)
     with pytest.raises(ArgumentError, match=r"received uint8 \(12, 20, 3\)"):
         apply_plan(images[0], plan)
-    with pytest.raises(ArgumentError, match=r"received uint8 \(8, 12, 20, 1\)"):
-        augmix_views(images[..., :1], 0, 0, 0, settings)
+    with pytest.raises(ArgumentError, match=r"3 or 1 channels; received \(8, 12, 20, 2\)"):
+        augmix_views(images[..., :2], 0, 0, 0, settings)
     with pytest.raises(ArgumentError, match="at least 1 view; received 0"):
         augmix_views(images, 0, 0, 0, settings, views=0)
 

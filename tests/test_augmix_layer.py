@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import collections
+import functools
 import hashlib
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image, ImageEnhance, ImageOps
 from scipy import stats
 
-from augmix_tf import seeds
+from augmix_tf import ops, seeds
 from augmix_tf.augment import AugMixSettings, apply_plan, draw_plan
 from augmix_tf.augment.layer import AugMix
 from augmix_tf.errors import ArgumentError
@@ -118,16 +120,16 @@ def test_other_types_are_rounded_to_levels_first(dtype):
         values[IMAGES == 255] = 300  # more than white is white
         values[IMAGES == 0] = -3
     got = AugMix(seed=1)(values)
-    assert got.dtype == tf.float32
-    np.testing.assert_array_equal(got, want)
+    assert got.dtype == (tf.float32 if dtype == np.int32 else dtype)
+    np.testing.assert_array_equal(got, tf.cast(want, got.dtype))
 
 
 def test_does_nothing_when_not_training():
     layer = AugMix(seed=1)
-    for images in (IMAGES, IMAGES + np.float32(0.3), IMAGES[0]):
+    for images in (IMAGES, IMAGES + np.float64(0.3), IMAGES[0]):
         got = layer(images, training=False)
-        assert got.dtype == tf.float32
-        np.testing.assert_array_equal(got, images.astype(np.float32))
+        assert got.dtype == (tf.float32 if images.dtype == np.uint8 else images.dtype)
+        np.testing.assert_array_equal(got, images.astype(got.dtype.as_numpy_dtype))
     np.testing.assert_array_equal(layer(IMAGES), AugMix(seed=1)(IMAGES))  # and draws nothing
 
 
@@ -151,6 +153,8 @@ def test_configuration_makes_the_same_layer_again():
         "alpha": 0.5,
         "all_ops": True,
         "seed": 9,
+        "value_range": (0, 255),
+        "fill": 7,
         "name": "mixer",
     }
     layer = AugMix(**arguments)
@@ -205,11 +209,172 @@ def test_a_checkpoint_holds_how_far_the_layer_has_come(tmp_path):
     np.testing.assert_array_equal(later(IMAGES), layer(IMAGES))
 
 
-def test_refuses_what_it_cannot_augment():
-    with pytest.raises(ArgumentError, match=r"severity must be 0\.1 to 10; received 11\."):
-        AugMix(severity=11)
-    for shape in [(12, 20), (2, 12, 20, 1), (1, 2, 12, 20, 3)]:
-        with pytest.raises(ArgumentError, match="H and W known"):
-            AugMix()(np.zeros(shape, np.uint8))
-    with pytest.raises(ArgumentError, match=r"received \(None, None, None, 3\)"):
-        AugMix()(keras.Input((None, None, 3)))
+# What Keras's own image layers take
+
+
+RUNS = {
+    "eager": lambda fn, images: fn(images),
+    "graph": lambda fn, images: tf.function(fn)(images),
+    "tf_data": lambda fn, images: next(iter(tf.data.Dataset.from_tensors(images).map(fn))),
+}
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("value_range", [(0, 1), (-1, 1)], ids=str)
+def test_a_range_of_values_is_that_of_levels_scaled(run, value_range):
+    low, high = value_range
+    want = AugMix(seed=1)(IMAGES) * ((high - low) / 255) + low
+    levels = (IMAGES * np.float32((high - low) / 255) + low).astype(np.float32)
+    jitter = np.random.default_rng(0).uniform(-0.49, 0.49, IMAGES.shape) * (high - low) / 255
+    for images in (levels, (levels + jitter).astype(np.float32)):
+        got = run(AugMix(seed=1, value_range=value_range), images)
+        assert got.dtype == tf.float32
+        np.testing.assert_array_equal(got, want)
+
+
+FLOATS = IMAGES.astype(np.float32)
+STANDARDIZED = ((FLOATS - 120) / 60).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("images", "value_range"),
+    [
+        (FLOATS / 255, (0, 255)),
+        (FLOATS / 127.5 - 1, (0, 255)),
+        (STANDARDIZED, (0, 255)),
+        (STANDARDIZED, (0, 1)),
+        (FLOATS / 127.5 - 1, (0, 1)),
+        (FLOATS, (0, 1)),
+        (FLOATS, (-1, 1)),
+    ],
+)
+def test_floats_that_cannot_be_in_the_range_are_refused_when_they_come(images, value_range):
+    with pytest.raises(ArgumentError, match=r"the value_range; received floating-point .* -?\d"):
+        AugMix(value_range=value_range)(images)
+    for run in (RUNS["graph"], RUNS["tf_data"]):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="the value_range; received"):
+            run(AugMix(value_range=value_range), images)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros_like(FLOATS),
+        np.minimum(FLOATS, 1),  # whole levels
+        np.pad(FLOATS[:, :1, :1] / 512, [(0, 0), (0, 11), (0, 19), (0, 0)]),  # interpolated
+        FLOATS * 1.2 - 20,  # overshoot of an interpolation
+    ],
+    ids=["black", "levels 0 and 1", "nearly black", "overshoot"],
+)
+def test_dark_and_overshooting_images_are_taken(images):
+    assert AugMix()(images).shape == images.shape
+
+
+def test_integers_are_levels_and_nothing_else():
+    for training in (True, False):
+        with pytest.raises(ArgumentError, match=r"value_range=\(0, 255\) for integers"):
+            AugMix(value_range=(0, 1))(IMAGES, training=training)
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("rows", [slice(None), 0], ids=["batch", "one image"])
+def test_a_dictionary_keeps_its_other_entries(run, rows):
+    data = {"images": IMAGES[rows], "labels": np.arange(8)[rows], "path": np.array(["a"] * 8)[rows]}
+    got = run(AugMix(seed=1), data)
+    np.testing.assert_array_equal(got["images"], AugMix(seed=1)(IMAGES[rows]))
+    np.testing.assert_array_equal(got["labels"], data["labels"])
+    assert got.keys() == data.keys()
+    np.testing.assert_array_equal(data["images"], IMAGES[rows])
+
+
+def test_a_model_of_a_dictionary_and_boxes_that_would_not_move():
+    inputs = {
+        name: keras.Input(shape, name=name)
+        for name, shape in (("images", (12, 20, 3)), ("labels", ()))
+    }
+    model = keras.Model(inputs, AugMix(seed=1)(inputs))
+    data = {"images": FLOATS, "labels": np.arange(8, dtype=np.float32)}
+    np.testing.assert_array_equal(model(data, training=True)["images"], AugMix(seed=1)(IMAGES))
+    with pytest.raises(
+        ArgumentError, match=r"do not move with the mix; received \['bounding_boxes'"
+    ):
+        AugMix()(data | {"bounding_boxes": np.zeros((8, 1, 4))})
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_an_empty_batch_gives_an_empty_batch(dtype):
+    none, layer = np.zeros((0, 12, 20, 3), dtype), AugMix()
+    unknown = tf.function(layer, input_signature=[tf.TensorSpec([None, 12, 20, 3], dtype)])
+    batches = tf.data.Dataset.from_tensor_slices(IMAGES.astype(dtype)).batch(8)
+    made = next(iter(batches.map(lambda images: layer(images[:0]))))
+    for got in (layer(none), unknown(none), made):
+        assert got.shape == none.shape
+        assert got.dtype == tf.float32
+
+
+def test_grey_images_are_changed_as_three_equal_channels():
+    grey = IMAGES[..., :1]
+    layer = functools.partial(AugMix, all_ops=True, seed=3)
+    want = layer()(np.repeat(grey, 3, axis=-1)).numpy()
+    np.testing.assert_array_equal(want, np.repeat(want[..., :1], 3, axis=-1))
+    for run in RUNS.values():
+        np.testing.assert_array_equal(run(layer(), grey), want[..., :1])
+    np.testing.assert_array_equal(layer()(grey[2]), layer()(np.repeat(grey[2], 3, -1))[..., :1])
+
+
+@pytest.mark.parametrize("name", ["autocontrast", "equalize", "color", "contrast", "sharpness"])
+def test_an_operation_of_equal_channels_is_pillows_of_grey(name):
+    grey = IMAGES[..., :1]
+    got = ops.apply_op(name, np.repeat(grey, 3, axis=-1), np.full(8, 1.7)).numpy()
+    pillow = {"autocontrast": ImageOps.autocontrast, "equalize": ImageOps.equalize}
+    enhance = {"color": "Color", "contrast": "Contrast", "sharpness": "Sharpness"}
+    for image, changed in zip(grey[..., 0], got, strict=True):
+        image = Image.fromarray(image)
+        if name in pillow:
+            want = pillow[name](image)
+        else:
+            want = getattr(ImageEnhance, enhance[name])(image).enhance(1.7)
+        np.testing.assert_array_equal(changed, np.asarray(want)[..., None].repeat(3, -1))
+
+
+def test_pixels_outside_the_image_get_the_fill():
+    seed = seeds.fold(
+        *tf.random.Generator.from_seed(1, "philox").uniform_full_int([2], tf.int32), 0, 1
+    )
+    want = apply_plan(IMAGES, draw_plan(seed, 8, (12, 20), AugMixSettings()), 255)
+    np.testing.assert_array_equal(AugMix(seed=1, fill=255)(IMAGES), want)
+    assert (want != AugMix(seed=1)(IMAGES)).numpy().any()
+
+
+def test_a_model_of_any_size_augments_images_whose_size_is_known_when_they_come():
+    model = keras.Sequential([keras.Input((None, None, 3)), AugMix(seed=1)])
+    batches = tf.data.Dataset.from_tensors(IMAGES).map(lambda x: model(x, training=True))
+    np.testing.assert_array_equal(next(iter(batches)), AugMix(seed=1)(IMAGES))
+
+
+def test_a_size_unknown_until_run_time_is_refused_with_what_to_do():
+    spec = tf.TensorSpec([None, None, None, 3], tf.uint8)
+    batches = tf.data.Dataset.from_generator(lambda: [IMAGES], output_signature=spec)
+    with pytest.raises(Exception, match=r"received \(None, None, None, 3\)\. Resize them"):
+        batches.map(AugMix())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: AugMix(severity=11), r"severity must be 0\.1 to 10; received 11\."),
+        (lambda: AugMix(value_range=(1, 0)), r"value_range \(low, high\).*received \(1, 0\)"),
+        (lambda: AugMix(value_range=1), r"value_range \(low, high\).*received 1"),
+        (lambda: AugMix(fill=256), r"fill level in 0\.\.255; received 256"),
+        (lambda: AugMix(data_format="channels_first"), "channels_last'.*received channels_first"),
+        (lambda: AugMix()(IMAGES[0, 0]), r"received \(20, 3\)\. The channels are red, green"),
+        (lambda: AugMix()(IMAGES[None]), r"received \(1, 8, 12, 20, 3\)"),
+        (lambda: AugMix()(IMAGES[..., [0, 1, 2, 0]]), r"Drop the alpha channel: images"),
+        (lambda: AugMix()(keras.Input((12, 20, 4))), "Drop the alpha channel"),
+        (lambda: AugMix()(IMAGES.transpose(0, 3, 1, 2)), "Move the channels to the end"),
+        (lambda: AugMix()({"labels": IMAGES}), r"dictionary with 'images'; received \['labels'\]"),
+    ],
+)  # fmt: skip
+def test_refuses_what_it_cannot_augment_with_what_to_do(call, message):
+    with pytest.raises(ArgumentError, match=message):
+        call()

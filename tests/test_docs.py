@@ -31,17 +31,22 @@ def test_examples_in_docstrings_give_what_they_show(name):
     assert failed == 0
 
 
-def test_the_readme_s_python_trains_a_classifier_on_three_views():
+def test_the_readme_s_python_trains_a_classifier_on_three_views(tmp_path, monkeypatch):
     assert SNIPPETS
     keras = importlib.import_module("keras")
     stack = [keras.Input((20, 24, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+    for name in "abc":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        image = np.full((30, 20, 3), ord(name), np.uint8)
+        keras.utils.save_img(tmp_path / "photos" / name / "1.jpg", image)
+    monkeypatch.chdir(tmp_path)
     scope = {
         "images": np.random.default_rng(0).integers(0, 256, (256, 20, 24, 3), np.uint8),
         "labels": np.arange(256) % 3,
         "backbone": keras.Sequential([*stack, keras.layers.Dense(3)]),
     }
     for snippet in SNIPPETS:
-        exec(compile(snippet, "README.md", "exec"), scope)
+        exec(compile(snippet.replace("(224, 224)", "(20, 24)"), "README.md", "exec"), scope)
     made = list(scope["dataset"])
     assert [views.shape for views, _ in made] == [(128, 3, 20, 24, 3)] * 20
     known = {image.tobytes() for image in scope["images"].astype(np.float32)}

@@ -13,7 +13,7 @@ the operations from the authors' code.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etils import epy
@@ -35,7 +35,7 @@ with epy.lazy_imports():  # the command line reads the settings without loading 
     import tensorflow as tf
 
     from augmix_tf import ops, seeds
-    from augmix_tf.augment import autoaugment
+    from augmix_tf.augment import autoaugment, checks
     from augmix_tf.ops import packed, registry
 
 LONGEST_RANDOM_CHAIN = 3
@@ -173,34 +173,39 @@ def augmix_views(
     settings: AugMixSettings,
     views: int = 3,
     fill: int = 0,
+    value_range: Sequence[float] = (0, 255),
 ) -> tf.Tensor:
     """Makes the views of a batch that the consistency loss compares, for `dataset.map`.
 
     Args:
-        images: uint8 [N, H, W, 3], H and W known.
+        images: [N, H, W, 3] or [N, H, W, 1], H and W known, as `AugMix` takes them: integers in
+            0..255, or floats, which are rounded to the nearest of 256 levels in `value_range`.
         run_seed, epoch, step: where in which run this batch stands. Every random choice follows
             from these and the number of the view.
         settings: the hyperparameters.
         views: V, including the clean image.
         fill: as in `apply_plan`.
+        value_range: values of black and white, in `images` and in the views.
 
     Returns:
-        float32 [N, V, H, W, 3], 0 to 255; view 0 is the clean image.
+        Views [N, V, H, W, C] in `value_range`, of the images' float type (float32 for integers);
+        view 0 is the clean image.
 
     Raises:
-        ArgumentError: images of another type or rank, or no view.
+        ArgumentError: images of another rank, or that cannot be in `value_range` (in a graph
+            `InvalidArgumentError`), or no view.
 
     >>> dataset = tf.data.Dataset.from_tensors(np.zeros((8, 20, 24, 3), np.uint8)).enumerate()
     >>> views = dataset.map(lambda step, x: augmix_views(x, 1, 0, step, AugMixSettings()))
     >>> views.element_spec.shape
     TensorShape([8, 3, 20, 24, 3])
     """
-    images = _checked(images)
+    images = tf.convert_to_tensor(images)
+    levels = _checked(checks.to_levels(images, value_range))
     streams = seeds.BatchSeeds(run_seed, epoch, step)
-    size = (images.shape[1], images.shape[2])
-    return apply_views(
-        images, draw_views(streams, tf.shape(images)[0], size, settings, views), fill
-    )
+    size = (levels.shape[1], levels.shape[2])
+    plan = draw_views(streams, tf.shape(levels)[0], size, settings, views)
+    return checks.from_levels(apply_views(levels, plan, fill), images, value_range)
 
 
 def draw_views(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from augmix_tf import errors, seeds
+from augmix_tf.augment import checks
 from augmix_tf.augment.augmix import AugMixSettings, apply_plan, draw_plan
-from augmix_tf.ops import packed
 
 
 @keras.saving.register_keras_serializable(package="augmix_tf")
@@ -19,10 +20,11 @@ class AugMix(keras.layers.Layer):
     """Makes one augmented view of each image, drawn anew at every call.
 
     Works on batches and single images; eagerly, in `tf.function`, in `dataset.map` and inside a
-    model. With `training=False` images pass unchanged, as float32. Map it after `dataset.batch`:
-    batches are faster. XLA has no gamma distribution, so a model that contains this layer cannot be
-    compiled with `jit_compile=True`; Keras chooses `False` by itself. The chains are compiled
-    anyway.
+    model. With `training=False` images pass unchanged. Map it after `dataset.batch`: batches are
+    faster. Each new (H, W) is compiled once, which takes seconds: resize images to one size, or to
+    a few, before the layer. XLA has no gamma distribution, so a model that contains this layer
+    cannot be compiled with `jit_compile=True`; Keras chooses `False` by itself. The chains are
+    compiled anyway.
 
     Reproducibility: the random choices of a call follow from `seed` and the number of calls before
     it, so the same sequence of calls draws the same views. Parallel calls in `dataset.map` draw the
@@ -36,19 +38,29 @@ class AugMix(keras.layers.Layer):
         severity, width, depth, alpha, all_ops: as in `AugMixSettings`.
         seed: integer, or None to draw one from Python's `random`, which
             `keras.utils.set_random_seed` seeds.
+        value_range: values of black and white in the images: (0, 255), (0, 1), (-1, 1) or others.
+        fill: level of pixels outside the image in geometric operations, 0 (black) to 255 (white)
+            in any `value_range`.
+        data_format: None or "channels_last".
         **kwargs: `name` and the other arguments of Keras layers.
 
     Call arguments:
-        images: [N, H, W, 3] or [H, W, 3], 0 to 255, H and W known. Other types than uint8 are
-            first rounded to integers and clipped to 0..255, because operations are Pillow's.
+        images: [N, H, W, C] or [H, W, C] of 3 channels, or 1 (grey, changed as three equal
+            channels), H and W known when it runs. Operations are Pillow's, on 8 bits: floats are
+            first rounded to the nearest of 256 levels in `value_range` and clipped to it, and
+            integers are levels 0 to 255. Or a dictionary with such "images", whose other entries
+            pass unchanged.
         training: False for no change. Default True, unless the model that contains the layer
             decides.
 
     Returns:
-        float32 of the same shape, 0 to 255.
+        Images of the same shape and range, in their float type; float32 for integers.
 
     Raises:
-        ArgumentError: a setting out of range, or images of another shape.
+        ArgumentError: a setting out of range, images of another shape or size unknown, integers in
+            another range than (0, 255), a dictionary with boxes or masks, which do not move with
+            the mix, and float images that cannot be in `value_range`, such as a batch in 0..1
+            where 0..255 is declared. In graphs the last raises `tf.errors.InvalidArgumentError`.
 
     >>> images = np.random.default_rng(0).integers(0, 256, (8, 20, 24, 3), np.uint8)
     >>> layer = AugMix(severity=3, seed=1)
@@ -68,58 +80,79 @@ class AugMix(keras.layers.Layer):
         depth: int = -1,
         alpha: float = 1.0,
         all_ops: bool = False,
+        *,
         seed: int | None = None,
+        value_range: Sequence[float] = (0, 255),
+        fill: int = 0,
+        data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.settings = AugMixSettings(severity, width, depth, alpha, all_ops)
         self.seed = seed
+        self.value_range = checks.check_value_range(value_range)
+        errors.require(0 <= fill <= 255, "a fill level in 0..255", fill)
+        self.fill = fill
+        channels_last = data_format in (None, "channels_last")
+        errors.require(channels_last, "data_format='channels_last': transpose images", data_format)
         self.supports_jit = False
         with tf.device("CPU:0"):  # dataset.map cannot reach a variable of an accelerator
             self._generator = tf.random.Generator.from_seed(
                 random.randint(0, 2**31 - 1) if seed is None else seed, seeds.ALGORITHM
             )
 
-    def call(self, images: tf.Tensor, training: bool | None = True) -> tf.Tensor:
+    def call(self, images: Any, training: bool | None = True) -> Any:
         """See the class."""
-        self._check_shape(images.shape)
+        if isinstance(images, dict):
+            _check_keys(images)
+            return images | {"images": self.call(images["images"], training)}
+        images = tf.convert_to_tensor(images)
+        checks.check_channels_last(images.shape)
         if not training:
-            return tf.cast(images, tf.float32)
-        images = to_uint8(images)
-        if images.shape.rank == 3:
-            return self._augment(images[None])[0]
-        return self._augment(images)
+            checks.check_values(images, self.value_range)
+            return images if images.dtype.is_floating else tf.cast(images, tf.float32)
+        levels = checks.to_levels(images, self.value_range)
+        if levels.shape.rank == 3:
+            views = self._augment(levels[None])[0]
+        elif levels.shape[0]:
+            views = self._augment(levels)
+        else:  # XLA compiles no loop over zero images
+            empty = tf.size(levels) == 0
+            views = tf.cond(
+                empty, lambda: tf.cast(levels, tf.float32), lambda: self._augment(levels)
+            )
+        return checks.from_levels(views, images, self.value_range)
 
-    def _augment(self, images: tf.Tensor) -> tf.Tensor:
+    def _augment(self, levels: tf.Tensor) -> tf.Tensor:
         # One operation reads and advances the generator. With a variable that is read and then
         # assigned, parallel calls would sometimes draw the same number.
         run_seed, epoch = tf.unstack(self._generator.uniform_full_int([2], tf.int32))
         seed = seeds.fold(run_seed, epoch, step=0, view=1)
-        size = (images.shape[1], images.shape[2])
-        return apply_plan(images, draw_plan(seed, tf.shape(images)[0], size, self.settings))
+        plan = draw_plan(seed, tf.shape(levels)[0], tuple(levels.shape[1:3]), self.settings)
+        return apply_plan(levels, plan, self.fill)
 
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, shape: Any) -> Any:
         """The shape stays."""
-        self._check_shape(shape)
-        return tuple(shape)
+        return shape
 
-    def compute_output_spec(self, images: keras.KerasTensor, **kwargs: Any) -> keras.KerasTensor:
-        """The shape stays, the type becomes float32."""
-        self._check_shape(images.shape)
-        return keras.KerasTensor(images.shape, dtype="float32")
-
-    def _check_shape(self, shape: tf.TensorShape | tuple[int | None, ...]) -> None:
-        sides = tuple(shape)[-3:]
-        good = len(shape) in (3, 4) and None not in sides and sides[-1] == packed.CHANNELS
-        errors.require(good, "images [N, H, W, 3] or [H, W, 3], H and W known", tuple(shape))
+    def compute_output_spec(self, images: Any, **kwargs: Any) -> Any:
+        """The shape stays, integers become float32."""
+        if isinstance(images, dict):
+            _check_keys(images)
+            spec = {key: keras.KerasTensor(x.shape, dtype=x.dtype) for key, x in images.items()}
+            return spec | {"images": self.compute_output_spec(images["images"])}
+        checks.check_channels_last(images.shape)
+        dtype = images.dtype if tf.as_dtype(images.dtype).is_floating else "float32"
+        return keras.KerasTensor(images.shape, dtype=dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return super().get_config() | dataclasses.asdict(self.settings) | {"seed": self.seed}
+        own = {"seed": self.seed, "value_range": self.value_range, "fill": self.fill}
+        return super().get_config() | dataclasses.asdict(self.settings) | own
 
 
-def to_uint8(images: tf.Tensor) -> tf.Tensor:
-    """Returns images of any number type as uint8: rounded and clipped to 0..255."""
-    if images.dtype == tf.uint8:
-        return images
-    return tf.saturate_cast(tf.round(tf.cast(images, tf.float32)), tf.uint8)
+def _check_keys(data: dict[str, Any]) -> None:
+    errors.require("images" in data, "a dictionary with 'images'", sorted(data))
+    fixed = {"bounding_boxes", "segmentation_masks"} & data.keys()
+    wanted = "images and labels only: boxes and masks do not move with the mix"
+    errors.require(not fixed, wanted, sorted(fixed))

@@ -32,9 +32,10 @@ def last_activation(layer: keras.layers.Layer) -> str | None:
     from_logits = getattr(layer, "from_logits", None)  # as `AugMixModel` declares it
     if isinstance(from_logits, bool):
         return "linear" if from_logits else "softmax"
-    inner = getattr(layer, "layers", [])
-    if inner:
-        return last_activation(inner[-1])
+    if isinstance(layer, keras.Model):
+        # The layers of a subclassed model are in no order.
+        in_order = isinstance(layer, keras.Sequential) or hasattr(layer, "inputs")
+        return last_activation(layer.layers[-1]) if in_order and layer.layers else None
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
     name = getattr(getattr(layer, "activation", None), "__name__", None)

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from augmix_tf import errors
+from augmix_tf import errors, losses
+from augmix_tf.augment import checks
 from augmix_tf.augment.augmix import AugMixSettings, augmix_views
-from augmix_tf.augment.layer import to_uint8
 from augmix_tf.errors import ArgumentError
 from augmix_tf.models.classifier import last_activation
-from augmix_tf.training.step import METRICS, Batch, Trainer
+from augmix_tf.training.step import METRICS, Trainer
 
 # Far below what float32 probabilities distinguish, and the gradient 1 / p stays finite.
 PROBABILITY_FLOOR = 1e-30
+# Rows of float16 probabilities sum to 1 within this.
+PROBABILITY_SUM_ERROR = 1e-2
+
+
+class Targets(NamedTuple):
+    """What a batch has besides images."""
+
+    labels: tf.Tensor  # as `fit` got them
+    weights: tf.Tensor | None  # float [N] or [N, 1]
 
 
 @keras.saving.register_keras_serializable(package="augmix_tf")
@@ -25,31 +35,40 @@ class AugMixModel(Trainer):
     """Trains a Keras classifier with AugMix and the Jensen-Shannon consistency loss.
 
     For `compile`, `fit`, `evaluate`, `predict`, callbacks, `save` and `keras.saving.load_model`, as
-    with every Keras model. The loss of an example is
+    with every Keras model; `export` exports the backbone. The loss of an example is
 
-        CE(image, label) + jsd_weight * JSD(image, view 1, ..., view V - 1)
+        weight * (CE(image, label) + jsd_weight * JSD(image, view 1, ..., view V - 1))
 
-    and belongs to the model: `compile` takes an optimizer and metrics, and no loss.
+    averaged over the batch (the sum of weights does not matter, as in Keras), plus the backbone's
+    `losses`: weight and activity penalties and `add_loss`, computed once for all views of the
+    batch together. It belongs to the model: `compile` takes an optimizer and metrics, and no loss.
 
-    What `fit` takes, in batches of (images, labels):
+    What `fit` takes, in batches of (images, labels) or (images, labels, sample weights), also with
+    `class_weight`:
 
-    * images [N, H, W, 3]: each step makes their views itself, on the host's CPU. Step s
-      (`optimizer.iterations`) on replica r makes `augmix_views(images, seed, r, s, settings)`, so
-      the same run draws the same views, and a saved and loaded model continues where it was.
-    * views [N, V, H, W, 3] from `augmix_views` in `dataset.map`, the clean image first: the
+    * images [N, H, W, 3] or [N, H, W, 1]: each step makes their views itself, on the host's CPU.
+      Step s (batches that the optimizer has seen, also where it accumulates gradients) on replica
+      r makes `augmix_views(images, seed, r, s, settings)`, so the same run draws the same views,
+      and a saved and loaded model continues where it was.
+    * views [N, V, H, W, C] from `augmix_views` in `dataset.map`, the clean image first: the
       same training, while the next batches are being made. It is the faster way.
 
-    Labels are integers, [N] or [N, 1]. `predict` gives what the backbone gives. `evaluate` and
-    `validation_data` use the images as they are, without views: `jsd` is 0 there and the loss
-    is the cross-entropy. Values are 0 to 255 on both ways into the backbone, as float32: it scales
-    them itself, by a `Rescaling` layer in front where it has none.
+    Labels are class ids, [N] or [N, 1], of any type, or one-hot or soft rows [N, K]. Rows with
+    exactly two of three or more classes are those of mixed images (mixup, CutMix) and refused
+    unless `jsd_weight` is 0: the views of the consistency loss would have to be mixed with the same
+    image in the same way.
 
-    Logged: `loss` (the sum above), `cross_entropy`, `jsd` (before the weight), `error` (share of
-    images whose top class is wrong), and the metrics of `compile`, which see the labels and the
-    backbone's outputs of the images as they are.
+    `predict` gives what the backbone gives. `evaluate` and `validation_data` use the images as
+    they are, without views: `jsd` is 0 there and the loss is the cross-entropy and the penalties.
+    On all ways images reach the backbone as float32 in `value_range`: it scales them itself, by a
+    `Rescaling` layer in front where it has none.
+
+    Logged: `loss` (the sum above), `cross_entropy` and `jsd` (weighted, before `jsd_weight`),
+    `error` (share of images whose top class is wrong), and the metrics of `compile`, which see the
+    labels and the backbone's outputs of the images as they are.
 
     Args:
-        backbone: Keras model, float32 [N, H, W, 3] in 0..255 to [N, K], K >= 2. It stays an
+        backbone: Keras model, float32 [N, H, W, C] in `value_range` to [N, K], K >= 2. It stays an
             ordinary model, `model.backbone`: to be saved, exported and served without this package.
         jsd_weight: weight of the consistency term, the paper's lambda; at least 0.
         views: V >= 2 that are made of each image, itself counted.
@@ -58,13 +77,16 @@ class AugMixModel(Trainer):
             which `keras.utils.set_random_seed` seeds. A saved model keeps the one that it drew.
         from_logits: whether the backbone gives logits; False: probabilities (its last activation is
             softmax), in float32.
+        label_smoothing: 0 to 1, of the cross-entropy, as in Keras's losses.
+        value_range: values of black and white, as in `AugMix`.
         **kwargs: `name` and what else every Keras model takes.
 
     Raises:
         ArgumentError: an argument out of range; a backbone that gives no [N, K], or whose last
-            activation is at odds with `from_logits`. From `compile`: a loss. From `fit`: sample or
-            class weights, labels that are no integers, images of another shape; images where the
-            optimizer accumulates gradients (its steps do not count batches): it takes views.
+            activation is at odds with `from_logits`. From `compile`: a loss. From `fit`: labels,
+            weights or images of another shape. What only the values show (float images that
+            cannot be in `value_range`, labels of mixed images, outputs at odds with `from_logits`)
+            raises `tf.errors.InvalidArgumentError` from `fit` and `evaluate`.
 
     `jit_compile=True` is not followed, with Keras's warning: XLA has no gamma distribution. The
     views are compiled separately.
@@ -96,17 +118,24 @@ class AugMixModel(Trainer):
         all_ops: bool = False,
         seed: int | None = None,
         from_logits: bool = True,
+        label_smoothing: float = 0.0,
+        value_range: Sequence[float] = (0, 255),
         **kwargs: Any,
     ) -> None:
         _check_classifier(backbone, from_logits)
         errors.require(jsd_weight >= 0, "jsd_weight of at least 0", jsd_weight)
         errors.require(isinstance(views, int) and views >= 2, "a whole number of views >= 2", views)
+        smooth = 0 <= label_smoothing <= 1
+        errors.require(smooth, "label_smoothing from 0 to 1", label_smoothing)
         seed = random.randint(0, 2**31 - 1) if seed is None else seed
         super().__init__(backbone, jsd_weight, run_seed=seed, **kwargs)
         self.settings = AugMixSettings(severity, width, depth, alpha, all_ops)
         self.views = views
         self.from_logits = from_logits
+        self.label_smoothing = label_smoothing
+        self.value_range = checks.check_value_range(value_range)
         self.supports_jit = False
+        self._rank: int | None = None
 
     @property
     def backbone(self) -> keras.Model:
@@ -141,18 +170,33 @@ class AugMixModel(Trainer):
         if self.backbone.built:
             self.optimizer.build(self.trainable_variables)
 
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As of `keras.Model`."""
+        first = tf.nest.flatten(getattr(x, "element_spec", x))[0]
+        rank = tf.TensorShape(getattr(first, "shape", ())).rank
+        if rank != self._rank:
+            # Keras traces one function for images and views, and takes their rank for unknown.
+            self.train_function, self._rank = None, rank
+        return super().fit(x, *args, **kwargs)
+
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The backbone's outputs [N, K] of images [N, H, W, 3], [N, V, K] of views."""
         return super().call(tf.cast(images, tf.float32), training)
 
-    def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """One step of the optimizer on (images or views, labels)."""
-        images, labels = _images_and_labels(data)
-        return super().train_step((self._views(images), labels))
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One step of the optimizer on (images or views, labels[, sample weights])."""
+        images, targets = _images_and_targets(data)
+        return super().train_step((self._views(images), targets))
 
-    def test_step(self, data: Batch) -> dict[str, tf.Tensor]:
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The same numbers of images as they are, without training."""
-        return super().test_step(_images_and_labels(data))
+        images, targets = _images_and_targets(data)
+        checks.check_values(images, self.value_range)
+        return super().test_step((images, targets))
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Exports the backbone, as its own `export`."""
+        self.backbone.export(filepath, *args, **kwargs)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
@@ -163,26 +207,70 @@ class AugMixModel(Trainer):
 
     def _views(self, images: tf.Tensor) -> tf.Tensor:
         if images.shape.rank == 5:
+            checks.check_values(images, self.value_range)
             return images
-        wanted = "views [N, V, H, W, 3] from augmix_views in the pipeline"
-        errors.require(images.shape.rank == 4, f"images [N, H, W, 3] or {wanted}", images.shape)
+        wanted = "images [N, H, W, C], or views [N, V, H, W, C] from augmix_views in the pipeline"
+        errors.require(images.shape.rank == 4, wanted, images.shape)
         optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        steps = optimizer.gradient_accumulation_steps
-        errors.require(not steps, f"{wanted} with accumulated gradients", images.shape)
+        # The first variable counts batches; `iterations` counts updates of the weights.
+        step = optimizer.variables[0]
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        place = (self.run_seed, replica, self.optimizer.iterations)
         # The chains are one loop over images, which is no work for a GPU.
         with tf.device("CPU:0"):
-            return augmix_views(to_uint8(images), *place, self.settings, self.views)
+            return augmix_views(
+                images,
+                self.run_seed,
+                replica,
+                step,
+                self.settings,
+                self.views,
+                value_range=self.value_range,
+            )
 
-    def _parts(self, labels: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
-        self.compute_metrics(None, labels, logits)
+    def _parts(self, targets: Targets, logits: tf.Tensor) -> dict[str, tf.Tensor]:
+        self.compute_metrics(None, targets.labels, logits, targets.weights)
+        logits = self._logits(logits)
+        clean = logits[:, 0]
+        parts = super()._parts(_class_labels(targets.labels, clean.shape[-1]), logits)
+        if self.label_smoothing:
+            flat = tf.ones_like(clean) / clean.shape[-1]
+            sharp = parts["cross_entropy"]
+            change = self.label_smoothing * (losses.cross_entropy(flat, clean) - sharp)
+            parts |= {"cross_entropy": sharp + change, "loss": parts["loss"] + change}
+        if targets.weights is not None:
+            weights = _example_weights(targets.weights)
+            parts |= {n: weights * parts[n] for n in ("loss", "cross_entropy", "jsd")}
+        # Added to each example, because the mean over all replicas' examples is taken later.
+        for penalty in self.losses:
+            parts["loss"] += tf.reduce_sum(tf.cast(penalty, tf.float32))
+        return parts
+
+    def _logits(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Logits of what the backbone gave."""
         if not self.from_logits:
-            exact = logits.dtype in (tf.float32, tf.float64)
+            exact = outputs.dtype in (tf.float32, tf.float64)
             wanted = "probabilities in float32 (a last layer with dtype='float32'), or logits"
-            errors.require(exact, wanted, logits.dtype.name)
-            logits = tf.math.log(tf.maximum(logits, PROBABILITY_FLOOR))
-        return super()._parts(labels, logits)
+            errors.require(exact, wanted, outputs.dtype.name)
+        sums = tf.reduce_sum(tf.cast(outputs, tf.float32), axis=-1)
+        shares = tf.reduce_all(tf.abs(sums - 1) < PROBABILITY_SUM_ERROR)
+        shares &= tf.reduce_all(outputs >= 0)
+        checks.ensure(
+            (shares != self.from_logits) | (tf.size(outputs) == 0),
+            f"Expected logits with from_logits=True and probabilities with from_logits=False; "
+            f"received the other with from_logits={self.from_logits}.",
+        )
+        if self.from_logits:
+            return outputs
+        return tf.math.log(tf.maximum(outputs, PROBABILITY_FLOOR))
+
+    def _check_consistency(self, labels: tf.Tensor, views: int) -> None:
+        if labels.dtype.is_floating and labels.shape[-1] > 2:
+            checks.ensure(
+                tf.reduce_all(tf.math.count_nonzero(labels, axis=-1) != 2),
+                "The consistency loss takes no labels of two classes, which belong to mixed images "
+                "(mixup, CutMix): all views would have to be mixed with the same image in the same "
+                "way. Use jsd_weight=0, or do not mix.",
+            )
 
     def _log(self, parts: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         super()._log(parts)
@@ -197,6 +285,8 @@ class AugMixModel(Trainer):
             **dataclasses.asdict(self.settings),
             "seed": self.run_seed,
             "from_logits": self.from_logits,
+            "label_smoothing": self.label_smoothing,
+            "value_range": self.value_range,
         }
 
     @classmethod
@@ -208,8 +298,8 @@ class AugMixModel(Trainer):
 
 def _check_classifier(backbone: keras.Model, from_logits: bool) -> None:
     errors.require(isinstance(backbone, keras.Model), "a keras.Model as backbone", repr(backbone))
-    # A model that is not built yet knows no shape.
-    shape = getattr(backbone, "output_shape", None) if backbone.built else (None, 2)
+    # A subclassed model, or one that is not built yet, knows no shape.
+    shape = (getattr(backbone, "output_shape", None) if backbone.built else None) or (None, 2)
     fits = isinstance(shape, tuple) and len(shape) == 2 and (shape[1] or 2) >= 2
     wanted = (
         "a backbone with outputs [N, K] of K >= 2 classes (pooling and a Dense layer at its end)"
@@ -225,14 +315,34 @@ def _check_classifier(backbone: keras.Model, from_logits: bool) -> None:
     errors.require(not linear, "from_logits=True where the last layer has no softmax", from_logits)
 
 
-def _images_and_labels(data: Batch) -> Batch:
+def _images_and_targets(data: Any) -> tuple[tf.Tensor, Targets]:
     images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-    errors.require(weights is None, "no sample or class weights: the loss has none", "some")
     errors.require(labels is not None, "batches of (images, labels)", "no labels")
-    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-    if labels.dtype.is_integer and labels.shape.rank == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    fits = labels.dtype.is_integer and labels.shape.rank == 1
-    got = f"{labels.dtype.name} {labels.shape}"
-    errors.require(fits, "integer labels [N] or [N, 1]", got)
-    return images, labels
+    return tf.convert_to_tensor(images), Targets(tf.convert_to_tensor(labels), weights)
+
+
+def _class_labels(labels: tf.Tensor, classes: int) -> tf.Tensor:
+    """Labels as class ids, int64 [N], or as rows, float32 [N, K]."""
+    labels = tf.cast(labels, tf.int32) if labels.dtype == tf.bool else labels
+    rows = labels.shape.rank == 2 and labels.shape[1] in (None, classes)
+    if rows:
+        return tf.cast(labels, tf.float32)
+    column = labels.shape.rank == 2 and labels.shape[1] == 1
+    fits = labels.shape.rank == 1 or column
+    wanted = f"labels as class ids [N] or [N, 1], or as rows [N, {classes}] of {classes} classes"
+    errors.require(fits, wanted, f"{labels.dtype.name} {labels.shape}")
+    labels = labels[:, 0] if column else labels
+    ids = tf.cast(labels, tf.int64)
+    if labels.dtype.is_floating:
+        whole = tf.reduce_all(tf.cast(ids, labels.dtype) == labels)
+        checks.ensure(whole, "Expected class ids that are whole numbers; received:", labels)
+    return ids
+
+
+def _example_weights(weights: tf.Tensor) -> tf.Tensor:
+    """Sample weights, float32 [N]."""
+    weights = tf.cast(weights, tf.float32)
+    column = weights.shape.rank == 2 and weights.shape[1] == 1
+    weights = weights[:, 0] if column else weights
+    errors.require(weights.shape.rank == 1, "one weight for each example, [N]", weights.shape)
+    return weights

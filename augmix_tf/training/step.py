@@ -124,13 +124,8 @@ class Trainer(keras.Model):
     def _parts(self, labels: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """The loss of each example and what it is made of, float32 [N] each."""
         clean, several = logits[:, 0], logits.shape[1] > 1
-        if several and self.jsd_weight and labels.dtype.is_floating:
-            # All views would have to be mixed with the same image in the same way.
-            raise errors.ArgumentError(
-                "The consistency loss needs integer labels, because soft labels belong to images "
-                f"that were mixed with others; received {labels.dtype.name} {labels.shape} "
-                f"with {logits.shape[1]} views."
-            )
+        if several and self.jsd_weight:
+            self._check_consistency(labels, logits.shape[1])
         cross_entropy = losses.cross_entropy(labels, clean)
         jsd = losses.jensen_shannon(logits) if several else tf.zeros_like(cross_entropy)
         classes = tf.argmax(labels, axis=-1) if labels.dtype.is_floating else labels
@@ -141,6 +136,16 @@ class Trainer(keras.Model):
             "jsd": jsd,
             "error": tf.cast(wrong, tf.float32),
         }
+
+    def _check_consistency(self, labels: tf.Tensor, views: int) -> None:
+        """Raises `ArgumentError` for the labels of mixed images."""
+        # All views would have to be mixed with the same image in the same way.
+        if labels.dtype.is_floating:
+            raise errors.ArgumentError(
+                "The consistency loss needs integer labels, because soft labels belong to images "
+                f"that were mixed with others; received {labels.dtype.name} {labels.shape} "
+                f"with {views} views."
+            )
 
     def _log(self, parts: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         for name, mean in self._means.items():

@@ -1,0 +1,649 @@
+"""A Keras model that trains any classifier with AugMix, as Keras's own models are trained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from augmix_tf import AugMixModel
+from augmix_tf.augment import AugMixSettings, augmix_views
+from augmix_tf.errors import ArgumentError
+from augmix_tf.training.step import METRICS, Trainer
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES, SIZE, BATCH = 5, (6, 8), 4
+
+
+def backbone(softmax=False, seed=0, **options) -> keras.Model:
+    """Two classifiers of the same seed differ in their last activation only."""
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((*SIZE, 3))
+    hidden = keras.layers.Rescaling(1 / 255)(images)
+    hidden = keras.layers.Conv2D(4, 3, use_bias=False)(hidden)
+    hidden = keras.layers.BatchNormalization(momentum=0.9)(hidden)
+    hidden = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(hidden))
+    last = keras.layers.Dense(CLASSES, activation="softmax" if softmax else None, **options)
+    return keras.Model(images, last(hidden))
+
+
+def model_of(**options) -> AugMixModel:
+    softmax = not options.get("from_logits", True)
+    model = AugMixModel(backbone(softmax), seed=7, **options)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"])
+    return model
+
+
+def examples(batches=3):
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (batches * BATCH, *SIZE, 3), np.uint8)
+    return images, rng.integers(0, CLASSES, batches * BATCH)
+
+
+def batches(count=3) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(examples(count)).batch(BATCH, drop_remainder=True)
+
+
+def viewed(count=3) -> tf.data.Dataset:
+    """The views that a model of seed 7 makes itself."""
+    made = [
+        (augmix_views(images, 7, 0, step, AugMixSettings()), labels)
+        for step, (images, labels) in enumerate(batches(count))
+    ]
+    return tf.data.Dataset.from_tensor_slices(tuple(map(tf.stack, zip(*made, strict=True))))
+
+
+def assert_same_weights(one, other, rtol=1e-5):
+    for ours, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=1e-6)
+
+
+# A step
+
+
+def test_a_step_is_the_gradient_of_the_papers_loss_by_hand():
+    model, by_hand = model_of(jsd_weight=3.0), backbone()
+    images, labels = next(iter(batches()))
+    logs = model.train_step((images, labels))
+
+    views = augmix_views(images, 7, 0, 0, AugMixSettings())
+    with tf.GradientTape() as tape:
+        logits = tf.reshape(
+            by_hand(tf.reshape(views, [-1, *SIZE, 3]), training=True), [BATCH, 3, -1]
+        )
+        p = tf.nn.softmax(logits)
+        mean = tf.reduce_mean(p, axis=1, keepdims=True)
+        jsd = tf.reduce_mean(tf.reduce_sum(p * tf.math.log(p / mean), axis=-1))
+        picked = tf.gather(p[:, 0], labels, batch_dims=1)
+        cross_entropy = -tf.reduce_mean(tf.math.log(picked))
+        loss = cross_entropy + 3.0 * jsd
+    variables = by_hand.trainable_variables
+    for variable, gradient in zip(variables, tape.gradient(loss, variables), strict=True):
+        variable.assign_sub(0.1 * gradient)
+    assert_same_weights(model.backbone, by_hand, rtol=2e-5)
+    right = np.mean(np.argmax(logits[:, 0], 1) == labels)
+    wanted = {"loss": loss, "cross_entropy": cross_entropy, "jsd": jsd}
+    wanted |= {"error": 1 - right, "accuracy": right}
+    assert list(logs) == list(wanted)
+    for name, value in logs.items():
+        np.testing.assert_allclose(value, wanted[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_images_views_and_the_trainer_give_the_same_weights():
+    """Views made in the step, views that are given, and the step of this package's own loop."""
+    with_images, with_views, trainer = model_of(), model_of(), Trainer(backbone())
+    trainer.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    logs = [
+        model.fit(data, epochs=1, verbose=0, shuffle=False).history
+        for model, data in (
+            (with_images, batches()), (with_views, viewed()), (trainer, viewed())
+        )
+    ]  # fmt: skip
+    assert_same_weights(with_images.backbone, trainer.classifier)
+    assert_same_weights(with_views.backbone, trainer.classifier)
+    for name in METRICS:
+        np.testing.assert_allclose([log[name][0] for log in logs], logs[2][name][0], rtol=1e-5)
+    right = [1 - logs[2]["error"][0]] * 2
+    np.testing.assert_allclose([log["accuracy"][0] for log in logs[:2]], right, rtol=1e-5)
+
+
+def test_probabilities_train_as_their_logits_do():
+    logits, probabilities = model_of(), model_of(from_logits=False)
+    ours = probabilities.fit(viewed(), verbose=0).history
+    wanted = logits.fit(viewed(), verbose=0).history
+    assert_same_weights(probabilities.backbone, logits.backbone)
+    np.testing.assert_allclose(ours["loss"], wanted["loss"], rtol=1e-5)
+    got = probabilities.predict(examples()[0], verbose=0)
+    np.testing.assert_allclose(got.sum(axis=1), 1.0, rtol=1e-5)
+    tf.debugging.assert_near(got, tf.nn.softmax(logits.predict(examples()[0], verbose=0)), 1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_images_and_labels_come_in_any_type(dtype):
+    images, labels = examples(1)
+    one, other = model_of(), model_of()
+    want = one.train_step((tf.constant(images), tf.constant(labels)))
+    column = tf.constant(labels[:, None].astype(np.uint8))
+    got = other.train_step((tf.constant(images.astype(dtype)), column))
+    for name, value in want.items():
+        np.testing.assert_array_equal(got[name], value)
+
+
+def test_draws_follow_from_seed_and_step_alone():
+    images, labels = examples(1)
+    data = tf.data.Dataset.from_tensors((images, labels)).repeat(2)
+
+    def losses(seed):
+        # At a rate of 0 the weights stay: what changes is the views.
+        model = AugMixModel(backbone(), seed=seed, severity=9)
+        model.compile(keras.optimizers.SGD(0.0))
+        seen = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: got.append(logs["jsd"]))
+        got = []
+        model.fit(data, epochs=2, steps_per_epoch=1, verbose=0, callbacks=[seen])
+        return got
+
+    first = losses(1)
+    assert losses(1) == first
+    assert len({*first, *losses(2)}) == 4
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_and_sees_images_in_float32(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = model_of()
+        history = model.fit(batches(), verbose=0).history
+    finally:
+        keras.config.set_dtype_policy("float32")
+    seen = []
+    model.classifier.call = lambda images, **_: seen.append(images.dtype) or images[:, 0, 0]
+    model(examples(1)[0])
+    assert seen == [tf.float32]
+    assert np.isfinite(history["loss"]).all()
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (
+        policy == "mixed_float16"
+    )
+
+
+def train_on_two_replicas(path: str) -> None:
+    """In a process of its own, which divides its processor before anything else."""
+    (processor,) = tf.config.list_physical_devices("CPU")
+    halves = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(processor, halves)
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = AugMixModel(flat(), seed=7)
+        model.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"])
+    images, labels = examples(4)
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(2 * BATCH)
+    history = model.fit(data, verbose=0).history
+    np.savez(path, *model.get_weights(), **history)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Nearness(keras.layers.Layer):
+    """Adds a penalty of its own to the loss."""
+
+    def call(self, x):
+        self.add_loss(0.1 * keras.ops.mean(x**2))
+        return x
+
+
+def flat(size=SIZE, channels=3) -> keras.Model:
+    """With every kind of penalty; without batch normalisation, whose statistics are a replica's."""
+    keras.utils.set_random_seed(0)
+    penalties = {"kernel_regularizer": "l2", "activity_regularizer": "l1"}
+    layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), Nearness()]
+    return keras.Sequential(
+        [keras.Input((*size, channels)), *layers, keras.layers.Dense(CLASSES, **penalties)]
+    )
+
+
+def test_two_replicas_train_as_one_device_on_the_views_of_both(tmp_path):
+    code = (
+        "import sys; from tests import test_keras_model as t; t.train_on_two_replicas(sys.argv[1])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "two.npz")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+    images, labels = examples(4)
+    parts = [
+        augmix_views(part, 7, number % 2, number // 2, AugMixSettings())
+        for number, part in enumerate(np.split(images, 4))
+    ]
+    model = AugMixModel(flat(), seed=7)
+    model.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"])
+    data = tf.data.Dataset.from_tensor_slices((tf.concat(parts, 0), labels)).batch(2 * BATCH)
+    history = model.fit(data, verbose=0).history
+    with np.load(tmp_path / "two.npz") as two:
+        for name, (value,) in history.items():
+            np.testing.assert_allclose(two[name][0], value, rtol=1e-5, atol=1e-7)
+        for number, weight in enumerate(model.get_weights()):
+            np.testing.assert_allclose(two[f"arr_{number}"], weight, rtol=1e-5, atol=1e-7)
+
+
+# What Keras's own loss gives
+
+
+def copies(images):
+    """Two equal views: no divergence, and every penalty as of the images alone."""
+    return np.stack([images, images], axis=1).astype(np.float32)
+
+
+def labels_of(kind):
+    """Labels of 12 examples in the form that a user has, and as rows for Keras's loss."""
+    ids, rng = examples()[1], np.random.default_rng(2)
+    rows = np.eye(CLASSES, dtype=np.float32)[ids]
+    soft = rng.dirichlet(np.ones(CLASSES), len(ids)).astype(np.float32)
+    return {
+        "ids": (ids, rows),
+        "column": (ids[:, None].astype(np.uint8), rows),
+        "float ids": (ids.astype(np.float32), rows),
+        "one-hot": (rows, rows),
+        "one-hot integers": (rows.astype(np.int64), rows),
+        "one-hot booleans": (rows.astype(bool), rows),
+        "soft": (soft, soft),
+    }[kind]
+
+
+def fitted(model, images, labels, **options):
+    """Losses of two epochs."""
+    options = {"batch_size": 5, "epochs": 2, "shuffle": False, "verbose": 0} | options
+    return model.fit(images, labels, **options).history["loss"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "weighted", "smoothing"),
+    [
+        ("ids", "sample_weight", 0),
+        ("ids", None, 0.2),
+        ("column", "class_weight", 0),
+        ("float ids", "sample_weight", 0.1),
+        ("one-hot", "class_weight", 0.2),
+        ("one-hot integers", None, 0),
+        ("one-hot booleans", "sample_weight", 0),
+        ("soft", "sample_weight", 0.3),
+    ],
+)
+def test_labels_weights_smoothing_and_penalties_count_as_in_keras(kind, weighted, smoothing):
+    """Penalties of weights and activities, an added loss, a smaller last batch."""
+    images, (labels, rows) = examples()[0], labels_of(kind)
+    weights = np.random.default_rng(3).uniform(0, 3, len(labels)).astype(np.float32)
+    given = {"sample_weight": weights, "class_weight": dict(enumerate((2, 0.5, 0, 1, 3)))}
+    options = {weighted: given[weighted]} if weighted else {}
+    ours, theirs = AugMixModel(flat(), label_smoothing=smoothing), flat()
+    ours.compile(keras.optimizers.SGD(0.1), weighted_metrics=["accuracy"])
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    theirs.compile(keras.optimizers.SGD(0.1), loss)
+    want = fitted(theirs, images, rows, **options)
+    np.testing.assert_allclose(fitted(ours, copies(images), labels, **options), want, rtol=1e-5)
+    assert_same_weights(ours.backbone, theirs)
+
+    given = {"sample_weight": weights, "batch_size": 5, "verbose": 0}
+    got = ours.evaluate(images, labels, return_dict=True, **given)
+    np.testing.assert_allclose(got["loss"], theirs.evaluate(images, rows, **given), rtol=1e-5)
+    right = theirs.predict(images, verbose=0).argmax(1) == rows.argmax(1)
+    np.testing.assert_allclose(got["accuracy"], np.average(right, weights=weights), rtol=1e-5)
+    np.testing.assert_allclose(got["error"], 1 - right.mean(), rtol=1e-5)
+
+
+def test_weights_of_an_example_are_of_its_consistency_too():
+    """Ones change nothing, zero removes, class weights are the sample weights they stand for."""
+    views, labels = (np.asarray(part) for part in next(iter(viewed(1))))
+
+    def step(rows=slice(None), data=None, **options):
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+        model = AugMixModel(ends_in(*layers, keras.layers.Dense(CLASSES)))
+        model.compile(keras.optimizers.SGD(0.1))
+        given = (data,) if data else (views[rows], labels[rows])
+        loss = model.fit(*given, steps_per_epoch=1, verbose=0, **options).history["loss"]
+        return np.array([*loss, *np.concatenate([w.ravel() for w in model.get_weights()])])
+
+    plain, halved = step(), step(sample_weight=np.full(BATCH, 0.5))
+    np.testing.assert_allclose(step(sample_weight=np.ones((BATCH, 1))), plain, 1e-5, 1e-7)
+    assert abs(plain - halved).max() > 1e-3
+    removed = step(sample_weight=np.array([2, 0, 2, 2]))
+    np.testing.assert_allclose(step([0, 2, 3], sample_weight=np.full(3, 1.5)), removed, 1e-5, 1e-7)
+    table = dict(enumerate((0.5, 2, 3, 4, 1)))
+    each = np.array([table[label] for label in labels])
+    want = step(sample_weight=each)
+    np.testing.assert_allclose(step(class_weight=table), want, 1e-5, 1e-7)
+
+    triples = (views, labels, each)
+    for data in (
+        tf.data.Dataset.from_tensors(triples),
+        Sequence(triples),
+        (triples for _ in range(1)),
+    ):
+        np.testing.assert_allclose(step(data=data), want, 1e-5, 1e-7)
+
+
+class Sequence(keras.utils.PyDataset):
+    """One batch."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.batch
+
+
+def mixed(images, labels):
+    return {"images": tf.cast(images, tf.float32), "labels": tf.one_hot(labels, CLASSES)}
+
+
+def test_labels_of_mixed_images_train_without_the_consistency_loss_only():
+    mix_up = keras.layers.MixUp(seed=1)
+    data = batches().map(mixed).map(mix_up).map(lambda d: (tf.round(d["images"]), d["labels"]))
+    model = AugMixModel(flat(), jsd_weight=0)
+    model.compile("sgd")
+    assert np.isfinite(model.fit(data, verbose=0).history["loss"]).all()
+    model = AugMixModel(flat())
+    model.compile("sgd")
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="mixed with the same image in the sam"
+    ):
+        model.fit(data, verbose=0)
+    with pytest.raises(ArgumentError, match="belong to mixed images"):
+        model.train_step(next(iter(data)))
+
+
+def test_class_ids_that_are_no_whole_numbers_are_refused():
+    model = model_of()
+    with pytest.raises(ArgumentError, match=r"whole numbers; received: \[0.5"):
+        model.train_step((examples(1)[0], np.array([0.5, 1, 2, 3], np.float32)))
+
+
+# Ranges, sizes and sources of images
+
+
+def test_a_range_of_values_trains_as_its_levels_do():
+    images, labels = examples()
+    unit = keras.Sequential(flat().layers[1:])
+    ours, want = AugMixModel(unit, seed=7, value_range=(0, 1)), AugMixModel(flat(), seed=7)
+    unit.build((None, *SIZE, 3))
+    unit.set_weights(want.backbone.get_weights())
+    for model, pixels in ((ours, (images / 255).astype(np.float32)), (want, images)):
+        model.compile(keras.optimizers.SGD(0.1))
+        fitted(model, pixels, labels, batch_size=BATCH, epochs=1)
+    assert_same_weights(ours.backbone, want.backbone)
+    with pytest.raises(ArgumentError, match=r"value_range=\(0, 255\) for integers"):
+        fitted(ours, images, labels)
+    # A network that takes 0 to 255 would see nothing but black.
+    for fit in (want.fit, want.evaluate):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Expected images in 0"):
+            fit((images / 255).astype(np.float32), labels, verbose=0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected images in 0"):
+        fitted(want, copies(images / 255), labels)
+
+
+def test_grey_images_train():
+    images, labels = examples(1)
+    model = AugMixModel(flat(channels=1), seed=7)
+    model.compile("sgd", run_eagerly=True)
+    views = augmix_views(images[..., :1], 7, 0, 0, AugMixSettings())
+    assert views.shape == (BATCH, 3, *SIZE, 1)
+    np.testing.assert_allclose(
+        fitted(model, images[..., :1], labels, epochs=1, batch_size=BATCH),
+        fitted_once(flat(channels=1), views, labels),
+        rtol=1e-5,
+    )
+
+
+def fitted_once(backbone, views, labels):
+    model = AugMixModel(backbone)
+    model.compile("sgd")
+    return model.fit(views, labels, batch_size=BATCH, verbose=0).history["loss"]
+
+
+def test_a_folder_of_images_goes_into_fit_and_into_views(tmp_path):
+    for index, image in enumerate(examples(1)[0]):
+        (tmp_path / "ab"[index % 2]).mkdir(exist_ok=True)
+        keras.utils.save_img(tmp_path / "ab"[index % 2] / f"{index}.png", image)
+    losses = []
+    for label_mode in ("int", "categorical"):
+        data = keras.utils.image_dataset_from_directory(
+            tmp_path, image_size=SIZE, batch_size=BATCH, shuffle=False, label_mode=label_mode,
+            verbose=False,
+        )  # fmt: skip
+        views = data.enumerate().map(
+            lambda step, batch: (augmix_views(batch[0], 7, 0, step, AugMixSettings()), batch[1])
+        )
+        model = AugMixModel(keras.Sequential([*flat().layers[:-1], keras.layers.Dense(2)]), seed=7)
+        keras.utils.set_random_seed(0)
+        model.compile("sgd")
+        losses += model.fit(data if label_mode == "int" else views, verbose=0).history["loss"]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+# Any model, and what is done with it
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Subclassed(keras.Model):
+    """Not built before its first call; its last layer is not the last that it names."""
+
+    def __init__(self, softmax=False, **kwargs):
+        super().__init__(**kwargs)
+        self.softmax = softmax
+        self.head = keras.layers.Dense(CLASSES, activation="softmax" if softmax else None)
+        self.drop = keras.layers.Dropout(0.2)
+        self.body = keras.layers.Dense(3, activation="relu", kernel_regularizer="l2")
+
+    def call(self, images, training=False):
+        flat = keras.ops.reshape(images / 255, (-1, SIZE[0] * SIZE[1] * 3))
+        return self.head(self.drop(self.body(flat), training=training))
+
+    def get_config(self):
+        return super().get_config() | {"softmax": self.softmax}
+
+
+ANY = {
+    "functional": backbone,
+    "sequential": flat,
+    "sequential, not built": lambda: keras.Sequential(flat().layers),
+    "subclassed": Subclassed,
+    "subclassed, softmax": lambda: Subclassed(softmax=True),
+}
+
+
+@pytest.mark.parametrize("kind", ANY)
+def test_any_model_is_trained_kept_cloned_and_exported(kind, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = AugMixModel(ANY[kind](), seed=7, from_logits="softmax" not in kind)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"])
+    views, labels = (np.concatenate([*part]) for part in zip(*viewed(2), strict=True))
+    images = views[:, 0].astype(np.uint8)
+    best = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras")
+    weights = keras.callbacks.ModelCheckpoint(tmp_path / "b.weights.h5", save_weights_only=True)
+    losses = fitted(model, views, labels, batch_size=BATCH, callbacks=[best, weights])
+    assert losses[1] < losses[0]
+    want = model.predict(images, verbose=0)
+    np.testing.assert_array_equal(want, model.backbone.predict(images, verbose=0))
+
+    model.save(tmp_path / "model.keras")
+    for name in ("model.keras", "best.keras"):
+        loaded = keras.saving.load_model(tmp_path / name)
+        np.testing.assert_array_equal(loaded.predict(images, verbose=0), want)
+        assert loaded.optimizer.iterations == 4
+    clone = keras.models.clone_model(model)
+    assert type(clone.backbone) is type(model.backbone)
+    clone(images)
+    clone.load_weights(tmp_path / "b.weights.h5")
+    np.testing.assert_array_equal(clone.predict(images, verbose=0), want)
+    model.export(tmp_path / "export", verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "export"))
+    np.testing.assert_allclose(served.serve(images.astype(np.float32)), want, rtol=1e-5, atol=1e-6)
+
+
+def test_an_interrupted_fit_is_taken_up_by_backup_and_restore(tmp_path):
+    def run(stop, **options):
+        model = AugMixModel(flat(), seed=7)
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        end = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: stop(epoch))
+        model.fit(batches(2), epochs=3, verbose=0, callbacks=[backup, end], **options)
+        return model
+
+    def stop(epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    want = run(lambda epoch: None)
+    with pytest.raises(KeyboardInterrupt):
+        run(stop)
+    seen = []
+    assert_same_weights(run(seen.append), want)
+    assert seen == [2]
+
+
+def test_accumulated_gradients_are_those_of_one_larger_batch():
+    def trained(data, steps):
+        model = AugMixModel(flat(), seed=7)
+        model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=steps))
+        model.fit(data, epochs=2, verbose=0)
+        return model
+
+    views = viewed(2)
+    larger = views.unbatch().batch(2 * BATCH)
+    want = trained(larger, None)
+    assert_same_weights(trained(views, 2), want)
+    # Images get the views of their batch, not of the update of the weights that they are part of.
+    one_epoch = [augmix_views(x, 7, 0, s, AugMixSettings()) for s, (x, _) in enumerate(batches(4))]
+    given = tf.data.Dataset.from_tensor_slices((one_epoch, np.split(examples(4)[1], 4)))
+    both = [AugMixModel(flat(), seed=7) for _ in range(2)]
+    for model, data in zip(both, (batches(4), given), strict=True):
+        model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2))
+        model.fit(data, verbose=0)
+    assert_same_weights(*both)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_outputs_at_odds_with_from_logits_are_refused_when_they_come(softmax):
+    model = AugMixModel(Subclassed(softmax), from_logits=softmax)
+    model.compile("sgd")
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="Expected logits with from_logits=True"
+    ):
+        model.fit(viewed(1), verbose=0)
+
+
+# A life
+
+
+def test_evaluation_is_of_the_images_as_they_are():
+    model = model_of()
+    images, labels = examples()
+    logits = model.backbone.predict(images, verbose=0).astype(np.float64)
+    np.testing.assert_array_equal(model.predict(images, verbose=0), logits)
+    wanted = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels])
+    got = model.evaluate(images, labels, batch_size=5, verbose=0, return_dict=True)
+    np.testing.assert_allclose([got["loss"], got["cross_entropy"]], wanted, rtol=1e-5)
+    assert got["jsd"] == 0
+    np.testing.assert_allclose(got["accuracy"], np.mean(logits.argmax(axis=1) == labels), rtol=1e-6)
+
+
+def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(tmp_path):
+    """With a schedule by step, momenta, validation and a callback that keeps the best."""
+
+    def new():
+        model = AugMixModel(backbone(), severity=2, seed=7)
+        rate = keras.optimizers.schedules.CosineDecay(0.1, 12)
+        model.compile(keras.optimizers.SGD(rate, momentum=0.9), metrics=["accuracy"])
+        return model
+
+    options = {"shuffle": False, "verbose": 0, "validation_data": examples(2)}
+    whole = new()
+    want = whole.fit(batches(), epochs=4, **options).history
+    kept = keras.callbacks.ModelCheckpoint(tmp_path / "model.keras", monitor="val_loss")
+    new().fit(batches(), epochs=2, callbacks=[kept], **options)
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded, AugMixModel)
+    assert (loaded.settings.severity, loaded.run_seed) == (2, 7)
+    got = loaded.fit(batches(), initial_epoch=2, epochs=4, **options).history
+    for name in (*METRICS, "accuracy", "val_loss", "val_accuracy"):
+        np.testing.assert_allclose(got[name], want[name][2:], rtol=1e-4, atol=1e-6, err_msg=name)
+    assert_same_weights(loaded, whole, rtol=1e-4)
+
+    whole.backbone.save(tmp_path / "backbone.keras")
+    alone = keras.saving.load_model(tmp_path / "backbone.keras")
+    assert type(alone) is type(backbone())
+    images = examples(1)[0]
+    np.testing.assert_array_equal(
+        alone.predict(images, verbose=0), whole.predict(images, verbose=0)
+    )
+
+
+def test_a_seed_that_was_drawn_is_kept():
+    model = AugMixModel(backbone())
+    again = AugMixModel.from_config(model.get_config())
+    assert again.run_seed == model.run_seed != AugMixModel(backbone(seed=1)).run_seed
+    assert again.get_config() == model.get_config()
+
+
+# Refusals
+
+
+def ends_in(*layers) -> keras.Model:
+    return keras.Sequential([keras.Input((*SIZE, 3)), *layers])
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        (lambda: keras.layers.Dense(3), {}, "keras.Model as backbone"),
+        (lambda: ends_in(keras.layers.Conv2D(4, 3)), {}, r"\[N, K\].*received \(None, 4, 6, 4\)"),
+        (lambda: ends_in(keras.layers.Flatten(), keras.layers.Dense(1)), {}, r"K >= 2 classes"),
+        (lambda: ends_in(keras.layers.Flatten(), keras.layers.Softmax()), {}, "taken as logits"),
+        (lambda: ends_in(backbone(softmax=True)), {}, "Expected from_logits=False, or a backbone"),
+        (backbone, {"from_logits": False}, "from_logits=True where the last layer has no softmax"),
+        (backbone, {"views": 1}, "views >= 2; received 1"),
+        (backbone, {"jsd_weight": -1.0}, "at least 0; received -1"),
+        (backbone, {"severity": 11}, r"severity must be 0\.1 to 10; received 11\."),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_refused(given, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        AugMixModel(given(), **options)
+
+
+def test_a_loss_is_refused():
+    with pytest.raises(ArgumentError, match=r"no loss: it is this model's own.*received 'mse'"):
+        AugMixModel(backbone()).compile("sgd", "mse")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sample_weight": np.ones((4, 2))}, r"one weight for each example, \[N\]; received"),
+        ({"y": np.eye(4)}, r"rows \[N, 5\] of 5 classes; received float32 \(None, 4\)"),
+        ({"y": np.zeros((4, 1, 5))}, r"\[N, 5\] of 5 classes; received float32 \(None, 1, 5\)"),
+        ({"y": None}, "received no labels"),
+        ({"x": np.zeros((4, 6, 8), np.uint8)}, r"\[N, H, W, C\].*received \(None, 6, 8\)"),
+        ({"x": np.zeros((4, *SIZE, 4), np.uint8)}, "Drop the alpha channel"),
+    ],
+)
+def test_what_the_loss_cannot_use_is_refused(arguments, message):
+    images, labels = examples(1)
+    model = AugMixModel(keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(CLASSES)]))
+    model.compile("sgd")
+    given = {"x": images, "y": labels} | arguments
+    with pytest.raises(ArgumentError, match=message):
+        model.fit(**given, verbose=0)
+
+
+def test_probabilities_in_half_precision_are_refused():
+    half = backbone(softmax=True, dtype="mixed_bfloat16")
+    model = AugMixModel(half, from_logits=False)
+    model.compile("sgd")
+    with pytest.raises(ArgumentError, match=r"probabilities in float32.*received bfloat16"):
+        model.fit(viewed(1), verbose=0)
