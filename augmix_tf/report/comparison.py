@@ -14,23 +14,9 @@ from augmix_tf import files
 from augmix_tf.evaluation.results import Data, mean
 from augmix_tf.metrics import pool_bins
 from augmix_tf.metrics.table import Metric, Value, select
-from augmix_tf.report import plots
-from augmix_tf.report.directories import (
-    Estimate,
-    Run,
-    common_corruptions,
-    estimate,
-    grouped,
-    method_order,
-    read_runs,
-)
-from augmix_tf.report.run import (
-    GROUPS,
-    IMAGES_PER_CELL,
-    SEQUENCES,
-    TITLE_WIDTH,
-    corruption_figures,
-)
+from augmix_tf.report import directories, plots
+from augmix_tf.report.directories import Estimate, Run, common_corruptions, estimate, grouped
+from augmix_tf.report.run import GROUPS, IMAGES_PER_CELL, SEQUENCES, TITLE_WIDTH, corruption_figures
 from augmix_tf.report.tables import ABSENT, cell, describe, heading, plain, table
 from augmix_tf.robustness import CORRUPTIONS, describe_corruptions
 
@@ -61,7 +47,7 @@ def write(workdirs: Sequence[files.PathLike], out: files.PathLike) -> Path:
         ArgumentError: no directory, one given twice, or one without an evaluated run.
         FileError: a file is damaged, or one cannot be written.
     """
-    runs, folder = read_runs(workdirs), Path(out)
+    runs, folder = directories.read_runs(workdirs), Path(out)
     sections = [
         f"# Comparison of {len(runs)} runs",
         "Lower is better unless a title says otherwise. **Bold**: best value of the column. "
@@ -133,7 +119,7 @@ def comparison_table(folders: Sequence[files.PathLike]) -> str:
     Raises:
         ArgumentError, FileError: as `write`.
     """
-    by_folder = {run.folder: run for run in read_runs(folders)}
+    by_folder = {run.folder: run for run in directories.read_runs(folders)}
     runs = [by_folder[Path(folder)] for folder in folders]
     titles = [run.method for run in runs]
     if len(set(titles)) < len(titles):
@@ -185,10 +171,10 @@ def figures(dataset: str, runs: Sequence[Run]) -> dict[str, bytes]:
         stem = re.sub(r"[^A-Za-z0-9_.]+", "-", f"{dataset}-{model}").strip("-.")
         subject = f"{dataset}, {model}"
         methods = grouped(alike, lambda run: run.method)
-        panels = {method: _diagram(members, names) for method, members in methods.items()}
-        if panels := {method: series for method, series in panels.items() if series}:
-            png = plots.reliability(panels, f"Reliability: {subject}")
-            drawn[f"{stem}-reliability.png"] = png
+        diagrams = {method: _diagram(members, names) for method, members in methods.items()}
+        if panels := {method: series for method, series in diagrams.items() if series}:
+            title = f"Reliability: {subject}"
+            drawn[f"{stem}-reliability.png"] = plots.reliability(panels, title)
         shifted = grouped([run for run in alike if run.results.corrupted], lambda run: run.method)
         if names and shifted:
             lines = {method: (members, names) for method, members in shifted.items()}
@@ -248,7 +234,7 @@ def _methods_by_models(runs: Sequence[Run], metric: Metric, values: Sequence[flo
     cells = collections.defaultdict(list)
     for run, value in zip(runs, values, strict=True):
         cells[run.method, run.model].append(value)
-    methods = grouped(sorted(runs, key=method_order), lambda run: run.method)
+    methods = grouped(sorted(runs, key=directories.method_order), lambda run: run.method)
     rows = {method: [estimate(cells[method, model]) for model in models] for method in methods}
     counts = {value.runs for row in rows.values() for value in row if value.runs}
     if len(models) > 1:
