@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -64,7 +65,8 @@ def started(folder: Path, steps_between: int, more: list[str]) -> subprocess.Pop
 
 
 def being_written(folder: Path) -> set[str]:
-    return {path.name for path in (folder / "checkpoints").glob(".ckpt-*.unfinished")}
+    paths = (folder / "checkpoints").glob("*")
+    return {path.name for path in paths if re.search("temp|unfinished", path.name)}
 
 
 def attempt(

@@ -71,8 +71,8 @@ def csv_rows(runs: Sequence[Run]) -> str:
 
     Columns `error_<corruption>` are means over severities, of all corruptions that any run has.
     """
-    found = [{value.column: value for value in run.results.values()} for run in runs]
-    every = [value for row in found for value in row.values()]
+    rows_by_run = [{value.column: value for value in run.results.values()} for run in runs]
+    every = [value for row in rows_by_run for value in row.values()]
     shown = {v.column for v in every if v.value is not None or not v.optional}
     columns = [column for column in dict.fromkeys(v.column for v in every) if column in shown]
     names = {name for run in runs for name in run.corrupted.corruptions}
@@ -81,7 +81,7 @@ def csv_rows(runs: Sequence[Run]) -> str:
         _facts(run)
         | {column: row[column].value if column in row else None for column in columns}
         | {f"error_{name}": run.corrupted.over_severities(name, "error") for name in ordered}
-        for run, row in zip(runs, found, strict=True)
+        for run, row in zip(runs, rows_by_run, strict=True)
     ]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
