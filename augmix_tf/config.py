@@ -28,7 +28,7 @@ _EVALUATION_MODES = ("train", "evaluate", "evaluate_model")
 _WITH_CORRUPT = (*_EVALUATION_MODES, "corrupt")
 _WITH_VIEWS = (*RUN_MODES, "views")
 # Kinds of datasets (`recipes.dataset_kind`).
-_ON_DISK = ("cifar", "tfds", "imagenet", "folder")
+_TFDS = ("cifar", "tfds", "imagenet")
 _ANY_SIZE = ("tfds", "imagenet", "folder")
 
 _data = functools.partial(
@@ -55,17 +55,13 @@ class ExperimentConfig:
         None,
         "Directory of TFDS data; for --dataset=folder the one with train/<class>/* and "
         "val/<class>/*",
-        datasets=_ON_DISK,
+        datasets=(*_TFDS, "folder"),
         resume="free",
         path=True,
         per_worker=True,
     )
     download: bool = _data(
-        True,
-        "Let TFDS download missing data",
-        datasets=("cifar", "tfds", "imagenet"),
-        resume="free",
-        per_worker=True,
+        True, "Let TFDS download missing data", datasets=_TFDS, resume="free", per_worker=True
     )
     image_size: int = _data(
         0,
@@ -104,10 +100,7 @@ class ExperimentConfig:
     learning_rate: float = _training(0.1, "Peak learning rate", above=0)
     schedule: str = _training("cosine", "Learning-rate schedule", choices=SCHEDULES)
     warmup_epochs: int = _training(
-        0,
-        "Epochs of linear learning-rate warm-up",
-        low=0,
-        needs={"schedule": ("cosine", "step")},
+        0, "Epochs of linear learning-rate warm-up", low=0, needs={"schedule": ("cosine", "step")}
     )
     nesterov: bool = _training(True, "Nesterov momentum")
     weight_decay: float = _training(5e-4, "L2 penalty on all parameters", low=0)

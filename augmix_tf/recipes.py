@@ -83,8 +83,7 @@ METHODS: dict[str, MethodRecipe] = {
     ),
     # Which side AugMix's comparison used is not stated in its code; these are the Cutout paper's.
     "cutout": MethodRecipe(
-        CutoutMethod,
-        cifar_errors=_cifar((32.9, 56.8), (32.1, 59.6), (26.8, 53.5), (28.9, 54.6)),
+        CutoutMethod, cifar_errors=_cifar((32.9, 56.8), (32.1, 59.6), (26.8, 53.5), (28.9, 54.6))
     ),
     # The weight decay is as remembered from the mixup paper, not checked against code.
     "mixup": MethodRecipe(

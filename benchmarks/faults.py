@@ -39,22 +39,15 @@ SAVES_TIMED = 20
 
 
 class Attempt(NamedTuple):
-    """One process of a run.
+    """One process of a run."""
 
-    Attributes:
-        aim: one of `AIMS`, when to kill it; "" for a process that is not killed.
-        hit: when it was killed: "start" (before its first checkpoint), "training", "writing" (a
-            checkpoint) or "end" (evaluation and export); "" if it finished.
-        seconds: how long it ran.
-        first_write: seconds until it began to write its first checkpoint.
-        steps_between: steps between two checkpoints.
-    """
-
-    aim: str
+    aim: str  # one of `AIMS`, when to kill it; "": never
+    # When it was killed: "start" (before its first checkpoint), "training", "writing" (a
+    # checkpoint) or "end" (evaluation and export); "" if it finished.
     hit: str
-    seconds: float
-    first_write: float | None
-    steps_between: int
+    seconds: float  # how long it ran
+    first_write: float | None  # seconds until it began to write its first checkpoint
+    steps_between: int  # two checkpoints
 
 
 def started(folder: Path, steps_between: int, more: list[str]) -> subprocess.Popen:

@@ -1,8 +1,8 @@
 """Images of ImageNet's size: throughput and memory of the pipeline, and time to index the files.
 
-    python -m benchmarks.large --data_dir=FOLDER [--rounds=5] [--output=FILE]
+    python -m benchmarks.large --data_dir=FOLDER [--rounds=5] [--json=FILE]
     python -m benchmarks.large --data_dir=FOLDER --mode=memory [--images=5000] [--plot=FILE]
-    python -m benchmarks.large --mode=index [--output=FILE]
+    python -m benchmarks.large --mode=index [--json=FILE]
 
 FOLDER has val/<class>/*, as ImageNet is unpacked; its images are repeated as often as needed.
 All sides read and decode the same files, take a random window at 224 x 224, flip it at random, make
@@ -11,7 +11,6 @@ two augmented views (severity 1, width 3, depth 1 to 3) and normalise. Prints Ma
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import resource
@@ -229,13 +228,11 @@ def compare(store: EncodedStore, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measure.arguments(__doc__, rounds=5)
     parser.add_argument("--data_dir", type=Path, help="directory with val/<class>/*; not for index")
     parser.add_argument("--mode", choices=("speed", "memory", "index"), default="speed")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=5000, help="of --mode=memory")
     parser.add_argument("--plot", type=Path, default=PLOT, help="of --mode=memory")
-    parser.add_argument("--output", help="also write the figures to this file, as JSON")
     options = parser.parse_args()
     if options.mode != "index" and options.data_dir is None:
         parser.error(f"Expected --data_dir for --mode={options.mode}; received none")
@@ -249,7 +246,7 @@ def main() -> None:
             document |= {"rounds": options.rounds} | compare(store, options.rounds)
         else:
             document |= memory(store, options.images, options.plot)
-    measure.save(options.output, document)
+    measure.save(options.json, document)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ something else (docs/performance.md).
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import functools
 import os
@@ -183,11 +182,7 @@ def scaling(rounds: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", help="also write the figures to this file")
-    parser.add_argument("--scaling", action="store_true", help="time other sizes and settings")
-    options = parser.parse_args()
+    options = measure.arguments(__doc__, rounds=5, scaling=False).parse_args()
     document: dict[str, object] = {"machine": measure.machine(), "rounds": options.rounds}
     if options.scaling:
         document["scaling"] = figures = scaling(options.rounds)

@@ -9,7 +9,6 @@ a table in Markdown. A client over the network waits longer.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 
@@ -54,11 +53,7 @@ def figures(taken: list[float], images: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="wrn-40-2")
-    parser.add_argument("--calls", type=int, default=200, help="of each signature and size")
-    parser.add_argument("--json", help="also write the figures to this file")
-    options = parser.parse_args()
+    options = measure.arguments(__doc__, model="wrn-40-2", calls=200).parse_args()
     document: dict[str, object] = {"machine": measure.machine(), "model": options.model}
     rows = []
     with tempfile.TemporaryDirectory() as folder:

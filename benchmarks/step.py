@@ -9,7 +9,6 @@ step waits for its data. Three views should cost at most three forward and backw
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 
@@ -81,14 +80,10 @@ def side(name: str, views: int, precision: str, batch: int) -> Callable[[], dict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--models", default="wrn-16-1,wrn-40-2")
-    parser.add_argument("--precisions", default="float32,mixed_bfloat16")
-    parser.add_argument("--deterministic", action="store_true", help="as the program's flag")
-    parser.add_argument("--json", help="also write the figures to this file")
-    options = parser.parse_args()
+    flags = {"models": "wrn-16-1,wrn-40-2", "precisions": "float32,mixed_bfloat16"}
+    options = measure.arguments(
+        __doc__, rounds=5, batch=128, deterministic=False, **flags
+    ).parse_args()
     document: dict[str, object] = {"machine": measure.machine(), "rounds": options.rounds}
     document["deterministic"] = options.deterministic
     if options.deterministic:

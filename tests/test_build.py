@@ -32,20 +32,13 @@ from augmix_tf.training import loop
 TINY = ("--train_limit=40", "--eval_limit=20", "--epochs=1", "--batch_size=16", "--depth=10")
 TINY += ("--widen_factor=1", "--nocorrupted", "--calibration_images=0", "--model=wrn")
 VARIANTS = {
-    "no_jsd": ("--nojsd",),
-    "two_views": ("--views=2",),
-    "four_views": ("--views=4",),
     "autoaugment_jsd": ("--mix_ops=autoaugment",),
-    "random_autoaugment_alone": ("--mix_ops=random_autoaugment", "--nojsd"),
     "split_bn": ("--split_bn",),
-    "autoaugment_cutout": ("--method=autoaugment", "--cutout_size=8"),
     **{name: (f"--method={name}",) for name in recipes.METHODS},
+    # One costly step shows as much as ten.
+    "adversarial": ("--method=adversarial", "--adversary_steps=2"),
 }
-# One costly step shows as much as ten.
-VARIANTS["adversarial"] += ("--adversary_steps=2",)
-# Of the others the batches are held against the method's, below.
-TRAINED = [n for n in VARIANTS if n not in ("no_jsd", "two_views", "random_autoaugment_alone")]
-VIEWS = {"augmix": 3, "split_bn": 3, "four_views": 4, "autoaugment_jsd": 3}
+VIEWS = dict.fromkeys(("augmix", "split_bn", "autoaugment_jsd"), 3)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +52,7 @@ def config_of(*arguments):
     return flags.parse([*TINY, *arguments]).config
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_each_method_and_variant_trains_an_epoch(name):
     config = config_of(*VARIANTS[name])
     source = build.load(config).source
@@ -93,10 +86,7 @@ def test_each_method_and_variant_trains_an_epoch(name):
             PatchUniformMethod(9, 0.5),
         ),
         (("--method=mixup", "--mixup_alpha=0.4"), MixupMethod(0.4)),
-        (
-            ("--method=cutmix", "--cutmix_alpha=2", "--cutmix_probability=1"),
-            CutmixMethod(2.0, 1.0),
-        ),
+        (("--method=cutmix", "--cutmix_alpha=2", "--cutmix_probability=1"), CutmixMethod(2.0, 1.0)),
         (("--nojsd",), AugMixMethod(jsd=False)),
         (("--views=2", "--aug_severity=5"), AugMixMethod(views=2, aug_severity=5.0)),
         (("--mix_ops=random_autoaugment",), AugMixMethod(mix_ops="random_autoaugment")),
@@ -115,26 +105,20 @@ def test_the_adversary_attacks_in_levels_of_the_pixels():
     assert build.build_trainer(config_of(), build.load(config).source).adversary is None
 
 
-@pytest.mark.parametrize("name", recipes.METHODS)
+@pytest.mark.parametrize("name", ["augmix", "cutmix"])
 def test_example_views_stand_beside_their_originals(name):
     config = config_of(f"--method={name}")
     source = build.load(config).source
     shown = views.example_views(config, source.train, source.num_classes)
-    count = 2 if name == "augmix" else 1
-    assert shown.shape == (views.SHOWN, 1 + count, *source.image_size, 3)
+    assert shown.shape == (views.SHOWN, 3 if name == "augmix" else 2, *source.image_size, 3)
     np.testing.assert_array_equal(shown[:, 0], source.train.read(slice(views.SHOWN)))
 
 
 def test_example_views_are_made_with_the_operations_of_the_run():
-    shown = {}
-    for name in ("augmix", "autoaugment", "random_autoaugment"):
-        config = config_of(f"--mix_ops={name}")
-        source = build.load(config).source
-        shown[name] = views.example_views(config, source.train, source.num_classes)
-    # AutoAugment does not mix: its views are integers.
-    assert (shown["autoaugment"] % 1 == 0).all()
-    assert not (shown["augmix"] % 1 == 0).all()
-    assert not np.array_equal(shown["autoaugment"], shown["random_autoaugment"])
+    config = config_of("--mix_ops=autoaugment")
+    source = build.load(config).source
+    shown = views.example_views(config, source.train, source.num_classes)
+    assert (shown % 1 == 0).all()  # AutoAugment does not mix: its views are integers
 
 
 # What is read
@@ -216,7 +200,7 @@ def test_other_training_data_have_another_digest():
 # Whole runs
 
 
-@pytest.mark.parametrize("name", ["mixup", "adversarial"])
+@pytest.mark.parametrize("name", ["mixup"])
 def test_a_whole_run_leaves_results_and_an_export(tmp_path, monkeypatch, name):
     monkeypatch.setattr(saved_model, "verify", lambda *_: 0.0)
     assert main.main([*TINY, *VARIANTS[name], f"--workdir={tmp_path}"]) == 0
@@ -268,14 +252,3 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     for part in wanted:
         assert part in line
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_recipe_is_built_as_it_says():
-    few = {"train_limit": 40, "eval_limit": 20, "calibration_images": 0}
-    config = recipes.recipe(model="allconv", given=few)
-    source = build.load(config).source
-    trainer = build.build_trainer(config, source)
-    assert trainer.classifier.output_shape == (None, source.num_classes)
-    assert build.parameters(trainer) == sum(
-        weight.numpy().size for weight in trainer.classifier.trainable_variables
-    )

@@ -385,10 +385,7 @@ def test_a_comparison_has_the_metrics_of_imagenet(two, tmp_path):
         table = [line for line in rest.partition("\n### ")[0].splitlines() if "|" in line]
         return {row.split(" | ")[0].strip("| "): row.split(" | ")[1] for row in table[2:]}
 
-    assert below("mCE (% of AlexNet)") == {
-        "standard": "76.7 |",
-        "augmix": "**68.4** |",
-    }
+    assert below("mCE (% of AlexNet)") == {"standard": "76.7 |", "augmix": "**68.4** |"}
     assert below("Relative mCE (% of AlexNet)")["augmix"] == "78.0 |"
     assert below("Mean flip rate (% of AlexNet)")["augmix"] == "**37.4** |"
     assert below("Mean top-5 distance (% of AlexNet)")["augmix"] == "**52.2** |"
