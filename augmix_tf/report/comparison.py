@@ -14,10 +14,9 @@ from augmix_tf import files
 from augmix_tf.evaluation.results import Data, mean
 from augmix_tf.metrics import pool_bins
 from augmix_tf.metrics.table import Metric, Value, select
-from augmix_tf.report import directories, plots
+from augmix_tf.report import ABSENT, cell, describe, directories, heading, plain, plots, table
 from augmix_tf.report.directories import Estimate, Run, common_corruptions, estimate, grouped
 from augmix_tf.report.run import GROUPS, IMAGES_PER_CELL, SEQUENCES, TITLE_WIDTH, corruption_figures
-from augmix_tf.report.tables import ABSENT, cell, describe, heading, plain, table
 from augmix_tf.robustness import CORRUPTIONS, describe_corruptions
 
 REPORT, ROWS = "comparison.md", "comparison.csv"

@@ -15,7 +15,7 @@ from augmix_tf import recipes
 from augmix_tf.errors import ArgumentError, FileError, require
 from augmix_tf.evaluation.results import CorruptedResults, ImageResults, Results
 from augmix_tf.files import PathLike
-from augmix_tf.report.tables import plain
+from augmix_tf.report import plain
 from augmix_tf.robustness import CORRUPTIONS
 
 CONFIG, RESULTS, METRICS = "config.json", "results.json", "metrics.csv"

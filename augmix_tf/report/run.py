@@ -16,9 +16,19 @@ from augmix_tf.evaluation.results import (
     ShiftedResults,
 )
 from augmix_tf.metrics import table as metrics
-from augmix_tf.report import directories, plots
+from augmix_tf.report import (
+    ABSENT,
+    cell,
+    describe,
+    directories,
+    heading,
+    integer,
+    plain,
+    plots,
+    spoken,
+    table,
+)
 from augmix_tf.report.directories import Run, estimate
-from augmix_tf.report.tables import ABSENT, cell, describe, heading, integer, plain, spoken, table
 from augmix_tf.robustness import CORRUPTION_GROUPS, CORRUPTIONS, SEVERITIES, describe_corruptions
 
 REPORT = "report.md"
