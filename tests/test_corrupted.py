@@ -83,12 +83,6 @@ def test_a_set_without_a_manifest_is_taken_for_the_published_one(files):
     assert "seed" not in data
 
 
-def test_the_names_are_those_of_the_generator():
-    made = (*corruptions.CORRUPTIONS, *corruptions.EXTRA_CORRUPTIONS, corruptions.FROST_SYNTHETIC)
-    assert made == benchmark.CORRUPTIONS
-    assert corruptions.SEVERITIES == (1, 2, 3, 4, 5)
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint16])
 def test_labels_may_be_integers_of_any_size(files, dtype):
     folder, contents = files
@@ -106,15 +100,11 @@ def truncate(path):
 
 DAMAGES = {
     "truncated": (truncate, r"truncated or damaged file \(.+\)"),
-    "cut in the header": (lambda p: p.write_bytes(p.read_bytes()[:20]), "truncated or damaged"),
     "empty": (lambda p: p.write_bytes(b""), "truncated or damaged"),
-    "no array": (lambda p: p.write_bytes(b"<html>not found</html>" * 9), "truncated or damaged"),
     "a zip": (lambda p: p.write_bytes(b"PK\x03\x04" + bytes(99)), "truncated or damaged"),
     "objects": (lambda p: np.save(p, np.array([{}], object)), "truncated or damaged"),
     "floats": (lambda p: np.save(p, np.zeros((35, 6, 8, 3))), r"float64 \[35, 6, 8, 3\]"),
     "turned": (lambda p: np.save(p, pictures(35, size=(8, 6))), r"uint8 \[35, 8, 6, 3\]"),
-    "flat": (lambda p: np.save(p, np.zeros(9, np.uint8)), r"uint8 \[9\]"),
-    "no rows": (lambda p: np.save(p, pictures(0)), r"uint8 \[0, 6, 8, 3\]|truncated or damaged"),
     "not by five": (lambda p: np.save(p, pictures(34)), r"uint8 \[34, 6, 8, 3\]"),
 }
 
@@ -151,9 +141,9 @@ def test_a_file_with_other_rows_than_most_is_the_wrong_one(files):
 LABELS = {
     "missing": (lambda p: p.unlink(), "no such file"),
     "truncated": (truncate, "truncated or damaged"),
-    "shorter": (lambda p: np.save(p, np.zeros(30, np.uint8)), r"uint8 \[30\]"),
     "once only": (lambda p: np.save(p, np.zeros(7, np.uint8)), r"uint8 \[7\]"),
     "floats": (lambda p: np.save(p, np.zeros(35)), r"float64 \[35\]"),
+    "other classes": (lambda p: np.save(p, np.full(35, 3)), r"int64 \[35\]"),
 }
 
 
@@ -162,15 +152,8 @@ def test_without_sound_labels_nothing_can_be_evaluated(files, damage):
     folder, _ = files
     make, got = LABELS[damage]
     make(folder / "labels.npy")
-    with pytest.raises(FileError, match=rf"labels.npy: expected whole numbers \[35\].*{got}"):
+    with pytest.raises(FileError, match=rf"labels.npy: expected labels of 0 to 2 \[35\].*{got}"):
         open_set(folder)
-
-
-def test_labels_of_more_classes_than_the_model_has_are_refused(files):
-    with pytest.raises(
-        FileError, match=r"labels.npy: expected labels of 0 to 1, the model's; received 2"
-    ):
-        open_set(files[0], classes=2)
 
 
 def test_a_folder_without_a_set_is_refused_with_what_it_must_hold(tmp_path, files):

@@ -113,20 +113,6 @@ def test_other_sizes_are_resized_as_pillow_does(images, size):
     np.testing.assert_allclose(decode(encoded(image))[0], want, atol=1.5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_format_at_every_size_is_what_tensorflow_decodes(images, kind):
-    for size in ((WIDTH, HEIGHT), (80, 60)):
-        image = Image.fromarray(images[0]).resize(size)
-        data = encoded(image, kind)
-        if kind == "jpeg":
-            want = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
-        else:
-            want = tf.io.decode_image(data, expand_animations=False)
-        if size != (WIDTH, HEIGHT):
-            want = tf.image.resize(tf.cast(want, tf.float32), [HEIGHT, WIDTH], antialias=True)
-        np.testing.assert_array_equal(decode(data)[0], want)
-
-
 @pytest.mark.parametrize("size", [(90, 70), (70, 90), (11, 9), (37, 37), (32, 60), (1, 1)], ids=str)
 def test_the_centre_is_what_evaluation_sees(images, size):
     """Less the rounding of evaluation, behind each of two passes."""

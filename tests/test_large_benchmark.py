@@ -59,12 +59,6 @@ def test_the_rival_takes_windows_as_we_do():
     assert (abs(theirs.mean(axis=0) - ours.mean(axis=0)) < 5 * error).all()
 
 
-def test_of_a_panorama_the_rival_takes_the_centre_as_we_do():
-    theirs = large_rival.window(np.random.default_rng(0), 2000, 90)
-    assert theirs == (940, 0, 1060, 90)
-    np.testing.assert_array_equal(our_windows(1, (90, 2000)), [[0, 940, 90, 120]])
-
-
 def test_both_sides_normalise_to_the_same_values(tmp_path):
     colour = np.array([0, 128, 255], np.uint8)
     path = tmp_path / "val" / "n00000001" / "one.png"
@@ -133,37 +127,7 @@ def test_all_ways_are_timed_and_compared_with_two_pillow_processes(folder, monke
     assert rows[f"| {large.RIVAL}"].endswith("| 1.0 |")
 
 
-def test_an_accelerator_takes_a_third_of_its_images_with_three_views():
-    figures = {
-        large.STANDARD: {"cpu_us_per_image": 2000.0},
-        large.OURS: {"cpu_us_per_image": 4500.0},
-    }
-    *_, last = large.cores_table(figures)
-    assert last == "| 2500 | 5.0 / 40 | 833 | 3.8 / 30 |"  # 2500 * 2 ms, 2500 / 3 * 4.5 ms
-
-
 # Memory
-
-
-def test_memory_is_read_about_every_fifty_images_after_the_warm_up():
-    taken = []
-    source = (taken.append(number) for number in itertools.count())
-    seen = large.sampled(source, batch=32, images=300)
-    assert len(taken) == 16 + 10  # 512 and 320 images
-    assert [images for images, _ in seen] == [0, 64, 128, 192, 256, 320]
-    # TensorFlow alone takes hundreds of megabytes: kilobytes or pages would stand out.
-    assert all(100 < megabytes < 50_000 for _, megabytes in seen)
-
-
-def test_growth_and_slope_of_a_straight_line_are_its_own(tmp_path):
-    seen = [(images, 1000 + 0.02 * images) for images in range(0, 5001, 50)]
-    found = large.summary(seen)
-    want = {"first_mb": 1000, "last_mb": 1100, "largest_mb": 1100}
-    want |= {"slope_mb_per_1000_images": 20, "growth_percent": 10}
-    assert found == pytest.approx(want)
-    large.draw(seen, tmp_path / "memory.png")
-    with Image.open(tmp_path / "memory.png") as image:
-        assert image.size == (600, 288)
 
 
 # Finding images

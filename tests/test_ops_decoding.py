@@ -142,12 +142,6 @@ def test_a_constant_image_stays_unchanged(level):
     assert set(np.unique(decoding.decode_centre(file, (4, 6), 6))) == {level}
 
 
-def test_one_pixel_can_be_resized():
-    file = image_files.encoded(np.array([[[1, 128, 255]]], np.uint8))
-    got = decoding.decode_window(file, [0, 0, 1, 1], (2, 3))
-    np.testing.assert_array_equal(got, np.tile(np.uint8([1, 128, 255]), (2, 3, 1)))
-
-
 @pytest.mark.parametrize("sides", [(47, 61), (61, 47), (40, 40), (30, 31), (7, 90)], ids=str)
 @pytest.mark.parametrize(
     ("size", "short"), [((28, 28), 32), ((17, 24), 24), ((31, 29), 57)], ids=str
@@ -181,14 +175,6 @@ def test_results_are_the_same_in_every_way_they_are_run(run):
     file = JPEGS["quarter chroma"]
     for got, want in zip(run(everything, tf.constant(file)), everything(file), strict=True):
         np.testing.assert_array_equal(got, want)
-
-
-def test_shapes_are_known_in_a_graph():
-    spec = tf.TensorSpec([], tf.string)
-    cut = tf.function(lambda f: decoding.decode_window(f, [0, 0, 4, 4], (8, 9)), [spec])
-    assert cut.get_concrete_function().output_shapes == [8, 9, 3]
-    centre = tf.function(lambda f: decoding.decode_centre(f, (8, 9), 12), [spec])
-    assert centre.get_concrete_function().output_shapes == [8, 9, 3]
 
 
 # What is refused

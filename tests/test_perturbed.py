@@ -52,15 +52,6 @@ def test_sequences_come_in_chunks_and_in_order(files, small_batches, limit, used
         np.testing.assert_array_equal(np.concatenate(chunks), contents[name][:used])
 
 
-def test_the_names_are_those_of_the_generator():
-    made = (
-        *corruptions.PERTURBATIONS,
-        *corruptions.EXTRA_PERTURBATIONS,
-        *corruptions.HARDER_PERTURBATIONS,
-    )
-    assert made == perturbed.PERTURBATIONS
-
-
 def test_a_written_set_reads_back(tmp_path):
     images = sequences(3, 1, size=(18, 20))[:, 0]
     corruptions.write_perturbed(tmp_path, images, ["scale", "gaussian_noise"], seed=5, workers=1)
@@ -326,14 +317,6 @@ def test_with_few_classes_there_is_no_top5_distance(classes):
     assert got["mean_flip_probability"] == pytest.approx(np.mean(flips))
 
 
-def test_steady_answers_never_flip():
-    tables = {n: np.zeros((4, 3, 6)) for n in PERTURBATIONS}
-    got = evaluate(looked_up(*tables.values()), in_memory(tables))
-    # Zero is a value, not a want of one.
-    assert got["mean_flip_probability"] == 0.0
-    assert got["unnormalized_top5_distance"] == 0.0
-
-
 def test_infinite_logits_are_refused_by_name():
     tables = random_tables(["brightness"], classes=4)
     tables["brightness"][2, 1, 3] = np.nan
@@ -390,15 +373,11 @@ def broken(key, name, value):
 BROKEN_RATES = {
     "{": "Expected a JSON file with a network's rates; received .*json",
     "[]": "Expected an object with flip_probability or top5_distance",
-    "{}": "Expected an object with flip_probability or top5_distance",
     json.dumps({"flip_probabilty": {}}): r"Unknown rate .*Did you mean 'flip_probability'\?",
     json.dumps({"flip_probability": [1]}): "Expected flip_probability to be an object",
     json.dumps({"flip_probability": {"snow": 0.1}}): "all ten .*none for gaussian_noise, shot",
     json.dumps(broken("flip_probability", "snw", 0.1)): r"Unknown perturbation .*mean 'snow'\?",
     json.dumps(broken("flip_probability", "snow", 23.65)): "of snow above 0 and up to 1 in",
-    json.dumps(broken("flip_probability", "snow", 0)): "of snow above 0 and up to 1 in",
-    json.dumps(broken("top5_distance", "tilt", 16)): "of tilt above 0 and up to 15 in",
-    json.dumps(broken("top5_distance", "tilt", True)): "of tilt above 0 .* received True",
     json.dumps(broken("top5_distance", "tilt", float("nan"))): "of tilt above 0 .* received nan",
 }
 

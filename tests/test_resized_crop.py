@@ -100,17 +100,6 @@ def test_the_first_attempt_that_fits_is_taken():
     np.testing.assert_array_equal(window(plan_of(area, ratio), sides), [0, 0, 30, 30])
 
 
-@pytest.mark.parametrize(
-    ("sides", "want"),
-    [((40, 100), [0, 23, 40, 53]), ((100, 40), [23, 0, 53, 40]), ((101, 100), [0, 0, 101, 100])],
-    ids=str,
-)
-def test_where_none_fits_the_centre_is_taken_within_the_ratios(sides, want):
-    # As wide as 4 / 3 with all of the area fits none of them.
-    got = window(plan_of(1.0, 4 / 3 if sides[0] >= sides[1] else 3 / 4, (0.9, 0.9)), sides)
-    np.testing.assert_array_equal(got, want)
-
-
 def test_places_reach_both_borders_and_are_all_as_likely():
     sides = tf.constant([10, 12])
     below_one = np.nextafter(1, 0)
@@ -223,34 +212,6 @@ def test_files_that_are_read_one_by_one_give_the_same_bytes(run, paths):
 
     got = run(crop, tf.constant(paths), PLAN)
     np.testing.assert_array_equal(got, cropped(FILES, PLAN))
-
-
-def test_rows_alone_are_what_they_are_in_the_batch():
-    rows = [4, 1, 3]
-    plan = tf.nest.map_structure(lambda part: tf.gather(part, rows), PLAN)
-    own = cropped(tf.gather(FILES, rows), plan)
-    np.testing.assert_array_equal(own, tf.gather(cropped(FILES, PLAN), rows))
-
-
-def test_places_may_be_numbers_and_have_parts():
-    places = tf.constant([[0, 3], [0, 1], [2, 1]])
-    plan = draw_resized_crop(SEED, 3)
-
-    def file(place):
-        return tf.gather(tf.constant(FILES), tf.reduce_sum(place))
-
-    got = apply_resized_crop(places, plan, SIZE, read=file)
-    np.testing.assert_array_equal(got, cropped([FILES[3], FILES[1], FILES[3]], plan))
-
-
-def test_batches_of_any_length_keep_the_shape_of_a_picture():
-    def crop(files):
-        return cropped(files, draw_resized_crop(SEED, tf.shape(files)[0]))
-
-    made = tf.data.Dataset.from_tensor_slices(FILES[:5]).batch(3).map(crop)
-    assert made.element_spec == tf.TensorSpec([None, *SIZE, 3], tf.uint8)
-    assert [len(batch) for batch in made] == [3, 2]
-    assert crop(tf.constant([], tf.string)).shape == [0, *SIZE, 3]
 
 
 # What is refused

@@ -182,7 +182,8 @@ def test_validation_stands_in_for_a_missing_test_split(tmp_path):
     assert_holds(sources.load("held", tmp_path, download=False).test, "test")
 
 
-def test_shapes_need_no_data(tmp_path):
+def test_shapes_need_no_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes, "SPLIT_SIZES", {"train": 20, "test": 10})
     source = sources.load(
         "shapes", tmp_path / "none", download=False, train_limit=7, eval_limit=9999
     )
@@ -191,7 +192,7 @@ def test_shapes_need_no_data(tmp_path):
     np.testing.assert_array_equal(source.test.labels, labels)
     assert source.train.images.shape == (7, 32, 32, 3)
     assert not np.array_equal(source.train.images, images[:7])
-    np.testing.assert_array_equal(source.test.ids, np.arange(1000))
+    np.testing.assert_array_equal(source.test.ids, np.arange(10))
     assert source.train.ids.dtype == source.train.labels.dtype == np.int64
     assert source.class_names == shapes.CLASS_NAMES
     assert source.image_size == (32, 32)
@@ -219,7 +220,7 @@ def test_reading_says_nothing(data_dir, capfd):
             r"image_size must be 224 or .* received 0 for 'imagenet2012' with \(None, None, 3\)",
         ),
         ("ag_news_subset", "image classification.*'ag_news_subset' with description, label, title"),
-        ("emnist/leters", "Unknown configuration 'leters' of 'emnist'. Did you mean 'letters'?"),
+        ("emnist/leters", "dataset 'emnist/leters': .* Did you mean 'letters'?"),
         ("cifar10/x", "'cifar10' has no configurations"),
         ("cifar10:9.9.9", "cannot be loaded at version 9.9.9"),
         ("huggingface:mnist", "Expected a dataset name such as .*; received 'huggingface:mnist'"),
@@ -271,7 +272,7 @@ def test_hidden_labels_are_refused(tmp_path, monkeypatch):
 
 
 def test_what_exceeds_the_memory_is_refused_unless_limited(data_dir, monkeypatch):
-    monkeypatch.setattr(tfds_sets, "_memory_bytes", lambda: 20.0 * HEIGHT * WIDTH * 3)
+    monkeypatch.setattr(tfds_sets, "_memory", lambda: 20 * HEIGHT * WIDTH * 3 / 2**30)
     with pytest.raises(ArgumentError, match="fits into memory"):
         sources.load("tiny", data_dir)
     assert_holds(sources.load("tiny", data_dir, train_limit=15, eval_limit=5).train, "train", 15)
@@ -316,24 +317,11 @@ def test_missing_directory(tmp_path):
         sources.load("cifar10", tmp_path / "none", download=False)
 
 
-def test_directories_that_cannot_be_read(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    with pytest.raises(FileError, match=r"cannot read the data directory .*/file: Not a directory"):
-        sources.load("cifar10", tmp_path / "file")
-
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", path)
-
-    monkeypatch.setattr(os, "listdir", refuse)
-    with pytest.raises(FileError, match=r"cannot read the data directory .*: Permission denied"):
-        sources.load("cifar10", tmp_path)
-
-
 def refuse_download(*args, **kwargs):
     raise AssertionError("TFDS was asked to download")
 
 
-def test_without_network_nothing_is_tried(tmp_path, monkeypatch, capfd):
+def test_without_network_nothing_is_tried(tmp_path, monkeypatch):
     with_url(monkeypatch, "http://127.0.0.1:9/tiny.zip")  # nobody listens there
     monkeypatch.setattr(TinyCode, "download_and_prepare", refuse_download)
     with pytest.raises(FileError) as error:
@@ -341,8 +329,6 @@ def test_without_network_nothing_is_tried(tmp_path, monkeypatch, capfd):
     text = one_line(error)
     assert "cannot be downloaded: no connection to 127.0.0.1:9 (Connection refused)" in text
     assert "tfds.load('tiny_code', data_dir=" in text
-    announced = f"Downloading tiny_code/1.0.0 (up to 3 MiB) from 127.0.0.1 to {tmp_path}/new\n"
-    assert announced in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -367,7 +353,7 @@ def test_download_prepares_once_and_then_reads(tmp_path, monkeypatch, capfd):
     assert asked == [("nowhere.invalid", 443)]
     captured = capfd.readouterr()
     assert captured.out == ""
-    assert f"Downloading tiny_code/1.0.0 from nowhere.invalid to {tmp_path}/new\n" in captured.err
+    assert f"Downloading tiny_code/1.0.0 to {tmp_path}/new\n" in captured.err
     assert "%|" not in captured.err  # no progress bars into a log
     assert_holds(sources.load("tiny_code", tmp_path / "new", download=False).test, "test")
     assert len(asked) == 1

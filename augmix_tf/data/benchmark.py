@@ -64,8 +64,7 @@ class PerturbedSet:
     Attributes:
         names: the perturbations that it has, those of the paper first.
         data: as in `CorruptedSet`; "images" is the number of sequences of each perturbation.
-        sequences: name -> chunks uint8 [S, T, H, W, 3] of about `batch_size` frames, in the order
-            of the set; T is the same in all chunks of a name.
+        sequences: name -> chunks uint8 [S, T, H, W, 3] of about `batch_size` frames, T constant.
     """
 
     names: tuple[str, ...]
@@ -80,11 +79,7 @@ def batch_size(image_size: Sequence[int]) -> int:
 
 
 def taken(count: int, limit: int) -> int:
-    """Returns how many of `count` examples `limit` leaves; 0 leaves all.
-
-    Raises:
-        ArgumentError: a negative limit.
-    """
+    """Returns how many of `count` examples `limit` leaves; 0 leaves all, less is refused."""
     errors.require(limit >= 0, "eval_limit of 0 (all) or more", limit)
     return min(limit, count) if limit else count
 
@@ -108,12 +103,7 @@ def array_names(folder: Path, names: Iterable[str], benchmark: str) -> list[str]
 def open_arrays(
     folder: Path, names: Iterable[str], expected: str, fits: Callable[[np.ndarray], bool]
 ) -> dict[str, np.ndarray]:
-    """Returns name -> array of `.npy` files with the same number of rows, as `open_array` does.
-
-    Raises:
-        FileError: a file is damaged or holds something else; the message says which of the names
-            can still be evaluated.
-    """
+    """Returns name -> `open_array` of `.npy` files, which must have the same number of rows."""
     arrays = _all_sound(names, lambda name: open_array(folder / f"{name}.npy", expected, fits))
     # The number that most files agree on: a file with fewer rows must not make all others wrong.
     counts = collections.Counter(map(len, arrays.values())).most_common(1)
@@ -132,13 +122,8 @@ def open_arrays(
 def open_array(path: Path, expected: str, fits: Callable[[np.ndarray], bool]) -> np.ndarray:
     """Returns an `.npy` file as an array whose rows are read from disk when they are used.
 
-    Args:
-        path: the file.
-        expected: what it is to hold, for the message.
-        fits: tells whether an array of this type and shape is that; it reads no values.
-
-    Raises:
-        FileError: names the file, what was expected and what came.
+    A file that is missing, damaged, or holds nothing that `fits` (type and shape; `expected` in
+    words) is an error.
     """
     try:
         # Unlike numpy.load, it takes nothing but a complete .npy file.
@@ -171,16 +156,13 @@ def common_files(
     """Returns the files `<class>/<file>` that all folders of a benchmark hold.
 
     They are sorted by the name of the file. ImageNet's validation files are numbered in the
-    official order, which mixes the classes: the first n files are a fair sample.
+    official order, which mixes the classes: the first n files are a fair sample. A folder that
+    lacks a file or has one too many is an error.
 
     Args:
         place: the benchmark.
         cells: name -> its folders, which have one folder per class.
         suffixes: of the files, as for `class_folders.list_files`.
-
-    Raises:
-        FileError: a folder lacks a file or has one too many; the message says which of the names
-            can still be evaluated.
     """
     listings: dict[Path, tuple[str, ...]] = {}
     passed_over: list[Path] = []
@@ -207,14 +189,11 @@ def common_files(
 
 
 def _refuse_difference(folder: Path, files: Sequence[str], expected: Sequence[str]) -> None:
-    if files == expected:
-        return
-    kinds = {"missing": set(expected) - set(files), "left over": set(files) - set(expected)}
-    kind, differing = next((kind, names) for kind, names in kinds.items() if names)
-    problem = f"received {len(files)} ({min(differing)} is {kind})"
-    raise errors.FileError(
-        f"{folder}: expected the same {len(expected)} files as its neighbours, {problem}"
-    )
+    missing, added = set(expected) - set(files), set(files) - set(expected)
+    if missing or added:
+        example = f"{min(missing)} is missing" if missing else f"{min(added)} is left over"
+        problem = f"expected the same {len(expected)} files as its neighbours"
+        raise errors.FileError(f"{folder}: {problem}; received {len(files)} ({example})")
 
 
 def centre(pixels: np.ndarray, image_size: tuple[int, int], path: Path) -> np.ndarray:
@@ -250,11 +229,7 @@ def read_ahead(
 def provenance(folder: Path, benchmark: str, images: int, what: str) -> dict[str, Any]:
     """Returns `data` of a set in `folder`, generated if a manifest of ours lies there.
 
-    Args:
-        folder: of the set.
-        benchmark: "corruptions" or "perturbations".
-        images: that are used of each file or severity.
-        what: the files, in a few words.
+    `images` are used of each file or severity; `what` names the files.
     """
     manifest = read_manifest(folder, benchmark)
     if manifest is None:
@@ -274,24 +249,17 @@ def provenance(folder: Path, benchmark: str, images: int, what: str) -> dict[str
 
 
 def read_manifest(folder: Path, benchmark: str) -> dict[str, Any] | None:
-    """Returns the manifest of a generated set, None where there is none.
-
-    Raises:
-        ArgumentError: it is of the other benchmark.
-        FileError: it is damaged.
-    """
+    """Returns the manifest of a generated set of this benchmark, None where there is none."""
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        sound = isinstance(manifest["settings"], dict) and isinstance(manifest["files"], dict)
+        received = manifest["settings"].get("benchmark")
+        manifest["files"].keys()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         problem = f"expected a manifest with settings and files; received a damaged file ({error})"
         raise errors.FileError(f"{path}: {problem}") from error
-    if not sound:
-        raise errors.FileError(f"{path}: expected a manifest with settings and files")
-    received = manifest["settings"].get("benchmark")
     errors.require(received == benchmark, f"a set of {benchmark} in {folder}", f"one of {received}")
     return manifest
 

@@ -58,21 +58,12 @@ def normalized(name: str) -> str:
 
 
 def class_names(folder: Path) -> tuple[str, ...]:
-    """Returns the names of the folders in `folder`, sorted: label 0 is the first.
-
-    Raises:
-        ArgumentError: there is no such folder, or none in it.
-    """
+    """Returns the names of the folders in `folder`, sorted: label 0 is the first."""
     return tuple(_classes(folder))
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...] = IMAGES) -> Listing:
-    """Lists the images or videos in the folders of all classes, without opening any.
-
-    Raises:
-        ArgumentError: no such folder, no folder in it, or a class whose name is not UTF-8.
-        FileError: a folder cannot be read.
-    """
+    """Lists the images or videos in the folders of all classes, without opening any."""
     classes = _classes(folder)
     listing = Listing({}, tuple(classes), [])
     for path in classes.values():
@@ -112,7 +103,6 @@ def open_split(
     Raises:
         ArgumentError: no such folder, a folder in it that is no class (with the nearest), or a
             folder without images.
-        FileError: a folder cannot be read.
     """
     listing, labels = _labelled(folder, classes)
     names = np.array([os.fsencode(name) for files in listing.files.values() for name in files])
@@ -130,21 +120,10 @@ def open_split(
 
 
 def read(folder: Path, like: Source) -> InMemoryStore:
-    """Reads all images of `folder/<class>/` into memory, in the order of classes and file names.
+    """Reads the images of `folder/<class>/` into memory, in the order of classes and file names.
 
-    Images of another size than those of `like` are resized bilinearly, without keeping their
-    aspect ratio.
-
-    Args:
-        folder: with one folder per class; there may be some of the classes only.
-        like: the dataset whose class names and image size hold.
-
-    Returns:
-        The images; `ids` count on from the dataset's training images.
-
-    Raises:
-        ArgumentError: as `open_split`.
-        FileError: an image cannot be read.
+    They have the classes of a dataset and its image size, to which others are resized bilinearly
+    without keeping their aspect ratio; their `ids` count on from its training images.
     """
     listing, labels = _labelled(folder, like.class_names)
     paths = [path / name for path, names in listing.files.items() for name in names]
@@ -160,10 +139,6 @@ def official_order(names: np.ndarray | Sequence[bytes], labels: np.ndarray) -> n
 
     ImageNet's validation images have numbered names, and that order mixes the classes. All
     others are taken in turn: the first of each class by its file's name, the second of each, ...
-
-    Args:
-        names: of the files.
-        labels: int64 [N].
     """
     texts = np.array(names)
     if all(_OFFICIAL.match(name) for name in (min(names), max(names))):
@@ -180,14 +155,8 @@ def label_table(
 ) -> dict[str, int]:
     """Returns class -> label of those classes of a benchmark that a model knows.
 
-    Args:
-        names: the classes of the benchmark, in its order.
-        num_classes: of the model.
-        class_names: of the model; if the benchmark's are among them, they are matched by name, and
-            WordNet ids are, even if either has classes that the other lacks.
-
-    Raises:
-        ArgumentError: the classes cannot be matched.
+    Where the benchmark's classes are among the model's `class_names`, they are matched by name, and
+    WordNet ids are, even if either has classes that the other lacks; otherwise by position.
     """
     names = [normalized(name) for name in names]
     if class_names is not None:
@@ -243,11 +212,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # Python's stand-ins for bytes that are not UTF-8
-        return False
-    return True
+    return name.encode(errors="ignore") == os.fsencode(name)  # which has the bytes of the disk
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

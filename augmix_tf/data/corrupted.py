@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -43,14 +42,14 @@ def open_set(
     """Opens a -C set; its files are checked, the images are read when they are asked for.
 
     Args:
-        place: a folder, or "cifar10_corrupted" or "imagenet2012_corrupted" of TFDS, prepared. A
-            folder holds CIFAR's files (`<corruption>.npy` uint8 [5 N, H, W, 3], severity 1 first,
-            and `labels.npy` [5 N]) or ImageNet-C's (`<corruption>/<severity>/<class>/*.JPEG`,
-            corruptions right in it or in the groups blur, digital, noise, weather, extra).
+        place: a folder, or one of `TFDS_SETS`, prepared. A folder holds CIFAR's files
+            (`<corruption>.npy` uint8 [5 N, H, W, 3], severity 1 first, and `labels.npy` [5 N]) or
+            ImageNet-C's (`<corruption>/<severity>/<class>/*.JPEG`, corruptions right in it or in
+            the groups blur, digital, noise, weather, extra).
         image_size: (H, W) of the model.
         num_classes: of the model.
-        eval_limit: how many images of each severity to take, from the first; 0 takes all. Folders
-            are read in the order of the file names, ImageNet's official one.
+        eval_limit: how many images of each severity to take, from the first in the order of the
+            file names; 0 takes all.
         class_names: of the model. Where they are WordNet ids, ImageNet's classes are matched by
             name, and classes that the model lacks are left out; otherwise sorted ids count.
         imagenet_crop: "canonical": the images are 224x224 and are not resized again.
@@ -60,7 +59,7 @@ def open_set(
     Raises:
         ArgumentError: no set there, or none for this model.
         FileError: a file is damaged, missing or of another shape or type. The message names it,
-            says what was expected and which corruptions can still be evaluated.
+            and says which corruptions can still be evaluated.
     """
     benchmark.taken(0, eval_limit)
     errors.lookup("crop", imagenet_crop, dict.fromkeys(CROPS))
@@ -95,7 +94,14 @@ def _open_arrays(
     arrays = benchmark.open_arrays(folder, names, expected, fits)
     errors.require(bool(arrays), f"<corruption>.npy files in {folder}", "labels.npy alone")
     rows = len(next(iter(arrays.values())))
-    labels = _labels(folder / "labels.npy", rows, num_classes)
+    expected = f"labels of 0 to {num_classes - 1} [{rows}], one a row of the other files"
+    labels = benchmark.open_array(
+        folder / "labels.npy",
+        expected,
+        lambda a: (
+            a.dtype.kind in "iu" and a.shape == (rows,) and 0 <= a.min() <= a.max() < num_classes
+        ),
+    ).astype(np.int64)
     count = rows // len(SEVERITIES)
     used = benchmark.taken(count, limit)
     size = benchmark.batch_size(image_size)
@@ -108,21 +114,6 @@ def _open_arrays(
 
     data = benchmark.provenance(folder, _BENCHMARK, used, "CIFAR-C files")
     return CorruptedSet(tuple(arrays), data, cell)
-
-
-def _labels(path: Path, rows: int, num_classes: int) -> np.ndarray:
-    """int64 [rows]: the labels, which no corruption can be evaluated without."""
-
-    def fits(array: np.ndarray) -> bool:
-        return array.dtype.kind in "iu" and array.shape == (rows,)
-
-    expected = f"whole numbers [{rows}], one a row of the other files"
-    labels = np.array(benchmark.open_array(path, expected, fits)).astype(np.int64)
-    outside = labels[(labels < 0) | (labels >= num_classes)]
-    if outside.size:
-        problem = f"expected labels of 0 to {num_classes - 1}, the model's; received {outside[0]}"
-        raise errors.FileError(f"{path}: {problem}")
-    return labels
 
 
 def _open_folders(
@@ -140,9 +131,8 @@ def _open_folders(
     classes = [class_folders.normalized(file.partition("/")[0]) for file in files]
     names = sorted(set(classes))
     table = class_folders.label_table(names, num_classes, class_names)
-    known = [
-        (file, table[name]) for file, name in zip(files, classes, strict=True) if name in table
-    ]
+    pairs = zip(files, classes, strict=True)
+    known = [(file, table[name]) for file, name in pairs if name in table]
     chosen = known[: benchmark.taken(len(known), limit)]
     labels = np.array([label for _, label in chosen], np.int64)
 
@@ -162,16 +152,10 @@ def _open_folders(
 
 
 def read_image(path: Path, image_size: tuple[int, int], crop: str) -> np.ndarray:
-    """Returns one image, uint8 [H, W, 3].
+    """Returns the centre of an image file, uint8 [H, W, 3].
 
-    Args:
-        path: an image file.
-        image_size: (H, W) that is cut out of the centre.
-        crop: "canonical": the image as it is. "reference": enlarged before by 256 / 224, as
-            the public AugMix script does, whose numbers on ImageNet-C this reproduces.
-
-    Raises:
-        FileError: the image is damaged or too small; names the file.
+    With the crop "reference" it is enlarged before by 256 / 224, as by the public AugMix script,
+    whose numbers on ImageNet-C this reproduces.
     """
     try:
         pixels = formats.read(path)
@@ -196,16 +180,26 @@ def _open_tfds(
     root: str | None,
 ) -> CorruptedSet:
     """Opens a -C set of TFDS, one configuration for each cell; nothing is downloaded."""
-    prepared = {c: cells for c in CORRUPTIONS if (cells := _prepared(name, c, root))}
-    if not prepared:
-        raise errors.ArgumentError(
-            f"Expected the configurations of {name} prepared in {root or 'the place of TFDS'}, all "
-            f"severities of a corruption ({config(name, 'fog', 1)} to {config(name, 'fog', 5)}), "
-            "received none; tfds.load(<name>/<configuration>) prepares one"
-        )
+    where = root or "the place of TFDS"
+    configs = tfds.builder_cls(name).builder_configs
+    prepared = {}
+    for corruption in CORRUPTIONS:
+        keys = [config(name, corruption, severity) for severity in SEVERITIES]
+        try:
+            cells = [tfds.builder(f"{name}/{k}", data_dir=root) for k in keys if k in configs]
+        except Exception as error:  # what lies there may be anything
+            problem = f"cannot open {name}/{keys[0]} to {keys[-1]} in {where}: {reason(error)}"
+            raise errors.FileError(problem) from error
+        if cells and all((cell.data_path / "dataset_info.json").exists() for cell in cells):
+            prepared[corruption] = cells
+    errors.require(
+        bool(prepared),
+        f"the configurations of {name} prepared in {where}, all severities of a corruption "
+        f"({config(name, 'fog', 1)} to {config(name, 'fog', 5)})",
+        "none; tfds.load(<name>/<configuration>) prepares one",
+    )
     first = next(iter(prepared.values()))[0]
-    info = first.info
-    shape = info.features["image"].shape
+    info, shape = first.info, first.info.features["image"].shape
     expected = f"images of {image_size[0]}x{image_size[1]}, the model's"
     errors.require(tuple(shape[:2]) == tuple(image_size), expected, f"{name} with {shape}")
     names = info.features["label"].names
@@ -221,8 +215,7 @@ def _open_tfds(
         with tfds_sets.damage_named(builder, split):
             dataset = tfds_sets.examples(builder, split, ["image", "label"]).take(used)
             dataset = dataset.map(
-                lambda example: (tfds_sets.decoded(builder, example["image"]), example["label"]),
-                num_parallel_calls=2,
+                lambda example: (tfds_sets.decoded(builder, example["image"]), example["label"]), 2
             )
             count, size = 0, benchmark.batch_size(image_size)
             for images, classes in dataset.batch(size).prefetch(1).as_numpy_iterator():
@@ -239,21 +232,3 @@ def _open_tfds(
 def config(name: str, corruption: str, severity: int) -> str:
     """Returns TFDS's name of one cell of its set `name`."""
     return f"{_ALIASES.get(name, {}).get(corruption, corruption)}_{severity}"
-
-
-def _prepared(name: str, corruption: str, root: str | None) -> list[Any]:
-    """The builders of the five severities, none where one is not prepared."""
-    builders = []
-    for severity in SEVERITIES:
-        key = config(name, corruption, severity)
-        if key not in tfds.builder_cls(name).builder_configs:
-            return []
-        try:
-            builder = tfds.builder(f"{name}/{key}", data_dir=root)
-        except Exception as error:  # what lies there may be anything
-            where = f"{name}/{key} in {root or 'the place of TFDS'}"
-            raise errors.FileError(f"cannot open {where}: {reason(error)}") from error
-        if not (builder.data_path / "dataset_info.json").exists():
-            return []
-        builders.append(builder)
-    return builders

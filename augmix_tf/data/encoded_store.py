@@ -51,6 +51,8 @@ class EncodedStore(ImageStore):
         remedy: what the user can do about unreadable images, for error messages.
     """
 
+    _HELD = "places"
+
     files: np.ndarray
     places: np.ndarray
     size: tuple[int, int]
@@ -62,28 +64,17 @@ class EncodedStore(ImageStore):
         return self.size
 
     @property
-    def held(self) -> np.ndarray:
-        """`places`."""
-        return self.places
-
-    @property
     def crop(self) -> Crop:
         """A random window of the file, resized, and a flip."""
         return ResizedCrop(self.size, self.read_encoded)
 
-    def slice(self, rows: Rows) -> Self:
-        """Returns a store of some of the examples; no file is read."""
-        return dataclasses.replace(
-            self, places=self.places[rows], labels=self.labels[rows], ids=self.ids[rows]
-        )
-
     def joined(self, other: Self) -> Self:
         """Returns a store of these examples followed by those of `other`."""
+        places = other.places + np.array([len(self.files), 0])
+        store = super().joined(dataclasses.replace(other, places=places))
         files = np.array([*self.files.tolist(), *other.files.tolist()])
-        places = np.concatenate([self.places, other.places + np.array([len(self.files), 0])])
         remedy = self.remedy if self.remedy == other.remedy else ""
-        columns = self._joined_columns(other)
-        return dataclasses.replace(self, files=files, places=places, remedy=remedy, **columns)
+        return dataclasses.replace(store, files=files, remedy=remedy)
 
     def read(self, rows: Rows = ALL) -> np.ndarray:
         """Decodes the centres of images, uint8 [n, H, W, 3]."""
@@ -107,8 +98,10 @@ class EncodedStore(ImageStore):
 
     @contextlib.contextmanager
     def unreadable_named(self) -> Iterator[None]:
-        """Decodes all images after an error about an unreadable one, and names those that fail."""
-        # TensorFlow's errors do not name the file.
+        """Decodes all images after an error about an unreadable one, and names those that fail.
+
+        TensorFlow's errors do not name the file.
+        """
         try:
             yield
         except _UNREADABLE as error:
@@ -119,10 +112,7 @@ class EncodedStore(ImageStore):
             raise errors.FileError("; ".join(filter(None, (problem, self.remedy)))) from error
 
     def unreadable(self) -> dict[int, str]:
-        """Decodes all images, on all cores, and returns row -> problem for those that fail.
-
-        For a million images this takes hours of one core; it is announced on stderr.
-        """
+        """Decodes all images, on all cores, and returns row -> problem for those that fail."""
         if len(self) > _MANY:
             text = f"Decoding all {len(self):,} images to find those that cannot be read."
             print(text, file=sys.stderr, flush=True)
@@ -138,14 +128,11 @@ class EncodedStore(ImageStore):
         return {row: self._problem(row) for row in rows}
 
     def for_training(self, what: str, skip_unreadable: bool) -> Self:
-        """Returns the store with the error message that training images in folders have.
+        """Returns the store as of training images in folders, named `what` in messages.
 
         Args:
-            what: names the images in messages, in the plural.
-            skip_unreadable: decode all images and leave out those for which that fails.
-
-        Raises:
-            FileError: more than half of the images cannot be read.
+            what: the images, in the plural.
+            skip_unreadable: decode all images and leave out those for which that fails, up to half.
         """
         store = dataclasses.replace(self, remedy=images.SKIP)
         if not skip_unreadable:

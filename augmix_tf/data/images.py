@@ -12,7 +12,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 import numpy as np
 
@@ -46,6 +46,8 @@ class ImageStore(abc.ABC):
             images left out"; "" for none.
     """
 
+    _HELD: ClassVar[str]
+
     labels: np.ndarray
     ids: np.ndarray
     left_out: str = ""
@@ -54,32 +56,25 @@ class ImageStore(abc.ABC):
         return len(self.labels)
 
     @property
+    def held(self) -> np.ndarray:
+        """What is held in memory of each example, [N, ...]: pixels, or its place in files."""
+        held: np.ndarray = getattr(self, self._HELD)
+        return held
+
+    @property
     @abc.abstractmethod
     def image_size(self) -> tuple[int, int]:
         """Height and width of the images that `read` returns, in pixels."""
-
-    @property
-    def pixels(self) -> np.ndarray | LazyArray:
-        """The images that `read` returns, as an array or an array-like that reads slices."""
-        return LazyArray(self)
-
-    @property
-    @abc.abstractmethod
-    def held(self) -> np.ndarray:
-        """What is held in memory of each example, [N, ...]: pixels, or its position in files."""
 
     @property
     @abc.abstractmethod
     def crop(self) -> Crop:
         """The random crop for training: from rows of `held` to uint8 [n, H, W, 3]."""
 
-    @abc.abstractmethod
-    def slice(self, rows: Rows) -> Self:
-        """Returns a store of some of the examples; no image is read."""
-
-    @abc.abstractmethod
-    def joined(self, other: Self) -> Self:
-        """Returns a store of these examples followed by those of `other`."""
+    @property
+    def pixels(self) -> np.ndarray | LazyArray:
+        """The images that `read` returns, as an array or an array-like that reads slices."""
+        return LazyArray(self)
 
     @abc.abstractmethod
     def read(self, rows: Rows = ALL) -> np.ndarray:
@@ -91,11 +86,21 @@ class ImageStore(abc.ABC):
 
     @abc.abstractmethod
     def batches(self, size: int) -> Iterator[np.ndarray]:
-        """Yields all images in order as `read` returns them, `size` at a time; the last are fewer.
+        """Yields all images in order as `read` does, `size` at a time; the last are fewer."""
 
-        Raises:
-            FileError: an image cannot be read; names the file.
-        """
+    def slice(self, rows: Rows) -> Self:
+        """Returns a store of some of the examples; no image is read."""
+        columns = ("labels", "ids", self._HELD)
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in columns})
+
+    def joined(self, other: Self) -> Self:
+        """Returns a store of these examples followed by those of `other`."""
+        columns = {
+            name: np.concatenate([getattr(self, name), getattr(other, name)])
+            for name in ("labels", "ids", self._HELD)
+        }
+        left_out = "; ".join(filter(None, (self.left_out, other.left_out)))
+        return dataclasses.replace(self, left_out=left_out, **columns)
 
     @property
     def digest(self) -> int:
@@ -105,13 +110,6 @@ class ImageStore(abc.ABC):
     def unreadable_named(self) -> contextlib.AbstractContextManager[None]:
         """Within it, TensorFlow's errors about unreadable images become `FileError`s with names."""
         return contextlib.nullcontext()
-
-    def _joined_columns(self, other: ImageStore) -> dict[str, Any]:
-        return {
-            "labels": np.concatenate([self.labels, other.labels]),
-            "ids": np.concatenate([self.ids, other.ids]),
-            "left_out": "; ".join(filter(None, (self.left_out, other.left_out))),
-        }
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -124,6 +122,8 @@ class InMemoryStore(ImageStore):
     Raises:
         ArgumentError: `images` has another dtype or shape, or `labels` or `ids` are not N integers.
     """
+
+    _HELD = "images"
 
     images: np.ndarray
 
@@ -142,32 +142,16 @@ class InMemoryStore(ImageStore):
         return self.images.shape[1], self.images.shape[2]
 
     @property
-    def pixels(self) -> np.ndarray:
-        """`images`."""
-        return self.images
-
-    @property
-    def held(self) -> np.ndarray:
-        """`images`."""
-        return self.images
-
-    @property
     def crop(self) -> Crop:
         """A crop of the zero-padded image, and a flip."""
         from augmix_tf.augment.crops import PaddedCrop
 
         return PaddedCrop()
 
-    def slice(self, rows: Rows) -> Self:
-        """Returns a store of some of the examples."""
-        return dataclasses.replace(
-            self, images=self.images[rows], labels=self.labels[rows], ids=self.ids[rows]
-        )
-
-    def joined(self, other: Self) -> Self:
-        """Returns a store of these examples followed by those of `other`."""
-        images = np.concatenate([self.images, other.images])
-        return dataclasses.replace(self, images=images, **self._joined_columns(other))
+    @property
+    def pixels(self) -> np.ndarray:
+        """`images`."""
+        return self.images
 
     def read(self, rows: Rows = ALL) -> np.ndarray:
         """Returns some of `images`."""
@@ -181,18 +165,14 @@ class InMemoryStore(ImageStore):
 class LazyArray:
     """Images of a store as an array-like uint8 [N, H, W, 3] that reads the rows it is sliced for.
 
-    For functions of `augmix_tf.corruptions`, which know arrays and no stores.
+    Functions of `augmix_tf.corruptions` know arrays and no stores.
     """
 
     dtype = np.dtype(np.uint8)
 
     def __init__(self, store: ImageStore) -> None:
         self._store = store
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, H, W, 3)."""
-        return len(self._store), *self._store.image_size, 3
+        self.shape = len(store), *store.image_size, 3
 
     def __len__(self) -> int:
         return len(self._store)
@@ -236,40 +216,26 @@ class Source:
 
 
 def cannot_read(unreadable: Mapping[str, str], total: int, what: str) -> str:
-    """Returns a message that counts unreadable images and names the first few.
-
-    Args:
-        unreadable: name -> why it cannot be read.
-        total: number of all images.
-        what: the images, in the plural.
-    """
-    return f"cannot read {len(unreadable)} of {total} {what}: {_named(unreadable)}"
+    """Returns a message that counts unreadable images (name -> why) and names the first few."""
+    named = [f"{name} ({why})" for name, why in list(unreadable.items())[:_NAMED]]
+    more = len(unreadable) - len(named)
+    listed = ", ".join(named) + (f" and {more} more" if more else "")
+    return f"cannot read {len(unreadable)} of {total} {what}: {listed}"
 
 
 def leave_out(unreadable: Mapping[str, str], total: int, what: str) -> str:
-    """Reports on stderr which images are left out; arguments as for `cannot_read`.
+    """Reports on stderr which images are left out, up to half; arguments as for `cannot_read`.
 
     Returns:
         For the provenance, such as "3 of 8 images left out"; "" for none.
-
-    Raises:
-        FileError: more than half cannot be read.
     """
     if not unreadable:
         return ""
+    problem = cannot_read(unreadable, total, what)
     if 2 * len(unreadable) > total:
-        problem = cannot_read(unreadable, total, what)
         raise errors.FileError(f"{problem}; more than half, so these are other or wrong data")
-    count = f"{len(unreadable)} of {total} {what}"
-    text = f"left out {count}, which cannot be read: {_named(unreadable)}"
-    print(text, file=sys.stderr, flush=True)
-    return f"{count} left out"
-
-
-def _named(unreadable: Mapping[str, str]) -> str:
-    named = [f"{name} ({why})" for name, why in list(unreadable.items())[:_NAMED]]
-    more = len(unreadable) - len(named)
-    return ", ".join(named) + (f" and {more} more" if more else "")
+    print(f"{problem}; left out", file=sys.stderr, flush=True)
+    return f"{len(unreadable)} of {total} {what} left out"
 
 
 def reason(error: BaseException) -> str:

@@ -35,7 +35,7 @@ def open_set(place: str | Path, image_size: tuple[int, int], eval_limit: int = 0
     Raises:
         ArgumentError: no set there.
         FileError: a file is damaged, missing or of another shape or type. The message names it,
-            says what was expected and which perturbations can still be evaluated.
+            and says which perturbations can still be evaluated.
     """
     benchmark.taken(0, eval_limit)
     folder = benchmark.folder_of(place)
@@ -65,17 +65,12 @@ def _open_arrays(
     used = benchmark.taken(len(next(iter(arrays.values()))), limit)
 
     def sequences(name: str) -> Iterator[np.ndarray]:
-        size = _chunk(arrays[name].shape[1], image_size)
+        size = max(1, benchmark.batch_size(image_size) // arrays[name].shape[1])
         for first in range(0, used, size):
             yield np.array(arrays[name][first : min(first + size, used)])
 
     data = benchmark.provenance(folder, _BENCHMARK, used, "CIFAR-P files")
     return PerturbedSet(tuple(arrays), data, sequences)
-
-
-def _chunk(frames: int, image_size: tuple[int, int]) -> int:
-    """Sequences of so many frames that are predicted together."""
-    return max(1, benchmark.batch_size(image_size) // frames)
 
 
 def _open_videos(
@@ -90,7 +85,8 @@ def _open_videos(
         paths = [folders[name] / file for file in chosen]
         frames = len(read_video(paths[0], image_size))
         read = functools.partial(read_video, image_size=image_size, frames=frames)
-        for videos in benchmark.read_ahead(paths, read, _chunk(frames, image_size)):
+        size = max(1, benchmark.batch_size(image_size) // frames)
+        for videos in benchmark.read_ahead(paths, read, size):
             yield np.stack(videos)
 
     data = benchmark.provenance(place, _BENCHMARK, len(chosen), "ImageNet-P videos")
@@ -98,18 +94,9 @@ def _open_videos(
 
 
 def read_video(path: Path, image_size: tuple[int, int], frames: int | None = None) -> np.ndarray:
-    """Returns all frames of a video, RGB, cut to `image_size` around the centre.
+    """Returns the frames of an mp4 file, uint8 [T, H, W, 3], RGB, cut around the centre.
 
-    Args:
-        path: an mp4 file.
-        image_size: (H, W).
-        frames: how many there must be; None takes any number from 2.
-
-    Returns:
-        uint8 [T, H, W, 3].
-
-    Raises:
-        FileError: it cannot be read, or has too few pixels or another number of frames.
+    `frames` says how many there must be; None takes any number from 2.
     """
     capture = cv2.VideoCapture(str(path))
     images = []

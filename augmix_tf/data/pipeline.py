@@ -42,8 +42,7 @@ class ReplicaSlice(NamedTuple):
 
     Attributes:
         first: number of its first replica.
-        replicas: number of its replicas.
-        of: replicas of all processes together.
+        replicas: number of its replicas, of all replicas `of`.
     """
 
     first: int = 0
@@ -81,7 +80,7 @@ def training_batches(
         num_classes: K.
         run_seed: the order of the examples and all other random choices follow from it.
         epochs: of the whole run.
-        batch_size: examples per step, over all replicas.
+        batch_size: examples per step, over all replicas, by whose number it is divisible.
         start: position of the first batch.
         replicas: makes the rows of some replicas only; together they have the views that one
             process makes of the whole batch.
@@ -90,9 +89,6 @@ def training_batches(
         Dataset of (views float32 [n, V, H, W, 3] in 0..255, labels int64 [n] or targets
         float32 [n, K]), n = batch_size / replicas.of: one element for each replica of a batch, in
         their order.
-
-    Raises:
-        ArgumentError: a batch size that is not divisible by the replicas.
     """
     divisible = batch_size % replicas.of == 0
     require(divisible, f"a batch_size divisible by the {replicas.of} replicas", batch_size)
@@ -150,22 +146,17 @@ def _views_function(method: Method, crop: Crop) -> Callable[..., Views]:
 
 @functools.cache
 def view_program(method: Method, crop: Any) -> Callable[..., Views]:
-    """Returns crop and method as one XLA program; pipelines of equal methods share it.
-
-    Starting a program takes as long as cropping sixty small images.
-    """
+    """Returns crop and method as one XLA program; pipelines of equal methods share it."""
     return compiled(_views_function(method, crop))
 
 
 def _take(batch: Any, places: tf.Tensor | None) -> Any:
     """Takes some rows of all tensors of a batch; None: all rows."""
-    if places is None:
-        return batch
 
     def take(part: tf.Tensor | None) -> tf.Tensor | None:
         return None if part is None else tf.gather(part, places)
 
-    return tf.nest.map_structure(take, batch)
+    return batch if places is None else tf.nest.map_structure(take, batch)
 
 
 def _rows_of_batches(
@@ -188,14 +179,7 @@ def _rows_of_batches(
 def _in_pieces(
     dataset: tf.data.Dataset, make: Callable[..., Views], by_replica: tf.Tensor, pieces: int
 ) -> tf.data.Dataset:
-    """Makes the views of each replica piece by piece and joins them.
-
-    Args:
-        dataset: of `_rows_of_batches`.
-        make: of `view_maker`.
-        by_replica: int32 [replicas, n], the places of each replica in a batch.
-        pieces: of each replica.
-    """
+    """Makes the views of each replica, at places int32 [replicas, n], in pieces and joins them."""
     replicas, rows = by_replica.shape
     size = -(-rows // pieces)
     # The last piece may be completed with rows of the first ones.
@@ -214,15 +198,12 @@ def _in_pieces(
 
 
 def _parallel(dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
-    def plain(*parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return tuple(function(*parts))
-
-    return dataset.map(plain, num_parallel_calls=_parallel_calls(), deterministic=True)
-
-
-def _parallel_calls() -> int:
-    """How many batches are made at a time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # With few cores TensorFlow's own choice is one call per core, and a core idles whenever its
     # call waits; one more was 10 % faster on two. With many cores each call counts in memory.
-    return cores + 1 if cores and cores <= _FEW_CORES else tf.data.AUTOTUNE
+    calls = cores + 1 if cores and cores <= _FEW_CORES else tf.data.AUTOTUNE
+
+    def plain(*parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return tuple(function(*parts))
+
+    return dataset.map(plain, num_parallel_calls=calls, deterministic=True)

@@ -5,13 +5,13 @@ checksum of that before it, and a checksum of its data behind it. The index of s
 some bytes of each record and jumps over the images. The records of an ArrayRecord file are
 compressed, so its index reads all of it.
 
-Sources: TensorFlow's guide "TFRecord and tf.train.Example", the encoding of Protocol Buffers, and
-the documentation of `array_record`.
+Sources: TensorFlow's guide "TFRecord and tf.train.Example", and the encoding of Protocol Buffers.
 """
 
 from __future__ import annotations
 
 import functools
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ WHOLE_FILE = -1
 at which it begins, in an ArrayRecord file it is `-2 - n` of record number n."""
 
 _HEADER, _CHECKSUM = 12, 4
-_AT_A_TIME = 512  # bytes: usually all of a record but its image
+_AT_A_TIME = 512  # bytes
 _READERS = 512  # ArrayRecord files that are open at a time
 _BATCH = 64
 
@@ -54,12 +54,9 @@ def records(paths: Sequence[str], file_format: str) -> tf.data.Dataset:
 
 
 def read_image(path: tf.Tensor, place: tf.Tensor, array_records: bool) -> tf.Tensor:
-    """Returns an encoded image, string [].
+    """Returns the encoded image at a place in a file, string []; see `WHOLE_FILE`.
 
-    Args:
-        path: string [], the file.
-        place: int64 [], in the file; see `WHOLE_FILE`.
-        array_records: whether the file may be in ArrayRecord format.
+    `array_records` says whether the file may be in ArrayRecord format.
     """
 
     def in_tfrecord() -> tf.Tensor:
@@ -90,12 +87,7 @@ def _image(record: tf.Tensor) -> tf.Tensor:
 
 
 def index(path: str, count: int, file_format: str) -> Index:
-    """Finds all records of a file.
-
-    Args:
-        path: the file.
-        count: of its records.
-        file_format: one of `FORMATS`.
+    """Finds all records of a file in one of `FORMATS`.
 
     Raises:
         OSError: the file cannot be read.
@@ -162,83 +154,60 @@ def _source(path: bytes) -> Any:
 
 
 def _tfrecord_entries(path: str) -> Iterator[tuple[int, int, bytes]]:
-    with open(path, "rb", buffering=0) as file:
-        size, offset = os.fstat(file.fileno()).st_size, 0
-        while offset < size:
-            label, name, end = _tfrecord_entry(_Window(file.fileno()), offset)
-            if end > size:
+    if not os.path.getsize(path):  # cannot be mapped
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        data.madvise(mmap.MADV_RANDOM)
+        offset = 0
+        while offset < len(data):
+            os.pread(file.fileno(), _AT_A_TIME, offset)
+            end = offset + _HEADER + int.from_bytes(data[offset : offset + 8], "little")
+            if end + _CHECKSUM > len(data):
                 raise DamagedError("the file ends in it")
+            label, name = _label_and_name(file.fileno(), data, offset + _HEADER, end)
             yield offset, label, name
-            offset = end
+            offset = end + _CHECKSUM
 
 
-def _tfrecord_entry(read: _Window, offset: int) -> tuple[int, bytes, int]:
-    """Label and file name of the record at a byte, and the byte behind it."""
-    header = read(offset, _HEADER)
-    end = offset + _HEADER + int.from_bytes(header[:8], "little")
+def _label_and_name(file: int, data: mmap.mmap, start: int, end: int) -> tuple[int, bytes]:
+    """The label and the file name (b"" without) of an Example."""
     label, name = None, b""
     # Example.features, which is all that an Example has; then one entry of the map after another.
-    at, _ = _entered(read, offset + _HEADER)
+    at, _ = _contents(data, start)
     while at < end:
-        entry, stop = _entered(read, at)
-        key_start, key_stop = _entered(read, entry)
-        key = read(key_start, min(key_stop - key_start, _AT_A_TIME))
+        # The threads wait for the disk together only outside Python, so not at a page of `data`.
+        os.pread(file, _AT_A_TIME, at)
+        entry, stop = _contents(data, at)
+        key_start, key_stop = _contents(data, entry)
+        key = data[key_start:key_stop]
         if key in (b"label", b"file_name"):
             # value: Feature, of which one list: of values (packed integers, or texts).
-            values, values_stop = _entered(read, _entered(read, key_stop)[0])
-            if key == b"label":
-                label = _integer(read, values, values_stop)
-            else:
-                start, name_stop = _entered(read, values)
-                name = read(start, min(name_stop - start, _AT_A_TIME))
+            values, values_stop = _contents(data, _contents(data, key_stop)[0])
+            if key == b"file_name":
+                name = data[slice(*_contents(data, values))]
+            elif values < values_stop:
+                is_packed = data[values] & 7 == 2
+                at_value = _contents(data, values)[0] if is_packed else values + 1
+                label, _ = _varint(data, at_value)
         at = stop
     if label is None:
         raise DamagedError("no label")
-    return label, name, end + _CHECKSUM
+    return label - (1 << 64) if label >> 63 else label, name
 
 
-class _Window:
-    """Bytes of a file by their places, fetched some hundred at a time."""
-
-    def __init__(self, file: int) -> None:
-        self._file = file
-        self._start, self._bytes = 0, b""
-
-    def __call__(self, start: int, count: int) -> bytes:
-        first = start - self._start
-        if first < 0 or first + count > len(self._bytes):
-            self._start, first = start, 0
-            self._bytes = os.pread(self._file, max(count, _AT_A_TIME), start)
-        part = self._bytes[first : first + count]
-        if len(part) < count:
-            raise DamagedError("the file ends in it")
-        return part
-
-
-def _entered(read: _Window, at: int) -> tuple[int, int]:
+def _contents(data: mmap.mmap, at: int) -> tuple[int, int]:
     """Start and end of the contents of a field with a length, whose tag stands at a byte."""
-    if read(at, 1)[0] & 7 != 2:
+    if at >= len(data) or data[at] & 7 != 2:
         raise DamagedError("no tf.train.Example")
-    length, start = _varint(read, at + 1)
+    length, start = _varint(data, at + 1)
     return start, start + length
 
 
-def _integer(read: _Window, at: int, stop: int) -> int:
-    """The only number of an Int64List, packed or not."""
-    if at == stop:
-        raise DamagedError("no label")
-    is_packed = read(at, 1)[0] & 7 == 2
-    value, _ = _varint(read, _entered(read, at)[0] if is_packed else at + 1)
-    return value - (1 << 64) if value >> 63 else value
-
-
-def _varint(read: _Window, at: int) -> tuple[int, int]:
+def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
     """A number of seven bits a byte, and the byte behind it."""
     value = 0
-    for shift in range(0, 70, 7):
-        byte = read(at, 1)[0]
-        at += 1
-        value |= (byte & 127) << shift
+    for place, byte in enumerate(data[at : at + 10]):
+        value |= (byte & 127) << 7 * place
         if not byte & 128:
-            return value, at
+            return value, at + place + 1
     raise DamagedError("no tf.train.Example")

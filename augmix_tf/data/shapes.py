@@ -1,18 +1,15 @@
 """The embedded dataset: drawn shapes on textured grounds, 32x32, ten classes.
 
-The program draws it itself, so that it runs anywhere with nothing to download, and draws it byte
-for byte alike on every machine and with every version of NumPy:
+It is drawn with the same bytes on every machine and with every version of NumPy:
 
-- Random numbers are the raw 64-bit output of the Philox generator, which NumPy keeps stable for
-  good (the streams of its distributions may change). Every image has its own words of it.
-- Bytes are reached only through integers and through float64 +, -, *, /, sqrt, floor, minimum and
-  maximum taken element by element, whose results IEEE 754 fixes to the last bit. There is no sum
-  over an axis (its order is free), no matrix product, no power and nothing from libm: a rotation
-  takes its cosine and sine from a rational formula.
+- Random numbers are the raw 64-bit output of the Philox generator, which NumPy keeps stable (the
+  streams of its distributions may change). Every image has its own words of it.
+- Values come from integers and from float64 +, -, *, /, sqrt, floor, minimum and maximum of single
+  elements, whose results IEEE 754 fixes to the last bit. There is no sum over an axis (its order is
+  free), no matrix product, no power and nothing from libm.
 
 Lengths are in pixels, x to the right, y downwards, the origin in the middle of the image. A
-"distance" is signed and negative inside an outline; drawing turns it into the share of a pixel
-that is covered, which is what smooths the edges.
+"distance" is signed and negative inside an outline.
 """
 
 from __future__ import annotations
@@ -49,10 +46,7 @@ _PENTAGON = (
 
 
 def make(split: str, seed: int = 0) -> tuple[Array, Array]:
-    """Draws one split of the embedded dataset.
-
-    Classes are equally frequent and in random order. Place, size, direction, colours, contrast,
-    texture and clutter change from image to image; no image comes twice.
+    """Draws one split of the embedded dataset, equally frequent classes in random order.
 
     Args:
         split: "train" (5,000 images) or "test" (1,000 others).
@@ -60,9 +54,6 @@ def make(split: str, seed: int = 0) -> tuple[Array, Array]:
 
     Returns:
         images uint8 [N, 32, 32, 3], RGB; labels int64 [N], indices into `CLASS_NAMES`.
-
-    Raises:
-        ArgumentError: no such split, or a seed out of range.
     """
     count = errors.lookup("split", split, SPLIT_SIZES)
     errors.require(0 <= seed < 2**64, "a seed of 0 to 2**64 - 1", seed)

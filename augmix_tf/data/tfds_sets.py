@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import socket
@@ -12,6 +13,7 @@ import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -96,12 +98,6 @@ def _open(name: str, root: str | None) -> Any:
     # Anything else would make TFDS import, or fetch, code of third parties.
     expected = "a dataset name such as 'shapes', 'cifar10' or 'emnist/letters:3.1.0'"
     errors.require(_NAME.fullmatch(name) is not None, expected, repr(name))
-    if root is not None and "://" not in root and os.path.lexists(root):
-        try:
-            os.listdir(root)
-        except OSError as error:
-            problem = f"cannot read the data directory {root}: {error.strerror or error}"
-            raise errors.FileError(problem) from error
     try:
         return tfds.builder(name, data_dir=root)
     except tfds.core.DatasetNotFoundError as error:
@@ -125,32 +121,27 @@ def _unknown_variant(name: str, why: str) -> str:
     """What to say of a configuration or a version that a known dataset does not have."""
     dataset, config = _NAME.fullmatch(name).groups()  # type: ignore[union-attr]
     configs = tfds.builder_cls(dataset).builder_configs
-    if config is None or config in configs:
-        return f"dataset {name!r}: {why}"
-    if not configs:
+    if config and not configs:
         return f"dataset {dataset!r} has no configurations; received {name!r}"
-    return f"Unknown configuration {config!r} of {dataset!r}.{errors.nearest_name(config, configs)}"
+    nearest = errors.nearest_name(config, configs) if config and config not in configs else ""
+    return f"dataset {name!r}: {why}.{nearest}"
 
 
 def _check_features(name: str, features: Any, image_size: int) -> bool:
     """Refuses all but uint8 images, grey or RGB, with one class each; tells whether sizes vary."""
-    known = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
-    image, label = known.get("image"), known.get("label")
-    if not isinstance(image, tfds.features.Image) or not isinstance(
-        label, tfds.features.ClassLabel
-    ):
-        names = ", ".join(sorted(known)) or type(features).__name__
-        raise errors.ArgumentError(
-            f"Expected an image classification dataset (features image and label), "
-            f"received {name!r} with {names}"
-        )
+    named = isinstance(features, tfds.features.FeaturesDict)
+    known: dict[str, Any] = dict(features.items()) if named else {}
+    image: Any = known.get("image")
+    label: Any = known.get("label")
+    types = tfds.features.Image, tfds.features.ClassLabel
+    expected = "an image classification dataset (features image and label)"
+    names = ", ".join(sorted(known)) or type(features).__name__
+    fits = isinstance(image, types[0]) and isinstance(label, types[1])
+    errors.require(fits, expected, f"{name!r} with {names}")
     varies = None in image.shape[:2]
     if varies and not image_size:
-        raise errors.SettingError(
-            "image_size",
-            f"must be 224 or another side for images of varying size; received {image_size} for "
-            f"{name!r} with {image.shape}.",
-        )
+        problem = "must be 224 or another side for images of varying size; received 0 for"
+        raise errors.SettingError("image_size", f"{problem} {name!r} with {image.shape}.")
     if not varies:
         require_one_size(name, image_size)
     fits = image.shape[-1] in (1, 3) and image.np_dtype == np.uint8
@@ -168,29 +159,26 @@ def require_one_size(name: str, image_size: int) -> None:
 
 def _check_splits(name: str, builder: Any, limits: dict[str, int], in_memory: bool) -> None:
     """Refuses a set that lacks a split of `limits`, or that exceeds the memory under them."""
-    splits = builder.info.splits
-    if any(key not in splits or not splits[key].num_examples for key in limits):
-        expected = "a dataset with the splits train and test (or validation)"
-        errors.require(False, expected, f"{name!r} with {', '.join(splits) or 'none'}")
-    if not in_memory:
-        return
-    height, width, _ = builder.info.features["image"].shape
-    counts = {split: splits[split].num_examples for split in limits}
-    rows = sum(min(limit or counts[split], counts[split]) for split, limit in limits.items())
-    needed, memory = rows * height * width * 3, _memory_bytes()
-    errors.require(
-        needed <= memory,
-        f"a dataset that fits into memory ({memory / 2**30:.1f} GiB)",
-        f"{name!r} with {needed / 2**30:.1f} GiB of images; a limit on the examples makes it "
-        "smaller",
-    )
+    counts = {split: info.num_examples for split, info in builder.info.splits.items()}
+    expected = "a dataset with the splits train and test (or validation)"
+    complete = all(counts.get(split) for split in limits)
+    errors.require(complete, expected, f"{name!r} with {', '.join(counts) or 'none'}")
+    if in_memory:
+        rows = sum(min(limit or counts[split], counts[split]) for split, limit in limits.items())
+        needed = rows * math.prod(builder.info.features["image"].shape[:2]) * 3 / 2**30
+        errors.require(
+            needed <= _memory(),
+            f"a dataset that fits into memory ({_memory():.1f} GiB)",
+            f"{name!r} with {needed:.1f} GiB of images; a limit on the examples makes it smaller",
+        )
 
 
-def _memory_bytes() -> float:
+def _memory() -> float:
+    """GiB, or infinity where the system does not tell."""
     try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):  # not every system tells
-        return float("inf")
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    except (AttributeError, OSError, ValueError):
+        return math.inf
 
 
 # Data that are not there yet: downloaded, or refused in seconds
@@ -212,42 +200,29 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
     """Lets TFDS download and prepare what is missing, if it may and can."""
     missing, root = _missing(builder), os.fspath(builder.data_dir_root)
     command = f"tfds.load({name!r}, data_dir={root!r})"
-    command = f'python -c "import tensorflow_datasets as tfds; {command}"'
-    by_hand = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
-    place = builder.data_dir_root / "downloads" / "manual"
-    if by_hand and not (place.is_dir() and any(place.iterdir())):
-        raise errors.FileError(
-            f"{missing}, and TFDS cannot download it: put its files into {place} and start again. "
-            f"TFDS says: {by_hand}"
-        )
+    command = f'`python -c "import tensorflow_datasets as tfds; {command}"`'
     if not download:
-        raise errors.FileError(f"{missing}; prepare it with `{command}`, or allow the download")
-    urls = {} if by_hand else builder.url_infos or {}
-    size = sum(info.size for info in urls.values()) / 2**20
-    amount = f" (up to {size:.0f} MiB)" if size else ""
-    hosts = {} if by_hand else _hosts(urls or [builder.info.homepage])
-    verb, origin = "Preparing" if by_hand else "Downloading", f" from {', '.join(hosts)}"
-    text = f"{verb} {builder.info.full_name}{amount}{origin if hosts else ''} to {root}"
-    print(text, file=sys.stderr, flush=True)
-    unreachable = _unreachable(hosts)
+        raise errors.FileError(f"{missing}; prepare it with {command}, or allow the download")
+    urls = builder.url_infos or [builder.info.homepage]
+    # The user brings the files of some sets; then TFDS needs no network, or says where they belong.
+    unreachable = "" if builder.MANUAL_DOWNLOAD_INSTRUCTIONS else _unreachable(urls)
     if unreachable:
         raise errors.FileError(
             f"{missing} and cannot be downloaded: {unreachable}; where there is a network, "
-            f"prepare it with `{command}`"
+            f"prepare it with {command}"
         )
-    progress = sys.stderr.isatty()
-    if not progress:
+    print(f"Downloading {builder.info.full_name} to {root}", file=sys.stderr, flush=True)
+    if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:
         # TFDS prints to stdout what has been announced on stderr.
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
     except Exception as error:  # network, disk, or the set's own code: all beyond our power
-        failed = f"cannot download and prepare {builder.info.full_name}: {reason(error)}"
-        raise errors.FileError(f"{failed}; try it apart with `{command}`") from error
+        problem = f"cannot download and prepare {builder.info.full_name}: {reason(error)}"
+        raise errors.FileError(f"{problem}; try it apart with {command}") from error
     finally:
-        if not progress:
-            tfds.enable_progress_bar()
+        tfds.enable_progress_bar()
 
 
 def _missing(builder: Any) -> str:
@@ -260,26 +235,21 @@ def _missing(builder: Any) -> str:
     return f"{text}; it holds version {', '.join(others)}" if others else text
 
 
-def _hosts(urls: Iterable[str]) -> dict[str, int]:
-    """The hosts of some URLs, and the port of each."""
-    parts = [urllib.parse.urlsplit(url or "") for url in urls]
-    known = [part for part in parts if part.scheme in _PORTS and part.hostname]
-    return {str(part.hostname): part.port or _PORTS[part.scheme] for part in known}
-
-
-def _unreachable(hosts: Mapping[str, int]) -> str:
-    """Why no host answers; "" if one does, or if a proxy is in between.
+def _unreachable(urls: Iterable[str | None]) -> str:
+    """Why no host of `urls` answers; "" if one does, or if a proxy is in between.
 
     One is enough: lists of addresses hold some that are no longer used. TFDS keeps trying for
     minutes.
     """
+    parts = [urllib.parse.urlsplit(url or "") for url in urls]
+    hosts = {p.hostname: p.port or _PORTS[p.scheme] for p in parts if p.scheme in _PORTS}
     problem = ""
-    for host, port in [] if urllib.request.getproxies() else list(hosts.items())[:_HOSTS]:
+    for address in [] if urllib.request.getproxies() else list(hosts.items())[:_HOSTS]:
         try:
-            socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+            socket.create_connection(address, timeout=CONNECT_SECONDS).close()
             return ""
         except OSError as error:
-            problem = f"no connection to {host}:{port} ({error.strerror or error})"
+            problem = f"no connection to {address[0]}:{address[1]} ({error.strerror or error})"
     return problem
 
 
@@ -287,12 +257,7 @@ def _unreachable(hosts: Mapping[str, int]) -> str:
 
 
 def read_split(builder: Any, split: str, limit: int) -> InMemoryStore:
-    """Reads the first examples of a split in the official order into memory.
-
-    Args:
-        builder: of prepared data whose images have one size.
-        split: its name.
-        limit: how many examples to take; 0 takes all.
+    """Reads the first `limit` examples (0: all) of a split in the official order into memory.
 
     Raises:
         ArgumentError: the labels are hidden.
@@ -311,36 +276,23 @@ def open_split(
 ) -> encoded_store.EncodedStore:
     """Finds the images of a split, without decoding any.
 
-    Args:
-        builder: of prepared data with the features `image` and `label`.
-        split: its name.
-        image_size: (H, W) of decoded images.
-        limit: how many to take from the first of the order of `class_folders.official_order`
-            (by the feature `file_name`; without it by the place in the files); 0 takes all.
-
-    Returns:
-        A store in that order; `ids` are 0 to N - 1.
+    `limit` (0: none) takes the first in the order of `class_folders.official_order` by the feature
+    `file_name`, without it by the place in the files. `ids` are 0 to N - 1.
 
     Raises:
         ArgumentError: the labels are hidden.
-        FileError: a file is missing or damaged, or of another format; names it.
+        FileError: a file is missing or damaged, or in an unknown format; names it.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     paths, file_format = _files(builder, split)
-    if "://" in paths[0]:
-        raise errors.FileError(
-            f"Expected prepared data on a local disk; received {builder.data_path}"
-        )
+    local = "://" not in paths[0]
+    errors.require(local, "prepared data on a local disk", builder.data_path)
 
     def indexed(path: str, count: int) -> record_files.Index:
         try:
             return record_files.index(path, count, file_format)
-        except record_files.DamagedError as error:
-            raise errors.FileError(f"{path} is damaged ({error}); {AGAIN}") from error
-        except OSError as error:
-            problem = f"{path} cannot be read ({error.strerror or error}); {AGAIN}"
-            raise errors.FileError(problem) from error
+        except (record_files.DamagedError, OSError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise errors.FileError(f"{path} cannot be read ({why}); {AGAIN}") from error
 
     with ThreadPoolExecutor(_THREADS) as pool:
         files = list(pool.map(indexed, paths, builder.info.splits[split].shard_lengths))
@@ -364,13 +316,9 @@ def open_split(
 def examples(
     builder: Any, split: str, names: Sequence[str], paths: Sequence[str] = ()
 ) -> tf.data.Dataset:
-    """Returns the examples of a split in the order of the files, images encoded.
+    """Returns `names` (of "image", "label", "id") of all examples of a split or of some `paths`.
 
-    Args:
-        builder: of prepared data.
-        split: its name.
-        names: of the features to take, of "image", "label" and "id".
-        paths: of the files to read; all without.
+    They are in the order of the files. Images are encoded.
     """
     every, file_format = _files(builder, split)
     types = {"image": tf.string, "label": tf.int64, "id": tf.string}

@@ -13,8 +13,7 @@ from augmix_tf.ops import packed
 
 _LEVELS = 256
 _SMALL = 2048  # pixels
-Ends: TypeAlias = list[tuple[tf.Tensor, tf.Tensor]]
-"""(darkest, brightest) of each channel."""
+Ends: TypeAlias = list[tuple[tf.Tensor, tf.Tensor]]  # (darkest, brightest) of each channel
 
 
 def autocontrast(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
@@ -44,7 +43,7 @@ def equalize(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
     counts = histogram(image)
     level = tf.range(_LEVELS)
     last = tf.reduce_max(tf.where(counts > 0, level, -1), axis=1, keepdims=True)
-    below = _sums_below(counts)
+    below = tf.cumsum(counts, axis=1, exclusive=True)  # darker pixels
     # Pillow: step = (pixels - pixels of the brightest value present) // 255.
     step = tf.reduce_max(tf.where(level == last, below, 0), axis=1, keepdims=True) // 255
     # The quotient of two int32 in float64 never rounds up to the next integer.
@@ -66,11 +65,7 @@ def solarize(image: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
 
 
 def extremes(image: tf.Tensor) -> Ends:
-    """Returns the darkest and the brightest value of each channel.
-
-    Large images are reduced block by block: XLA reduces a complete image one value at a time, but
-    compares blocks many values at a time.
-    """
+    """Returns the darkest and the brightest value of each channel."""
 
     def widen(ends: Ends, rows: tf.Tensor) -> Ends:
         channels = packed.split(rows)
@@ -81,6 +76,7 @@ def extremes(image: tf.Tensor) -> Ends:
 
     ends: Ends = [(channel, channel) for channel in packed.split(image)]
     if image.shape.num_elements() > _SMALL:
+        # XLA reduces a complete image one value at a time, but compares blocks many at a time.
         blocks = packed.in_blocks(image, image.shape[1])
         ends = tf.foldl(widen, blocks, [(c, c) for c in packed.split(blocks[0])])
     return [(tf.reduce_min(low), tf.reduce_max(high)) for low, high in ends]
@@ -88,10 +84,8 @@ def extremes(image: tf.Tensor) -> Ends:
 
 def histogram(image: tf.Tensor) -> tf.Tensor:
     """Returns the number of pixels with each value in each channel, int32 [3, 256]."""
-    bins = [
-        tf.reshape(channel, [-1]) + _LEVELS * index
-        for index, channel in enumerate(packed.split(image))
-    ]
+    channels = enumerate(packed.split(image))
+    bins = [tf.reshape(channel, [-1]) + _LEVELS * index for index, channel in channels]
     # Channels one after the other: XLA scatters them four times faster than interleaved ones.
     bins = tf.concat(bins, axis=0)
     counts = tf.zeros([packed.CHANNELS * _LEVELS], tf.int32)
@@ -104,19 +98,10 @@ def look_up(image: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     table = tf.reshape(table, [-1])
 
     def block(rows: tf.Tensor) -> tf.Tensor:
-        return packed.join(
-            [
-                tf.gather(table, channel + _LEVELS * index)
-                for index, channel in enumerate(packed.split(rows))
-            ]
-        )
+        channels = enumerate(packed.split(rows))
+        return packed.join([tf.gather(table, c + _LEVELS * index) for index, c in channels])
 
     return packed.by_blocks(block, image.shape[1], image)
-
-
-def _sums_below(counts: tf.Tensor) -> tf.Tensor:
-    """Returns the number of darker pixels for each value, int32 [3, 256]."""
-    return tf.cumsum(counts, axis=1, exclusive=True)
 
 
 def color(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
@@ -143,10 +128,7 @@ def sharpness(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 
 def _enhance(image: tf.Tensor, degenerate: list[tf.Tensor], factor: tf.Tensor) -> tf.Tensor:
-    """Returns degenerate + factor * (image - degenerate), clipped to 0..255, as Pillow in float32.
-
-    Pillow casts the factor to float32 too.
-    """
+    """Returns degenerate + factor * (image - degenerate) in 0..255, in float32 as Pillow."""
     factor = tf.cast(factor, tf.float32)
     channels = []
     for value, base in zip(packed.split(image), degenerate, strict=True):

@@ -1,4 +1,4 @@
-"""Encoded images to pixels, inside the graph of an input pipeline.
+"""Encoded images to pixels of one size, inside the graph of an input pipeline.
 
 Formats and values are those of `ops.formats`; what cannot be decoded raises
 `tf.errors.InvalidArgumentError`. `export.decoding` decodes images from untrusted sources, within
@@ -40,13 +40,7 @@ def decode_window(encoded: tf.Tensor, window: tf.Tensor, size: Size) -> tf.Tenso
     Args:
         encoded: string [], content of an image file.
         window: int32 [4], top, left, height and width, within the image.
-        size: (H, W) of the result.
-
-    Returns:
-        uint8 [H, W, 3].
-
-    Raises:
-        tf.errors.InvalidArgumentError: no such image, or a window that is not within it.
+        size: (H, W) of the result, uint8 [H, W, 3].
     """
     pixels = tf.cond(
         tf.io.is_jpeg(encoded),
@@ -64,14 +58,8 @@ def decode_centre(encoded: tf.Tensor, size: Size, short_side: int) -> tf.Tensor:
 
     Args:
         encoded: string [], content of an image file.
-        size: (H, W) of the result, neither above `short_side`.
+        size: (H, W) of the result, uint8 [H, W, 3]; neither may be above `short_side`.
         short_side: of the resized image, in pixels.
-
-    Returns:
-        uint8 [H, W, 3].
-
-    Raises:
-        ArgumentError: a size above `short_side`.
     """
     pixels = formats.decode(encoded)
     resized_sides, corner = centre(tf.shape(pixels)[:2], size, short_side)
@@ -79,20 +67,9 @@ def decode_centre(encoded: tf.Tensor, size: Size, short_side: int) -> tf.Tensor:
 
 
 def centre(from_sides: tf.Tensor, size: Size, short_side: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the sides of the resized image and the corner of its centre crop.
+    """Returns the sides of the resized image and the corner of its centre crop, int32 [2] each.
 
-    As in `decode_centre`.
-
-    Args:
-        from_sides: int32 [2], height and width of the image.
-        size: (H, W) of the crop, neither above `short_side`.
-        short_side: of the resized image, in pixels.
-
-    Returns:
-        int32 [2] each.
-
-    Raises:
-        ArgumentError: a size above `short_side`.
+    `from_sides` are height and width of the image, int32 [2]; the rest is as in `decode_centre`.
     """
     errors.require(max(size) <= short_side, f"a size of at most {short_side}", size)
     resized_sides = short_side * from_sides // tf.reduce_min(from_sides)

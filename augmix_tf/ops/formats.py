@@ -47,9 +47,6 @@ _MASKS[NAMES.index("animated WebP"), 20] = 0x02  # the animation flag among the 
 def name_of(head: bytes) -> str | None:
     """Returns the name of a file's format, one of `NAMES`; None for any other.
 
-    Args:
-        head: the first `HEAD_BYTES` bytes of the file, or all of it.
-
     >>> name_of(b"GIF89a..."), name_of(b"GIMP")
     ('GIF', None)
     """
@@ -68,10 +65,7 @@ def size(encoded: tf.Tensor) -> tf.Tensor:
     """Returns the height and width that the header of a file states, int64 [2].
 
     Nothing is decoded. The result is (0, 0) for formats that are not decoded, and for a WebP file
-    whose first chunk holds no image.
-
-    Raises:
-        tf.errors.InvalidArgumentError: the header of a JPEG is damaged or truncated.
+    whose first chunk holds no image. A damaged header of a JPEG is an `InvalidArgumentError`.
     """
     readers = {
         "JPEG": lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64),

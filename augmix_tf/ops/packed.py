@@ -86,13 +86,7 @@ def by_blocks(function: Callable[..., tf.Tensor], width: int, *arrays: tf.Tensor
     load that uses it, unless the index is computed in a loop of its own. With both, a rotation
     takes less than half the time.
 
-    Args:
-        function: takes blocks [R, ...] of the arrays, returns int32 [R, width].
-        width: of the image.
-        arrays: [H, ...] each.
-
-    Returns:
-        int32 [H, width].
+    `function` takes blocks [R, ...] of arrays [H, ...] and returns int32 [R, width].
     """
     height = arrays[0].shape[0]
     blocks = tuple(in_blocks(array, width) for array in arrays)
