@@ -24,40 +24,30 @@ def run(request: Request) -> None:
         )
     build.strategy(Devices("none"))
     source = build.load_test_images(config).source
-    test = source.test
+    test, names = source.test, part.names
     shared: dict[str, Any] = {
         # Not the default seed of a run: runs with other seeds share a benchmark.
         "seed": config.seed if "seed" in request.given else 0,
         "ids": test.ids,
-        "table": part.table,
         "source": {"dataset": source.name, "split": "test", "data": source.description},
-        "workers": part.workers,
-        "shard_index": part.shard_index,
-        "shard_count": part.shard_count,
     }
+    shared |= {n: getattr(part, n) for n in ("table", "workers", "shard_index", "shard_count")}
     if config.corrupted_dir:
         manifest = corruptions.write_corrupted(
             config.corrupted_dir,
             test.pixels,
             test.labels,
-            part.names or corruptions.CORRUPTIONS,
+            names or corruptions.CORRUPTIONS,
             frost_dir=config.frost_dir,
             layout=part.layout,
             class_names=source.class_names,
             progress=Counter("corrupted images"),
             **shared,
         )
-        _print_written(config.corrupted_dir, manifest)
+        print(f"wrote {config.corrupted_dir}: {', '.join(sorted(manifest['files']))}")
     if config.perturbed_dir:
+        names, counter = names or corruptions.PERTURBATIONS, Counter("sequences")
         manifest = corruptions.write_perturbed(
-            config.perturbed_dir,
-            test.pixels,
-            part.names or corruptions.PERTURBATIONS,
-            progress=Counter("sequences"),
-            **shared,
+            config.perturbed_dir, test.pixels, names, progress=counter, **shared
         )
-        _print_written(config.perturbed_dir, manifest)
-
-
-def _print_written(place: str, manifest: dict[str, Any]) -> None:
-    print(f"wrote {place}: {', '.join(sorted(manifest['files']))}")
+        print(f"wrote {config.perturbed_dir}: {', '.join(sorted(manifest['files']))}")

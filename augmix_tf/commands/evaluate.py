@@ -145,8 +145,10 @@ def _test_images(model: SavedClassifier, request: Request) -> tuple[ExperimentCo
     if side is None:
         return config, build.load_test_images(config)
     if "image_size" in request.given and config.image_size != side:
-        problem = f"must be {side}, the input size of {model.path}; received {config.image_size}."
-        raise SettingError("image_size", problem)
+        raise CommandError(
+            f"--image_size must be {side}, the input size of {model.path}; "
+            f"received {config.image_size}."
+        )
     sized = config.replaced({"image_size": side})
     if not config.large:
         try:
