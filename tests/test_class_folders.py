@@ -51,7 +51,7 @@ def trained_on(folder):
 
 
 def stylized(folder):
-    return class_folders.read(folder, like(class_folders.class_names(folder))).images
+    return class_folders.read(folder, like(class_folders.classes(folder))).images
 
 
 def benchmark(folder):
@@ -147,7 +147,7 @@ def test_classes_are_the_same_in_either_unicode_form(tmp_path):
     assert class_folders.label_table([composed], 1, [decomposed, "b"]) == {composed: 0}
     save(tmp_path / "train" / composed / "1.png", image(2))
     with pytest.raises(ArgumentError, match="differ after Unicode normalization"):
-        class_folders.class_names(tmp_path / "train")
+        class_folders.classes(tmp_path / "train")
 
 
 @pytest.mark.parametrize("empty", ["nowhere", "file", "bare", "unread"])

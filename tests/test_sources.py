@@ -481,7 +481,7 @@ def test_damaged_descriptions(own_dir, name, content):
 def test_unfinished_directories(tmp_path):
     (tmp_path / "cifar10" / "3.0.2").mkdir(parents=True)
     with pytest.raises(
-        FileError, match=r"3\.0\.2 is incomplete \(no dataset_info\.json\): remove it"
+        FileError, match=r"3\.0\.2 is incomplete \(no dataset_info\.json\): remove the"
     ):
         sources.load("cifar10", tmp_path)
 

@@ -43,8 +43,7 @@ class CorruptedSet:
         data: where they come from, as `results.json` keeps it: "source" (official, generated or
             tfds), "description", "images" (per cell) and, of generated ones, "seed", "table" and
             "versions".
-        cell: (name, severity 1..5) -> batches of `batch_size` images and then the rest, in the
-            order of the set.
+        cell: (name, severity 1..5) -> batches of `batch_size` images and then the rest.
     """
 
     names: tuple[str, ...]
@@ -59,16 +58,11 @@ class CorruptedSet:
 
 @dataclass(frozen=True)
 class PerturbedSet:
-    """A -P set, read only where it is asked for.
+    """A -P set, read only where it is asked for."""
 
-    Attributes:
-        names: the perturbations that it has, those of the paper first.
-        data: as in `CorruptedSet`; "images" is the number of sequences of each perturbation.
-        sequences: name -> chunks uint8 [S, T, H, W, 3] of about `batch_size` frames, T constant.
-    """
-
-    names: tuple[str, ...]
-    data: Mapping[str, Any]
+    names: tuple[str, ...]  # the perturbations that it has, those of the paper first
+    data: Mapping[str, Any]  # as in `CorruptedSet`; "images" counts sequences
+    # Name -> chunks uint8 [S, T, H, W, 3] of about `batch_size` frames, T constant.
     sequences: Callable[[str], Iterator[np.ndarray]]
 
 
@@ -153,11 +147,10 @@ def find(place: Path, names: Sequence[str]) -> dict[str, Path]:
 def common_files(
     place: Path, cells: Mapping[str, Sequence[Path]], suffixes: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Returns the files `<class>/<file>` that all folders of a benchmark hold.
+    """Returns the files `<class>/<file>` that all folders of a benchmark hold, or refuses one.
 
     They are sorted by the name of the file. ImageNet's validation files are numbered in the
-    official order, which mixes the classes: the first n files are a fair sample. A folder that
-    lacks a file or has one too many is an error.
+    official order, which mixes the classes: the first n files are a fair sample.
 
     Args:
         place: the benchmark.
@@ -181,19 +174,16 @@ def common_files(
 
     def check(name: str) -> None:
         for folder in cells[name]:
-            _refuse_difference(folder, listings[folder], common)
+            files = listings[folder]
+            if files != common:
+                missing, added = set(common) - set(files), set(files) - set(common)
+                example = f"{min(missing)} is missing" if missing else f"{min(added)} is left over"
+                problem = f"expected the same {len(common)} files as its neighbours"
+                raise errors.FileError(f"{folder}: {problem}; received {len(files)} ({example})")
 
     if common:
         _all_sound(cells, check)
     return common
-
-
-def _refuse_difference(folder: Path, files: Sequence[str], expected: Sequence[str]) -> None:
-    missing, added = set(expected) - set(files), set(files) - set(expected)
-    if missing or added:
-        example = f"{min(missing)} is missing" if missing else f"{min(added)} is left over"
-        problem = f"expected the same {len(expected)} files as its neighbours"
-        raise errors.FileError(f"{folder}: {problem}; received {len(files)} ({example})")
 
 
 def centre(pixels: np.ndarray, image_size: tuple[int, int], path: Path) -> np.ndarray:
@@ -238,14 +228,9 @@ def provenance(folder: Path, benchmark: str, images: int, what: str) -> dict[str
     text = f"{what} in {folder}, not the published ones"
     if manifest.get("frost_source"):
         text += f"; frost from {manifest['frost_source'].replace('synthetic', 'a stand-in')}"
-    return {
-        "source": "generated",
-        "description": text,
-        "images": images,
-        "seed": manifest["settings"].get("seed"),
-        "table": manifest["settings"].get("table"),
-        "versions": manifest.get("versions", {}),
-    }
+    data = {"source": "generated", "description": text, "images": images}
+    settings = {key: manifest["settings"].get(key) for key in ("seed", "table")}
+    return data | settings | {"versions": manifest.get("versions", {})}
 
 
 def read_manifest(folder: Path, benchmark: str) -> dict[str, Any] | None:

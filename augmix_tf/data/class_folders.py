@@ -57,16 +57,26 @@ def normalized(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def class_names(folder: Path) -> tuple[str, ...]:
-    """Returns the names of the folders in `folder`, sorted: label 0 is the first."""
-    return tuple(_classes(folder))
+def classes(folder: Path) -> dict[str, Path]:
+    """Returns the name of each class in `folder` -> its folder, sorted by name."""
+    if not folder.is_dir():
+        raise ArgumentError(f"Expected a folder with one folder per class; received {folder}")
+    paths = [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
+    if not paths:
+        raise ArgumentError(f"Expected one folder per class in {folder}; received none")
+    for path in paths:
+        errors.require(_is_text(str(path)), "names of classes in UTF-8", ascii(str(path)))
+    by_name = {normalized(path.name): path for path in paths}
+    different = f"names of classes in {folder} that differ after Unicode normalization"
+    errors.require(len(by_name) == len(paths), different, f"{len(paths)}, {len(by_name)} differ")
+    return dict(sorted(by_name.items()))
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...] = IMAGES) -> Listing:
     """Lists the images or videos in the folders of all classes, without opening any."""
-    classes = _classes(folder)
-    listing = Listing({}, tuple(classes), [])
-    for path in classes.values():
+    paths = classes(folder)
+    listing = Listing({}, tuple(paths), [])
+    for path in paths.values():
         names = listing.files[path] = []
         for entry in _entries(path):
             fits = entry.name.lower().endswith(suffixes) and _is_text(entry.name)
@@ -185,21 +195,6 @@ def _labelled(folder: Path, classes: Sequence[str] | None) -> tuple[Listing, np.
     counts = [len(files) for files in listing.files.values()]
     labels = np.array([label_of[name] for name in listing.classes], np.int64)
     return listing, np.repeat(labels, counts)
-
-
-def _classes(folder: Path) -> dict[str, Path]:
-    """Class -> its folder, by class."""
-    if not folder.is_dir():
-        raise ArgumentError(f"Expected a folder with one folder per class; received {folder}")
-    paths = [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
-    if not paths:
-        raise ArgumentError(f"Expected one folder per class in {folder}; received none")
-    for path in paths:
-        errors.require(_is_text(str(path)), "names of classes in UTF-8", ascii(str(path)))
-    classes = {normalized(path.name): path for path in paths}
-    different = f"names of classes in {folder} that differ after Unicode normalization"
-    errors.require(len(classes) == len(paths), different, f"{len(paths)}, {len(classes)} differ")
-    return dict(sorted(classes.items()))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -102,7 +102,7 @@ def _folder(
     size, train_dir, val_dir = (image_size, image_size), place / "train", place / "val"
     if not val_dir.is_dir():
         raise SettingError("data_dir", f"{_LAYOUT}; received {place} without {val_dir}.")
-    names = class_folders.class_names(train_dir if train_dir.is_dir() else val_dir)
+    names = tuple(class_folders.classes(train_dir if train_dir.is_dir() else val_dir))
     test = class_folders.open_split(val_dir, names, size, eval_limit)
     if not train_dir.is_dir():
         description = f"images in folders ({place}, which has no folder train)"

@@ -52,7 +52,7 @@ def load(
     with _quiet():
         builder = _open(name, os.path.expanduser(os.fspath(data_dir)) if data_dir else None)
         varies = _check_features(name, builder.info.features, image_size)
-        if not _is_prepared(builder):
+        if not (builder.data_path / "dataset_info.json").exists():  # TFDS writes this file last
             _prepare(builder, name, download)
         # ImageNet's test labels are hidden.
         hidden = name.partition(":")[0] == IMAGENET
@@ -184,21 +184,18 @@ def _memory() -> float:
 # Data that are not there yet: downloaded, or refused in seconds
 
 
-def _is_prepared(builder: Any) -> bool:
-    directory = builder.data_path
-    if (directory / "dataset_info.json").exists():  # TFDS writes this file last
-        return True
-    if directory.exists():
-        # TFDS would take it for prepared as well, and fail on it later.
-        raise errors.FileError(
-            f"{directory} is incomplete (no dataset_info.json): remove it and prepare it again"
-        )
-    return False
-
-
 def _prepare(builder: Any, name: str, download: bool) -> None:
     """Lets TFDS download and prepare what is missing, if it may and can."""
-    missing, root = _missing(builder), os.fspath(builder.data_dir_root)
+    root, place = os.fspath(builder.data_dir_root), builder.data_path
+    if place.exists():
+        # TFDS would take it for prepared as well, and fail on it later.
+        raise errors.FileError(f"{place} is incomplete (no dataset_info.json): {AGAIN}")
+    missing = f"{builder.info.full_name} is not in the data directory {root} (no {place})"
+    versions = [path.parent.name for path in place.parent.glob("*.*.*/dataset_info.json")]
+    if versions:
+        missing += f"; it holds version {', '.join(sorted(versions))}"
+    elif "://" not in root and not os.path.exists(root):
+        missing = f"{builder.info.full_name} is not there: no data directory {root}"
     command = f"tfds.load({name!r}, data_dir={root!r})"
     command = f'`python -c "import tensorflow_datasets as tfds; {command}"`'
     if not download:
@@ -223,16 +220,6 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
         raise errors.FileError(f"{problem}; try it apart with {command}") from error
     finally:
         tfds.enable_progress_bar()
-
-
-def _missing(builder: Any) -> str:
-    """What was looked for and not found, and where."""
-    root, place = os.fspath(builder.data_dir_root), builder.data_path
-    if "://" not in root and not os.path.exists(root):
-        return f"{builder.info.full_name} is not there: no data directory {root}"
-    text = f"{builder.info.full_name} is not in the data directory {root} (no {place})"
-    others = sorted(path.parent.name for path in place.parent.glob("*.*.*/dataset_info.json"))
-    return f"{text}; it holds version {', '.join(others)}" if others else text
 
 
 def _unreachable(urls: Iterable[str | None]) -> str:

@@ -118,7 +118,7 @@ def open_shifted(
     for folder in folders:
         place = Path(os.path.abspath(Path(folder).expanduser()))
         require(place.name not in opened, "directories with different names", f"{folder} as well")
-        own_names = class_folders.class_names(place)
+        own_names = tuple(class_folders.classes(place))
         names = _directory_names(own_names, class_names)
         store = class_folders.open_split(place, names, image_size, eval_limit)
         classes = np.flatnonzero([name in own_names for name in names])
