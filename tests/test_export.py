@@ -20,6 +20,7 @@ from tests.tiny_models import shake
 HEIGHT, WIDTH, CLASSES = 24, 32, 10
 NAMES = [f"class {i}" for i in range(CLASSES)]
 TEMPERATURE = 1.75
+TINY_IMAGES = np.random.default_rng(1).integers(0, 256, (5, 2, 3, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -196,14 +197,6 @@ def check_cards(folder: Path, version: Path, card: dict) -> None:
 
 
 @pytest.mark.usefixtures("quick_saved_model")
-def test_the_card_lies_in_the_version_and_in_the_folder(tmp_path):
-    first, _ = export(tiny_classifier(), ["a", "b"], tmp_path, card=card_of(1))
-    second, _ = export(tiny_classifier(bias=1), ["a", "b"], tmp_path, card=card_of(2))
-    check_cards(tmp_path, second, card_of(2))
-    assert json.loads((first / "assets.extra" / "model_card.json").read_text()) == card_of(1)
-
-
-@pytest.mark.usefixtures("quick_saved_model")
 def test_an_unchanged_export_makes_no_version_and_replaces_the_card(tmp_path):
     version, is_new = export(tiny_classifier(), ["a", "b"], tmp_path, 2.0, card_of(1))
     assert is_new
@@ -296,46 +289,28 @@ FAILURES = {
 }
 
 
+PARTS = {"version": (saved_model, "_write_saved_model"), "model.keras": (keras.Model, "save")}
+PARTS |= {"verification": (saved_model, "verify")}
+
+
 @pytest.mark.parametrize(("failure", "seen", "message"), FAILURES.values(), ids=FAILURES)
-@pytest.mark.parametrize("part", ["version", "model.keras"])
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 @pytest.mark.usefixtures("quick_saved_model")
 def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch, failure, seen, message, part):
     export(tiny_classifier(), ["a", "b"], tmp_path)
     before = content(tmp_path)
 
-    def fail_version(classifier, class_names, temperature, short_side, path):
-        path.mkdir()
-        (path / "saved_model.pb").write_bytes(b"half")
+    def fail(*arguments):
+        paths = [path for path in arguments if isinstance(path, Path)]
+        assert all(path.parent.name.startswith(".") for path in paths)
+        if part[1] != "verify":
+            paths[0].mkdir()
+            (paths[0] / "half").write_bytes(b"half")
         raise failure
 
-    def fail_keras(model, path):
-        path.write_bytes(b"half")
-        raise failure
-
-    if part == "version":
-        monkeypatch.setattr(saved_model, "_write_saved_model", fail_version)
-    else:
-        monkeypatch.setattr(keras.Model, "save", fail_keras)
+    monkeypatch.setattr(*part, fail)
     with pytest.raises(seen, match=message):
-        export(tiny_classifier(bias=1), ["a", "b"], tmp_path)
-    assert content(tmp_path) == before
-    assert [p.name for p in (tmp_path / "export").iterdir()] == ["1"]
-
-
-@pytest.mark.parametrize("error", [RunError("it differs"), KeyboardInterrupt()])
-@pytest.mark.usefixtures("quick_saved_model")
-def test_an_export_that_is_not_verified_is_not_published(tmp_path, images, monkeypatch, error):
-    export(tiny_classifier(), ["a", "b"], tmp_path)
-    before = content(tmp_path)
-
-    def fail(version, keras_file, classifier, images, temperature):
-        assert version.parent.name.startswith(".")
-        assert keras_file.exists()
-        raise error
-
-    monkeypatch.setattr(saved_model, "verify", fail)
-    with pytest.raises(type(error)):
-        export(tiny_classifier(1), ["a", "b"], tmp_path, card=card_of(1), images=images)
+        export(tiny_classifier(1), ["a", "b"], tmp_path, card=card_of(1), images=TINY_IMAGES)
     assert content(tmp_path) == before
     assert [p.name for p in (tmp_path / "export").iterdir()] == ["1"]
 
@@ -374,9 +349,6 @@ def test_an_unwritable_folder_is_one_line(classifier, tmp_path):
 
 
 # Verification
-
-
-TINY_IMAGES = np.random.default_rng(1).integers(0, 256, (5, 2, 3, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")

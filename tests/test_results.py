@@ -68,15 +68,10 @@ def test_confusion_counts_each_class_by_what_it_is_taken_for():
     assert wanted != [list(column) for column in zip(*wanted, strict=True)]
 
 
-@pytest.mark.parametrize(("classes", "kept"), [(100, True), (101, False)])
-def test_confusion_is_kept_of_up_to_a_hundred_classes(classes, kept):
-    logits = np.eye(classes, dtype=np.float32)[:3]
-    got = measure.confusion(logits, np.array([0, 2, 2]), [str(n) for n in range(classes)])
-    assert (got is not None) == kept
-    if kept:
-        counts = np.array(got.counts)
-        assert counts.sum() == 3
-        assert [counts[0, 0], counts[2, 1], counts[2, 2]] == [1, 1, 1]
+def test_confusion_is_kept_of_up_to_a_hundred_classes():
+    for classes in (100, 101):
+        got = measure.confusion(np.eye(classes), np.arange(classes), [""] * classes)
+        assert (got is None) == (classes == 101)
 
 
 @pytest.mark.parametrize("temperature", [0.25, 3.0])
@@ -89,14 +84,9 @@ def test_a_temperature_adds_the_metrics_of_divided_logits(temperature):
     )
     names = {"nll", "brier", "rms_calibration_error", "expected_calibration_error"}
     calibrated = got.pop("calibrated")
-    assert got == plain
+    assert got == plain == of_images(logits, labels, 1.0)
     assert calibrated == {name: divided[name] for name in names}
     assert all(calibrated[name] != plain[name] for name in names)
-
-
-@pytest.mark.parametrize("temperature", [None, 1.0])
-def test_without_a_temperature_nothing_is_calibrated(temperature):
-    assert "calibrated" not in of_images(*random_logits(9), temperature)
 
 
 def test_logits_of_large_sets_are_measured_in_pieces(monkeypatch):
@@ -110,14 +100,6 @@ def test_logits_of_large_sets_are_measured_in_pieces(monkeypatch):
         assert pieces[key] == whole[key]
     with pytest.raises(ArgumentError, match="labels, one for each row"):
         of_images(logits, labels[:-1])
-
-
-@pytest.mark.parametrize("temperature", [0.0, -2.0, float("nan")])
-def test_a_temperature_is_above_zero(temperature):
-    with pytest.raises(
-        ArgumentError, match=f"Expected temperature above 0; received {temperature}"
-    ):
-        of_images(*random_logits(9), temperature)
 
 
 def everything():
@@ -210,14 +192,6 @@ def test_images_on_disk_are_predicted_batch_by_batch(monkeypatch):
     np.testing.assert_array_equal(predict.predict(program, in_memory(images)), got)
 
 
-@pytest.mark.parametrize(
-    ("size", "at_a_time"),
-    [((32, 32), 500), ((96, 96), 500), ((224, 224), 111), ((1, 6 * 10**6), 1)],
-)
-def test_large_images_are_predicted_fewer_at_a_time(size, at_a_time):
-    assert benchmark.batch_size(size) == at_a_time
-
-
 # A -C set
 
 
@@ -302,14 +276,6 @@ def test_means_are_over_the_counted_corruptions_that_are_there(key):
     assert got["counted"] == ["snow", "fog"]
     assert len(got["missing"]) == 13
     assert "frost" in got["missing"]
-
-
-def test_with_nothing_counted_there_is_no_mean():
-    tables, labels = tables_of(["spatter", "frost_synthetic"])
-    got = evaluate(looked_up(tables), set_of(tables, labels))
-    assert got["mean_error"] is None
-    assert set(got["mean"].values()) == {None}
-    assert set(got["corruptions"]) == {"spatter", "frost_synthetic"}
 
 
 def test_a_temperature_reaches_every_cell():
