@@ -12,6 +12,7 @@ from PIL import Image
 from augmix_tf.errors import ArgumentError
 from augmix_tf.metrics import ReliabilityBin, pool_bins
 from augmix_tf.report import directories, plots, run
+from augmix_tf.report.directories import Estimate
 from tests.run_folders import CORRUPTIONS, corrupted, measures, write_run
 
 RISING = {name: [0.1, 0.2, 0.3, 0.4, 0.5] for name in CORRUPTIONS}
@@ -113,8 +114,8 @@ def test_figures_of_a_run_decode_and_are_the_same_again(tmp_path):
 
 def test_bars_stand_side_by_side_and_as_high_as_the_errors(drawn_figures):
     methods = {
-        "standard": {"clean": (0.05, None), "fog": (0.4, 0.1), "mean": (0.3, None)},
-        "augmix": {"clean": (0.04, None), "fog": (None, None), "mean": (0.2, None)},
+        "standard": {"clean": Estimate(0.05), "fog": Estimate(0.4, 0.1), "mean": Estimate(0.3)},
+        "augmix": {"clean": Estimate(0.04), "fog": Estimate(None), "mean": Estimate(0.2)},
     }
     plots.corruption_bars(methods, "title")
     (axes,) = drawn_figures[0].axes
@@ -178,11 +179,11 @@ NAMES = ["a$b_1$c^", "x_^{$\\broken{$", "$\\frac{1}$", "cost $5 and $6"]
 
 
 def test_names_are_drawn_as_they_are_and_never_as_formulas(drawn_figures):
-    points = [(severity, 0.1, None) for severity in range(6)]
+    points = [Estimate(0.1)] * 6
     with matplotlib.rc_context({"text.parse_math": True, "text.usetex": True}):
         plots.confusion_matrix(NAMES, np.eye(4, dtype=int).tolist())
         plots.severity_curves(dict.fromkeys(NAMES, points), f"Error: {NAMES[0]}", "error (%)")
-        plots.corruption_bars({name: {"fog": (0.1, None)} for name in NAMES}, NAMES[1])
+        plots.corruption_bars({name: {"fog": Estimate(0.1)} for name in NAMES}, NAMES[1])
         plots.reliability({name: {"": BINS} for name in NAMES}, NAMES[2])
         plots.operation_bars(dict.fromkeys(NAMES, 3))
     for drawn in drawn_figures:
@@ -193,7 +194,7 @@ def test_names_are_drawn_as_they_are_and_never_as_formulas(drawn_figures):
 
 def test_markers_on_the_edge_of_a_plot_are_not_cut_off(drawn_figures):
     plots.curves({"epoch": [1.0, 2.0], "learning_rate": [0.1, 0.0], "train_error": [1.0, 0.0]})
-    plots.severity_curves({"a": [(0, 0.0, None), (1, 0.5, None)]}, "title", "error (%)")
+    plots.severity_curves({"a": [Estimate(0.0), Estimate(0.5)]}, "title", "error (%)")
     plots.reliability({"a": {"": [ReliabilityBin(0.0, 0.0, 1), ReliabilityBin(1.0, 1.0, 9)]}})
     curves, severity, diagram = drawn_figures
     lines = [line for axes in curves.axes for line in axes.get_lines()]

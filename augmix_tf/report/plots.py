@@ -18,16 +18,13 @@ import numpy.typing as npt
 
 from augmix_tf.errors import require
 from augmix_tf.metrics import ReliabilityBin
+from augmix_tf.report.directories import Estimate
 from augmix_tf.robustness import CORRUPTION_GROUPS, SEVERITIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Estimate = tuple[float | None, float | None]
-"""Mean and standard deviation; None where there is none."""
-Points = Sequence[tuple[int, float | None, float | None]]
-"""Severity, mean and standard deviation."""
 Bins = Sequence[ReliabilityBin]
 Arguments = ParamSpec("Arguments")
 
@@ -207,10 +204,10 @@ def corruption_bars(methods: Mapping[str, Mapping[str, Estimate]], title: str) -
     width = 0.84 / max(len(methods), 1)
     for number, (label, errors) in enumerate(methods.items()):
         (color, *_, hatch), shift = LOOKS[number % len(LOOKS)], number - (len(methods) - 1) / 2
-        known = {name: error for name, error in errors.items() if error[0] is not None}
+        known = {name: error for name, error in errors.items() if error.mean is not None}
         if not known:
             continue
-        means, deviations = 100 * np.array([(m, d or 0) for m, d in known.values()], float).T
+        means, deviations = 100 * np.array([(e.mean, e.deviation or 0) for e in known.values()]).T
         bars = axes.bar(
             [places[name] + shift * width for name in known], means, width, label=label,
             yerr=deviations if any(deviations) else None, linewidth=0.5,
@@ -230,22 +227,22 @@ def corruption_bars(methods: Mapping[str, Mapping[str, Estimate]], title: str) -
     for group, center in centers.items():
         axes.text(center, 1.01, group, fontsize=11, **above)
     for name, place in places.items():
-        if all(errors.get(name, (None, None))[0] is None for errors in methods.values()):
+        if all(errors.get(name, Estimate(None)).mean is None for errors in methods.values()):
             axes.text(place, 0.01, "excluded", rotation=90, **above)
     _add_title_and_legend(drawn, axes, title)
     return drawn
 
 
 @styled
-def severity_curves(methods: Mapping[str, Points], title: str, y_label: str) -> Figure:
+def severity_curves(methods: Mapping[str, Sequence[Estimate]], title: str, y_label: str) -> Figure:
     """Plots a metric over the severity of the corruption, 0 (clean) to 5, one line per method."""
     drawn = figure(7.4, 5.0)
     axes = drawn.subplots()
     for number, (label, points) in enumerate(methods.items()):
-        known = [(s, 100 * mean, 100 * (std or 0)) for s, mean, std in points if mean is not None]
+        known = [(s, p.mean, p.deviation or 0) for s, p in enumerate(points) if p.mean is not None]
         if not known:
             continue
-        severities, means, deviations = zip(*known, strict=True)
+        severities, means, deviations = np.array(known).T * [[1], [100], [100]]
         color, marker, line, _ = LOOKS[number % len(LOOKS)]
         axes.errorbar(
             severities, means, yerr=deviations if any(deviations) else None, label=label,

@@ -28,7 +28,7 @@ from augmix_tf.report import (
     spoken,
     table,
 )
-from augmix_tf.report.directories import Run, estimate
+from augmix_tf.report.directories import Estimate, Run, estimate
 from augmix_tf.robustness import CORRUPTION_GROUPS, CORRUPTIONS, SEVERITIES, describe_corruptions
 
 REPORT = "report.md"
@@ -132,24 +132,24 @@ def corruption_figures(
             for label, (runs, members) in lines.items()
             if members
         }
-        if any(value is not None for line in points.values() for _, value, _ in line):
+        if any(point.mean is not None for line in points.values() for point in line):
             drawn[name] = plots.severity_curves(points, f"{title} over {over}", y_label)
     return drawn
 
 
-def _bars(runs: Sequence[Run], names: Sequence[str]) -> dict[str, plots.Estimate]:
+def _bars(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Estimate]:
     values = {"clean": [run.clean.metric("error") for run in runs]}
     for name in names:
         values[name] = [run.corrupted.over_severities(name, "error") for run in runs]
     values["mean"] = [run.corrupted.mean_over(names, "error") for run in runs]
-    return {name: estimate(column)[:2] for name, column in values.items()}
+    return {name: estimate(column) for name, column in values.items()}
 
 
-def _points(runs: Sequence[Run], names: Sequence[str], metric: str) -> plots.Points:
+def _points(runs: Sequence[Run], names: Sequence[str], metric: str) -> list[Estimate]:
     columns = [[run.clean.metric(metric) for run in runs]]
     for severity in SEVERITIES:
         columns.append([run.corrupted.at_severity(names, metric, severity) for run in runs])
-    return [(severity, *estimate(column)[:2]) for severity, column in enumerate(columns)]
+    return [estimate(column) for column in columns]
 
 
 def results_table(folder: Path) -> str:
