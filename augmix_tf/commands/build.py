@@ -35,15 +35,10 @@ from augmix_tf.workdir import Workdir
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """What a run reads.
-
-    Attributes:
-        source: training and test images.
-        held_out: training images held out for temperature scaling; may be none.
-    """
+    """What a run reads: training and test images, and those held out for temperature scaling."""
 
     source: Source
-    held_out: ImageStore
+    held_out: ImageStore  # may be empty
 
     @property
     def digest(self) -> int:
@@ -59,18 +54,14 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run: its configuration, and the objects made from it.
-
-    Attributes:
-        chief: whether this process writes the run directory; of several workers one does.
-    """
+    """One run: its configuration, and the objects made from it."""
 
     config: ExperimentConfig
     directory: Workdir
     data: Data
     trainer: Trainer
     checkpoints: Checkpoints
-    chief: bool
+    chief: bool  # whether this process writes the run directory; of several workers one does
 
 
 def strategy(devices: Devices) -> tf.distribute.Strategy:
@@ -113,7 +104,7 @@ def load(config: ExperimentConfig) -> Data:
         raise CommandError(
             f"--calibration_images must be below the {count} training images; received {held_out}."
         )
-    train = source.train.slice(slice(0, count - held_out))
+    train = source.train.slice(slice(count - held_out))
     kept = source.train.slice(slice(count - held_out, count))
     if config.stylized_dir:
         stylized = _stylized(config, source)
