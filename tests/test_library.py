@@ -80,7 +80,7 @@ def test_images_of_any_size_keep_it_and_only_their_number_decides(name, size):
     got = augmix_tf.corruptions.corrupt(images, name, 3, seed=5)
     assert (got.shape, got.dtype) == (images.shape, np.uint8)
     assert (got != images).mean() > 0.5
-    alone = augmix_tf.corruptions.corrupt(images[1:], name, 3, seed=5, ids=[1])
+    alone = augmix_tf.corruptions.corrupt(tf.constant(images[1:]), name, 3, seed=5, ids=[1])
     np.testing.assert_array_equal(alone[0], got[1])
 
 

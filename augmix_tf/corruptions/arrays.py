@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from augmix_tf import errors
 
@@ -42,6 +43,29 @@ def check_images(images: npt.NDArray[Any]) -> Images:
     errors.require(isinstance(images, np.ndarray), _EXPECTED, type(images).__name__)
     check_sliceable(images)
     return images
+
+
+def as_array(images: Any) -> npt.NDArray[Any]:
+    """Returns what NumPy makes an array of, without palettes and alpha channels."""
+    mode = images.mode if isinstance(images, Image.Image) else "RGB"
+    advice = "an image of mode RGB or L: image.convert('RGB')"
+    errors.require(mode in ("RGB", "L"), advice, mode)
+    return np.asarray(images)
+
+
+def as_rgb(images: npt.NDArray[Any]) -> Images:
+    """Returns uint8 [N, H, W, 3] of [N, H, W, C], [N, H, W], [H, W, C] or [H, W], C of 3 or 1."""
+    shape = images.shape
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] >= MIN_SIDE and shape[0] != 3):
+        images = images[..., None]
+    images = images[None] if images.ndim == 3 else images
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise errors.ArgumentError(
+            f"Expected {_EXPECTED}, or [H, W, 3], or grey ones with 1 channel or none; received "
+            f"{images.dtype} {list(shape)}. Drop an alpha channel by images[..., :3], and move "
+            "channels to the end."
+        )
+    return check_images(images if images.shape[3] == 3 else np.repeat(images, 3, axis=3))
 
 
 def check_sliceable(images: SliceableImages) -> SliceableImages:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +17,21 @@ import numpy.typing as npt
 import PIL
 import scipy
 from PIL import features
+from tqdm.auto import tqdm
 
 import augmix_tf
 from augmix_tf import errors
 from augmix_tf.corruptions import blur, digital, noise, weather
-from augmix_tf.corruptions.arrays import Draws, Images, check_ids, check_images, check_integer
+from augmix_tf.corruptions.arrays import (
+    MIN_SIDE,
+    Draws,
+    Images,
+    as_array,
+    as_rgb,
+    check_ids,
+    check_images,
+    check_integer,
+)
 from augmix_tf.corruptions.blur import Defocus, Glass, Motion, Zoom
 from augmix_tf.corruptions.digital import Elastic, Saturation
 from augmix_tf.corruptions.weather import Fog, Frost, Snow, Spatter
@@ -174,22 +186,30 @@ for _table in TABLES.values():
 
 
 def corrupt(
-    images: Images,
+    images: Any,
     name: str,
     severity: int,
     seed: int = 0,
     ids: Sequence[int] | npt.NDArray[Any] | None = None,
     table: str | None = None,
     frost_dir: str | Path | None = None,
-) -> Images:
+    *,
+    workers: int = 1,
+    progress: bool = False,
+) -> Any:
     """Applies one corruption of the -C benchmarks.
 
     The result for an image is a function of (seed, name, severity, its id) only: neither the other
-    images, nor their order, nor the process change it. Given the same draws, values equal those of
-    the authors' scripts bit for bit. These set no seed: the published files cannot be reproduced.
+    images, nor their order, nor the process or the number of workers change it. Given the same
+    draws, values equal those of the authors' scripts bit for bit. These set no seed: the published
+    files cannot be reproduced.
 
     Args:
-        images: uint8 [N, H, W, 3], sides of at least 16 pixels.
+        images: uint8 [N, H, W, 3], [N, H, W, 1] or [N, H, W], or one image without N: an array or
+            what NumPy makes one of, such as tensors and `PIL.Image`. Or a list, a tuple or an array
+            of such images, of any sizes. Sides of at least 16 pixels. A grey image is corrupted as
+            three equal channels, of which the green one is kept: it is nearest to the brightness,
+            and noise has its strength in it.
         name: one of `CORRUPTIONS`, `EXTRA_CORRUPTIONS` or "frost_synthetic".
         severity: 1 to 5.
         seed: integer of at least 0.
@@ -197,13 +217,16 @@ def corrupt(
             (default: 0, 1, 2, ...).
         table: constants, "cifar" or "imagenet" (default: "cifar" up to 64 pixels a side).
         frost_dir: folder with the original frost photographs (default: those of an installed
-            `imagecorruptions` distribution).
+            `imagecorruptions` distribution; without it, "frost" warns and is "frost_synthetic",
+            whose results are not comparable with the benchmark's).
+        workers: threads.
+        progress: whether to show a progress bar.
 
     Returns:
-        uint8 [N, H, W, 3].
+        uint8 of the same shape; a list of images for several ones that are not one array.
 
     Raises:
-        ArgumentError: an argument is invalid, or there are no photographs for weather.
+        ArgumentError: an argument is invalid, or `frost_dir` does not hold the photographs.
 
     Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261).
 
@@ -213,19 +236,53 @@ def corrupt(
     ((2, 50, 70, 3), dtype('uint8'))
     >>> bool((foggy[1:] == corrupt(images[1:], "fog", 3, ids=[1])).all())  # the id decides
     True
+    >>> [image.shape for image in corrupt([images[0], images[1, :20, :30, 0]], "snow", 1)]
+    [(50, 70, 3), (20, 30)]
     """
-    setting = setting_of(check_images(images), name, severity, table)
-    draw = CATALOGUE[name].draw
-    if name in ("frost", FROST_SYNTHETIC):
-        textures = _frost_textures(name, setting, max(images.shape[1:3]), frost_dir)
-        draw = partial(weather.draw_frost, photographs=textures)
-    numbers = check_ids(ids, len(images))
-    streams = Streams(check_integer("seed", seed, 0), name, severity)
-    out = np.empty_like(images)
-    for rows in chunks(images):
-        draws = draw_all(draw, streams, images[rows], numbers[rows], setting)
-        out[rows] = CATALOGUE[name].apply(images[rows], setting, draws)
-    return out
+    check_integer("number of workers", workers, 1)
+    check_integer("seed", seed, 0)
+    name = _frost_that_is_there(name, frost_dir)
+    many = isinstance(images, (list, tuple)) or getattr(images, "dtype", None) is np.dtype(object)
+    given = [as_array(image) for image in images] if many else [as_array(images)]
+    batches = [as_rgb(array) for array in given]
+    single = not many or all(len(batch) == 1 for batch in batches)
+    errors.require(single, "single images in a list", "batches of several images")
+    counts = [len(batch) for batch in batches]
+    numbers = np.split(check_ids(ids, sum(counts)), np.cumsum(counts)[:-1])
+    results = [np.empty_like(batch) for batch in batches]
+
+    @cache
+    def setting_and_draw(size: tuple[int, int]) -> tuple[Any, Draw | None]:
+        setting = setting_of(np.empty((0, *size, 3), np.uint8), name, severity, table)
+        if name not in ("frost", FROST_SYNTHETIC):
+            return setting, CATALOGUE[name].draw
+        textures = _frost_textures(name, setting, max(size), frost_dir)
+        return setting, partial(weather.draw_frost, photographs=textures)
+
+    def corrupt_rows(index: int, rows: slice) -> int:
+        batch = batches[index][rows]
+        setting, draw = setting_and_draw(batch.shape[1:3])
+        streams = Streams(seed, name, severity)
+        draws = draw_all(draw, streams, batch, numbers[index][rows], setting)
+        results[index][rows] = CATALOGUE[name].apply(batch, setting, draws)
+        return len(batch)
+
+    jobs = [(index, rows) for index, batch in enumerate(batches) for rows in chunks(batch)]
+    setting_and_draw((MIN_SIDE, MIN_SIDE))  # checks name, severity and table where no image is
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(
+            total=sum(counts), desc=f"{name} {severity}", unit="image", disable=not progress
+        ) as bar,
+    ):
+        run = pool.map if workers > 1 else map
+        for count in run(corrupt_rows, *zip(*jobs, strict=True)) if jobs else ():
+            bar.update(count)
+    kept = [
+        result.reshape(array.shape) if array.shape[-1] == 3 else result[..., 1].reshape(array.shape)
+        for array, result in zip(given, results, strict=True)
+    ]
+    return kept if many else kept[0]
 
 
 def apply(
@@ -327,6 +384,18 @@ def chunks(images: Images, frames: int = 1) -> Iterator[slice]:
     return (slice(first, first + size) for first in range(0, len(images), size))
 
 
+def _frost_that_is_there(name: str, frost_dir: str | Path | None) -> str:
+    if name != "frost" or frost_dir is not None or weather.find_photographs() is not None:
+        return name
+    warnings.warn(
+        f"The original frost photographs ({', '.join(weather.PHOTOGRAPHS)}) are neither in "
+        f"`frost_dir` nor in an installed imagecorruptions distribution: this is "
+        f"{FROST_SYNTHETIC!r}, whose results are not those of the benchmark's frost.",
+        stacklevel=3,
+    )
+    return FROST_SYNTHETIC
+
+
 def _frost_textures(
     name: str, setting: Frost, side: int, frost_dir: str | Path | None
 ) -> tuple[Images, ...]:
@@ -334,10 +403,5 @@ def _frost_textures(
     if name == FROST_SYNTHETIC:
         return weather.synthetic(scale)
     folder = weather.find_photographs(frost_dir)
-    if folder is None:
-        raise errors.ArgumentError(
-            f"Expected the original frost photographs ({', '.join(weather.PHOTOGRAPHS)}) in "
-            "`frost_dir` or in an installed imagecorruptions distribution; found neither. "
-            f"The corruption {FROST_SYNTHETIC!r} needs none."
-        )
+    assert folder is not None, "corrupt checks this"
     return weather.photographs(folder, scale)
