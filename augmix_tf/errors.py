@@ -7,6 +7,7 @@ command line turns them into one line and an exit code.
 from __future__ import annotations
 
 import difflib
+import re
 import signal
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -85,4 +86,7 @@ def require(condition: bool, expected: str, received: object) -> None:
 
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's message, or the error's type if it has no message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = re.sub(
+        r"\{\{.*?\}\}| \[Op:.*", "", str(getattr(error, "message", error))
+    )  # TensorFlow's
+    return (text.strip().splitlines() or [type(error).__name__])[0].strip().rstrip(":.")

@@ -21,54 +21,45 @@ def write_text_atomically(path: PathLike, text: str) -> None:
 
 
 def write_bytes_atomically(path: PathLike, data: bytes) -> None:
-    """Makes or replaces a file; readers see the old content or the new, never a part.
+    """Writes or replaces a file and its folders; readers see the old content or the new, no part.
 
-    Folders on the way are made. What was written outlasts a power cut.
-
-    Raises:
-        FileError: it cannot be written, as on a full disk; an older file stays as it was.
+    What was written outlasts a power cut. After an error an older file stays as it was.
     """
     path = Path(path)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = unfinished_name(path)
         try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            temporary.write_bytes(data)
+            sync(temporary)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def unfinished_name(path: Path) -> Path:
-    """Returns a fresh hidden name beside `path`, under which to prepare it.
-
-    The name is random, so that two processes that write the same file do not mix their bytes.
-    """
+    """Returns a fresh hidden name beside `path`, random so that two processes do not collide."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` outlast a power cut, where the system can do that."""
-    with contextlib.suppress(OSError):  # Windows opens no folders, some shares sync none
-        descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Makes a file, or the names in a folder, outlast a power cut."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError:
+        if not path.is_dir():  # some network shares cannot sync folders
+            raise
 
 
 @contextlib.contextmanager
 def explained(path: PathLike) -> Iterator[None]:
-    """Turns an `OSError` within the block into one line about `path`.
-
-    Raises:
-        FileError: "cannot write <path>: <the system's reason>".
-    """
+    """Turns an `OSError` within the block into a `FileError`, one line about `path`."""
     try:
         yield
     except FileError:  # is an OSError that already says what is wrong

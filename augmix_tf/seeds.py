@@ -92,13 +92,8 @@ def gamma(seed: tf.Tensor, shape: Shape, alpha: float) -> tf.Tensor:
 def log_gamma(gamma: tf.Tensor, uniform: tf.Tensor, alpha: float) -> tf.Tensor:
     """Logarithms of Gamma(alpha) variables; divided by their sum, these are a Dirichlet's shares.
 
-    Through Gamma(alpha) = Gamma(alpha + 1) * U^(1 / alpha), because small alphas underflow
-    otherwise.
-
-    Args:
-        gamma: from `gamma`, float64.
-        uniform: from `uniform`, of the same shape.
-        alpha: above 0.
+    Made from `gamma` and `uniform` draws, through Gamma(alpha) = Gamma(alpha + 1) * U^(1 / alpha),
+    because small alphas underflow otherwise.
     """
     return tf.math.log(gamma) + tf.math.log1p(-uniform) / alpha
 

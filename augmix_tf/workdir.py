@@ -34,20 +34,13 @@ class Workdir:
         self._lock: IO[str] | None = None
 
     def stored_config(self) -> ExperimentConfig:
-        """Reads the configuration of the run.
-
-        Raises:
-            ArgumentError: there is none, or it cannot be read.
-        """
+        """Reads the configuration of the run; `ArgumentError` where that is not possible."""
         try:
             return recipes.from_json(self.config.read_text())
         except FileNotFoundError as error:
-            raise ArgumentError(
-                f"There is no run in {self.root}: {self.config} is missing."
-            ) from error
-        except OSError as error:
-            raise ArgumentError(f"Cannot read {self.config}: {error.strerror}.") from error
-        except (UnicodeDecodeError, ArgumentError) as error:
+            problem = f"There is no run in {self.root}: {self.config} is missing."
+            raise ArgumentError(problem) from error
+        except (OSError, UnicodeDecodeError, ArgumentError) as error:
             raise ArgumentError(f"Cannot read {self.config}: {error}") from error
 
     def open(self, config: ExperimentConfig) -> int:
@@ -58,8 +51,7 @@ class Workdir:
             can be extended, and then calls `extend`.
 
         Raises:
-            ArgumentError: the directory holds another configuration; the message names what
-                differs.
+            ArgumentError: the directory holds another configuration.
             FileError: it cannot be written, or another process uses it.
         """
         try:
@@ -84,11 +76,7 @@ class Workdir:
         return stored.epochs
 
     def extend(self, config: ExperimentConfig) -> None:
-        """Gives the run in the directory more epochs.
-
-        Raises:
-            FileError: the directory cannot be written.
-        """
+        """Gives the run in the directory more epochs."""
         files.write_text_atomically(self.config, config.to_json())
 
 

@@ -282,9 +282,7 @@ def test_evaluation_is_of_the_pictures_as_they_are():
         ({"epsilon": 8}, "epsilon of 0 to 1; received 8"),
         ({"epsilon": float("nan")}, "epsilon of 0 to 1; received nan"),
         ({"step_size": 0.0}, "positive step_size; received 0.0"),
-        ({"steps": 0}, "steps an integer from 1 on; received 0"),
-        ({"steps": 2.0}, "steps an integer from 1 on; received 2.0"),
-        ({"steps": True}, "steps an integer from 1 on; received True"),
+        ({"steps": 0}, "steps of at least 1; received 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
@@ -304,5 +302,5 @@ def test_several_views_cannot_be_attacked():
     trainer.compile(optimizer=CoupledSGD(0.1))
     with pytest.raises(ArgumentError, match=r"one view .* received \(7, 3, 5, 6, 3\)"):
         trainer.train_step((tf.stack([images] * 3, 1), labels))
-    with pytest.raises(ArgumentError, match="with an adversary, which has one view; received 3"):
+    with pytest.raises(ArgumentError, match="batch_norms=1 with an adversary; received 3"):
         Trainer(deep(), adversary=Adversary(), batch_norms=3)

@@ -24,7 +24,7 @@ from augmix_tf.errors import FileError
 from augmix_tf.export import saved_model
 from augmix_tf.ops import OPERATIONS
 from augmix_tf.report import plots
-from augmix_tf.training.progress import ProgressBar
+from augmix_tf.training.callbacks import Progress
 from tests import class_folders
 from tests.class_folders import CLASSES
 from tests.image_files import encoded
@@ -283,7 +283,7 @@ def test_a_run_that_is_interrupted_ends_with_the_same_weights(
             signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ProgressBar, "on_train_batch_end", interrupt)
+        patch.setattr(Progress, "on_train_batch_end", interrupt)
         assert command(*arguments, f"--workdir={tmp_path / 'own'}").code == 128 + signal.SIGTERM
     # Elsewhere in the meantime: what counts is which images, not where they lie.
     shutil.copytree(data, tmp_path / "moved")

@@ -73,7 +73,7 @@ def saved(folder: Path) -> int:
 
 
 def is_writing(folder: Path) -> bool:
-    return any(folder.glob(".ckpt-*.unfinished"))
+    return any(folder.glob("ckpt-*_temp"))
 
 
 def killed(folder: Path, in_a_write: bool, delay: float) -> str:
@@ -83,7 +83,7 @@ def killed(folder: Path, in_a_write: bool, delay: float) -> str:
     """
     before, process = saved(folder), forked(folder)
     while not (ended := os.waitpid(process, os.WNOHANG))[0]:
-        if saved(folder) > before and (is_writing(folder) or not in_a_write):
+        if saved(folder) > before and is_writing(folder) == in_a_write:
             time.sleep(delay)
             os.kill(process, signal.SIGKILL)
             ended = os.waitpid(process, 0)
@@ -135,4 +135,4 @@ def test_a_run_that_is_killed_ten_times_ends_with_the_same_bytes(tmp_path):
             ours_bytes = np.asarray(ours.get_tensor(name)).tobytes()
             assert ours_bytes == np.asarray(wanted.get_tensor(name)).tobytes(), name
     assert ours.get_tensor("epoch/.ATTRIBUTES/VARIABLE_VALUE") == EPOCHS
-    assert not [path.name for path in broken.iterdir() if path.name.startswith(".")]
+    assert not [path.name for path in broken.iterdir() if path.name.endswith("_temp")]

@@ -14,8 +14,7 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf.errors import ArgumentError
-from augmix_tf.training.optimizer import CoupledSGD
-from augmix_tf.training.schedules import CosineToFloor
+from augmix_tf.training.optimizer import CoupledSGD, cosine_schedule
 from tests import golden
 from tests.oracles import loop_training
 
@@ -108,7 +107,7 @@ def test_equals_a_loop_while_the_rate_changes(momentum, nesterov, weight_decay):
 def test_compiled_equals_the_loop(jit_compile):
     starts = [np.linspace(-1, 2, 6).reshape(2, 3), np.array([3.0, -1.0])]
     weights = [keras.Variable(start, dtype="float64") for start in starts]
-    rate = CosineToFloor(0.1, STEPS, dtype="float64")
+    rate = cosine_schedule(0.1, STEPS)
     optimizer = CoupledSGD(rate, weight_decay=0.1)
     optimizer.build(weights)
     # Traced once: rate and momenta must be read anew in every call.
@@ -174,7 +173,7 @@ def test_trains_through_fit(policy, jit_compile):
     images, labels = small_batch()
     model = small_model()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    rate = CosineToFloor(0.3, 10)
+    rate = cosine_schedule(0.3, 10)
     model.compile(CoupledSGD(rate), loss, jit_compile=jit_compile)
     history = model.fit(images, labels, batch_size=8, epochs=10, verbose=0).history["loss"]
     assert history[-1] < 0.9 * history[0]
@@ -191,7 +190,7 @@ def test_loss_scale_is_taken_out_again():
     np.testing.assert_array_equal(scaled, plain)
 
 
-@pytest.mark.parametrize("rate", [0.25, CosineToFloor(0.1, 50)])
+@pytest.mark.parametrize("rate", [0.25, cosine_schedule(0.1, 50)])
 def test_keras_round_trip(rate):
     optimizer = CoupledSGD(rate, 0.8, False, 0.02, name="mine", loss_scale_factor=8.0)
     restored = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
@@ -218,7 +217,7 @@ def train(model, optimizer, steps):
 
 def test_checkpoint_resumes_exactly(tmp_path):
     def fresh(seed):
-        model, optimizer = small_model(seed), CoupledSGD(CosineToFloor(0.1, 8), weight_decay=0.01)
+        model, optimizer = small_model(seed), CoupledSGD(cosine_schedule(0.1, 8), weight_decay=0.01)
         optimizer.build(model.trainable_variables)
         return model, optimizer, tf.train.Checkpoint(model=model, optimizer=optimizer)
 
@@ -237,7 +236,7 @@ def test_checkpoint_resumes_exactly(tmp_path):
 
 def test_saved_model_keeps_the_optimizer(tmp_path):
     model = small_model()
-    model.compile(CoupledSGD(CosineToFloor(0.1, 8), weight_decay=0.01))
+    model.compile(CoupledSGD(cosine_schedule(0.1, 8), weight_decay=0.01))
     train(model, model.optimizer, 2)
     model.save(tmp_path / "model.keras")
     restored = keras.models.load_model(tmp_path / "model.keras").optimizer
@@ -251,7 +250,7 @@ def train_on(strategy, steps=5):
     images, labels = small_batch(2 * REPLICA_BATCH)
     with strategy.scope():
         model = small_model()
-        optimizer = CoupledSGD(CosineToFloor(0.3, steps), weight_decay=0.1)
+        optimizer = CoupledSGD(cosine_schedule(0.3, steps), weight_decay=0.1)
         optimizer.build(model.trainable_variables)
 
     def replica_step(images, labels):

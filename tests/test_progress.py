@@ -1,13 +1,19 @@
-"""The line that a person looks at while something takes long."""
+"""What a person sees while something takes long: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
+import subprocess
+import sys
+import textwrap
+import time
 
 import pytest
 
-from augmix_tf.training import progress
-from augmix_tf.training.progress import Counter
+from augmix_tf.data.pipeline import Position
+from augmix_tf.training.callbacks import Counter, Progress
 
 
 class Terminal(io.StringIO):
@@ -15,59 +21,81 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that a test sets."""
-    now = [100.0]
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
-
-    def set_to(seconds):
-        now[0] = 100.0 + seconds
-
-    return set_to
+@pytest.fixture(params=[io.StringIO, Terminal], ids=["file", "terminal"])
+def stream(request):
+    return request.param()
 
 
-def counted(stream, clock, *calls):
-    count = Counter("corrupted images", stream)
-    for seconds, done, total in calls:
-        clock(seconds)
-        count(done, total)
-    return stream.getvalue()
+def lines(stream):
+    """What a terminal shows at the end: of each line what stands behind the last return."""
+    shown = [line.rpartition("\r")[2] for line in stream.getvalue().split("\n")]
+    return [line for line in shown if line.strip()]
 
 
-def test_a_file_gets_one_line_at_the_end(clock):
-    said = counted(io.StringIO(), clock, (0, 0, 2000), (5, 500, 2000), (65, 2000, 2000))
-    assert said == "corrupted images: 2,000 of 2,000, 1:05\n"
+def train(progress, start=Position()):
+    for epoch in range(start.epoch, 2):
+        progress.on_epoch_begin(epoch)
+        for batch in (7, 9):
+            progress.on_train_batch_end(batch, {"loss": 2.5, "error": 0.5})
+        progress.on_epoch_end(epoch, {"loss": 2.5, "error": 0.5, "test_error": 0.25 * epoch})
+    progress.close()
 
 
-def test_a_terminal_sees_how_far_it_is_and_the_time_that_is_left(clock):
-    said = counted(Terminal(), clock, (0, 0, 40), (60, 10, 40), (240, 40, 40))
-    lines = [line.removesuffix("\033[K") for line in said.removesuffix("\n").split("\r")[1:]]
-    assert lines == [
-        "corrupted images: 0 of 40, 0:00",
-        "corrupted images: 10 of 40, 1:00, 3:00 left",
-        "corrupted images: 40 of 40, 4:00",
-    ]
-    assert said.endswith("\033[K\n")
-    assert said.count("\n") == 1
+def test_each_epoch_is_one_line(stream):
+    with contextlib.redirect_stderr(stream):
+        train(Progress(2, 10, 4))
+    numbers = r"[0-9]+ images/s  loss 2\.5000  train error 50\.0 %"
+    first, second = lines(stream)
+    assert re.fullmatch(rf"epoch 1/2  {numbers}  test error 0\.0 %", first)
+    assert re.fullmatch(rf"epoch 2/2  {numbers}  test error 25\.0 %", second)
 
 
-def test_what_an_earlier_process_finished_does_not_count_as_speed(clock):
-    said = counted(Terminal(), clock, (0, 90, 100), (10, 95, 100))
-    assert said.rpartition("\r")[2].startswith("corrupted images: 95 of 100, 0:10, 0:10 left")
+def test_a_terminal_sees_a_bar_of_the_whole_run_and_a_file_does_not(stream):
+    with contextlib.redirect_stderr(stream):
+        progress = Progress(2, 10, 4, Position(1, 0))
+        progress.on_epoch_begin(1)
+        progress.on_train_batch_end(7, {"loss": 2.5})
+        progress._bar.refresh()
+    text = stream.getvalue()
+    assert ("| 72.0/80.0 [" in text) == stream.isatty()
+    assert ("epoch 2/2:  90%" in text) == stream.isatty()
+    assert ("images/s, loss 2.5000]" in text) == stream.isatty()
+    assert bool(text) == stream.isatty()
+    progress.close()
 
 
-def test_nothing_left_to_do_is_one_line(clock):
-    said = counted(io.StringIO(), clock, (0, 20, 20))
-    assert said == "corrupted images: 20 of 20, 0:00\n"
+def test_the_speed_leaves_out_the_first_call_which_compiles(monkeypatch):
+    progress, seconds = Progress(2, 10, 4, Position(1, 0)), iter([50.0, 52.0])
+    progress.on_epoch_begin(1)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(seconds))
+    progress.on_train_batch_end(7)
+    assert progress.images_per_second == 0
+    progress.on_train_batch_end(9)
+    assert progress.images_per_second == 2 * 4 / 2  # two steps of four images in two seconds
 
 
-def test_hours_are_shown_as_hours(clock):
-    said = counted(Terminal(), clock, (0, 0, 3), (3661, 1, 3))
-    assert "1:01:01, 2:02:02 left" in said
+def test_a_counter_leaves_one_line(stream):
+    with contextlib.redirect_stderr(stream):
+        count = Counter("corrupted images")
+        for done in (0, 500, 2000):
+            count(done, 2000)
+    [line] = lines(stream)
+    assert re.fullmatch(r"corrupted images: 2,000 in 00:0\d", line)
+    assert ("\r" in stream.getvalue()) == stream.isatty()
 
 
-def test_it_writes_to_standard_error(clock, capsys):
-    Counter("sequences")(3, 3)
-    told = capsys.readouterr()
-    assert (told.out, told.err) == ("", "sequences: 3 of 3, 0:00\n")
+def test_a_notebook_sees_a_widget():
+    """A stand-in for tqdm's bar there, which needs IPython and widgets."""
+    code = """
+        import sys, types
+        from tqdm import std
+        class Widget(std.tqdm):
+            def __init__(self, **options):
+                print("shown" if not options["disable"] else "hidden")
+        sys.modules["tqdm.autonotebook"] = types.SimpleNamespace(tqdm=Widget)
+        from augmix_tf.training.callbacks import progress_bar
+        progress_bar(total=3)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "shown\n", done.stderr[-2000:]

@@ -1,6 +1,10 @@
-"""The options that the program sets for XLA, without TensorFlow."""
+"""What the program sets for XLA and Keras, whatever the user has set."""
 
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -8,35 +12,55 @@ from augmix_tf import quiet
 
 WHOLE = "--xla_disable_hlo_passes=cpu-parallel-task-assigner"
 WIDE = "--xla_cpu_prefer_vector_width=512"
-
-
-@pytest.fixture
-def processor(tmp_path):
-    path = tmp_path / "cpuinfo"
-    path.write_text("flags : fpu avx2 avx512f avx512dq\n")
-    return path
+NEWER, OLDER = "flags : fpu avx2 avx512f avx512dq\n", "flags : fpu avx2\n"
 
 
 @pytest.mark.parametrize(
-    ("chosen", "want"),
+    ("chosen", "processor", "want"),
     [
-        ("", f"{WHOLE} {WIDE}"),
-        ("--xla_dump_to=there", f"--xla_dump_to=there {WHOLE} {WIDE}"),
-        ("--xla_cpu_prefer_vector_width=256", f"--xla_cpu_prefer_vector_width=256 {WHOLE}"),
-        ("--xla_disable_hlo_passes=fusion", f"--xla_disable_hlo_passes=fusion {WIDE}"),
+        ("", NEWER, f"{WHOLE} {WIDE}"),
+        ("", OLDER, WHOLE),
+        ("", None, WHOLE),
+        ("--xla_dump_to=there", NEWER, f"--xla_dump_to=there {WHOLE} {WIDE}"),
+        ("--xla_cpu_prefer_vector_width=256", NEWER, f"--xla_cpu_prefer_vector_width=256 {WHOLE}"),
+        ("--xla_disable_hlo_passes=fusion", NEWER, f"--xla_disable_hlo_passes=fusion {WIDE}"),
     ],
 )
-def test_options_are_added_to_those_that_the_user_chose(monkeypatch, processor, chosen, want):
+def test_options_are_added_to_those_that_the_user_chose(
+    monkeypatch, tmp_path, chosen, processor, want
+):
+    path = tmp_path / "cpuinfo"
+    if processor:
+        path.write_text(processor)
     monkeypatch.setenv("XLA_FLAGS", chosen)
     for _ in range(2):
-        quiet.tune_xla(processor)
+        quiet.tune_xla(path)
         assert os.environ["XLA_FLAGS"] == want
 
 
-def test_a_narrow_or_unknown_processor_keeps_its_width(monkeypatch, tmp_path):
-    narrow = tmp_path / "narrow"
-    narrow.write_text("flags : fpu avx2\n")
-    for processor in (narrow, tmp_path / "missing"):
-        monkeypatch.delenv("XLA_FLAGS", raising=False)
-        quiet.tune_xla(processor)
-        assert os.environ["XLA_FLAGS"] == WHOLE
+def test_keras_is_set_up_whatever_the_user_has_configured(tmp_path):
+    """In a process of its own: Keras reads its configuration when it is imported."""
+    settings = {"backend": "jax", "image_data_format": "channels_first", "floatx": "float16"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings | {"epsilon": 0.1}))
+    code = """
+from augmix_tf import quiet
+quiet.import_tensorflow()
+import keras
+from augmix_tf import models
+model = models.build("wrn", 10, (8, 12, 3), depth=10, widen_factor=1)
+config = keras.config
+print(keras.backend.backend(), config.image_data_format(), config.floatx(), config.epsilon())
+print(config.dtype_policy().name, model.dtype, model.output_shape, model.layers[1].output.shape)
+"""
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "torch"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first == "tensorflow channels_last float32 1e-07"
+    assert second.startswith("float32 float32 (None, 10) (None, 8, 12, ")

@@ -20,13 +20,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from augmix_tf import recipes
+from augmix_tf import files, recipes
 from augmix_tf.data import shapes
 from augmix_tf.errors import Interrupted
 from augmix_tf.export import saved_model
 from augmix_tf.report import plots
-from augmix_tf.training.progress import ProgressBar
-from augmix_tf.training.records import COLUMNS
+from augmix_tf.training.callbacks import COLUMNS, Progress
 from tests.program import Outcome, command, finish
 
 REPOSITORY = Path(__file__).parents[1]
@@ -45,8 +44,8 @@ WAITING = """
 import runpy, sys
 from augmix_tf import quiet
 quiet.import_tensorflow()
-from augmix_tf.training.progress import ProgressBar
-looks, shown = int(sys.argv.pop(1)), ProgressBar.on_train_batch_end
+from augmix_tf.training.callbacks import COLUMNS, Progress
+looks, shown = int(sys.argv.pop(1)), Progress.on_train_batch_end
 def wait(self, batch, logs=None):
     global looks
     shown(self, batch, logs)
@@ -54,7 +53,7 @@ def wait(self, batch, logs=None):
     if looks == 0:
         print("waiting", flush=True)
         sys.stdin.readline()
-ProgressBar.on_train_batch_end = wait
+Progress.on_train_batch_end = wait
 runpy.run_path("main.py", run_name="__main__")
 """
 
@@ -87,15 +86,23 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+def served(folder, version="1"):
+    """The default signature of an exported version."""
+    with files.without_patterns(folder) as plain:
+        loaded = tf.saved_model.load(str(plain / "export" / version))
+    return loaded.signatures["serving_default"]
+
+
 def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
 def checkpoint(folder):
     """The values of the newest checkpoint, without the number of checkpoints before it."""
-    reader = tf.train.load_checkpoint(str(folder / "checkpoints"))
-    names = [name for name in reader.get_variable_to_shape_map() if "save_counter" not in name]
-    return {name: reader.get_tensor(name) for name in names if "OBJECT_GRAPH" not in name}
+    with files.without_patterns(folder) as plain:
+        reader = tf.train.load_checkpoint(str(plain / "checkpoints"))
+        names = [name for name in reader.get_variable_to_shape_map() if "save_counter" not in name]
+        return {name: reader.get_tensor(name) for name in names if "OBJECT_GRAPH" not in name}
 
 
 def position(folder):
@@ -146,8 +153,11 @@ def pictures_drawn_once():
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """A finished run and what it printed; its folder is only looked at."""
-    folder = tmp_path_factory.mktemp("first") / "run"
+    """A finished run and what it printed; its folder is only looked at.
+
+    TensorFlow takes some characters of its name for patterns.
+    """
+    folder = tmp_path_factory.mktemp("first") / "run[1]*?"
     return folder, finish(*TINY, workdir=folder)
 
 
@@ -278,8 +288,7 @@ def test_the_errors_logged_reported_and_of_the_saved_models_are_one(run):
     assert float(rows(run)[-1]["test_error"]) == pytest.approx(error, abs=1e-12)
     assert kept_error(run) == pytest.approx(error, abs=1e-12)
     images, labels = pictures_to_test()
-    served = tf.saved_model.load(str(run / "export" / "1")).signatures["serving_default"]
-    classes = served(images=tf.constant(images))["classes"].numpy()
+    classes = served(run)(images=tf.constant(images))["classes"].numpy()
     assert np.mean(classes != labels) == pytest.approx(error, abs=1e-12)
     assert f"{100 * error:.2f} %" in (run / "report.md").read_text()
 
@@ -406,7 +415,7 @@ def test_checkpoints_that_are_all_damaged_end_the_run(own):
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
     """A run killed in the middle of its second epoch, and what a second process was told then."""
-    folder = tmp_path_factory.mktemp("killed") / "run"
+    folder = tmp_path_factory.mktemp("killed") / "[run]"
     with waiting_process(3, *TINY, workdir=folder) as process:
         second = command(*TINY, workdir=folder)
         before_kill = process.poll()
@@ -435,29 +444,21 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(killed, run, unverifi
 def test_interrupted_runs_save_in_the_middle_of_an_epoch_and_go_on(
     run, tmp_path, monkeypatch, unverified
 ):
-    """SIGTERM in the first epoch, from outside; SIGINT in the second; then to the end."""
-    folder = tmp_path / "run"
-    with waiting_process(1, *TINY, workdir=folder) as process:
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate("go on\n")
-    assert process.returncode == 143
-    assert said == "main.py: Stopped by SIGTERM. Run the same command again to resume.\n"
-    assert position(folder) == (0, 8)
+    """SIGTERM in the first epoch, SIGINT in the second; then to the end."""
+    folder, signals = tmp_path / "run", {0: signal.SIGTERM, 1: signal.SIGINT}
 
     def interrupt(self, batch, logs=None):
-        if self._epoch == 1:
-            signal.raise_signal(signal.SIGINT)
+        if self._epoch in signals:
+            signal.raise_signal(signals.pop(self._epoch))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(ProgressBar, "on_train_batch_end", interrupt)
+    monkeypatch.setattr(Progress, "on_train_batch_end", interrupt)
+    for code, name, saved in ((143, "SIGTERM", (0, 8)), (130, "SIGINT", (1, 8))):
         outcome = command(*TINY, workdir=folder)
-    assert outcome.code == 130
-    assert (
-        outcome.err.splitlines()[-1]
-        == "main.py: Stopped by SIGINT. Run the same command again to resume."
-    )
+        assert outcome.code == code
+        message = f"main.py: Stopped by {name}. Run the same command again to resume."
+        assert outcome.err.splitlines()[-1] == message
+        assert position(folder) == saved
     assert "resuming at epoch 1, step 9" in outcome.out
-    assert position(folder) == (1, 8)
     assert [row["epoch"] for row in rows(folder)] == ["1"]
 
     outcome = finish(*TINY, workdir=folder)
@@ -472,7 +473,7 @@ def test_an_interrupt_in_the_last_steps_is_not_lost(tmp_path, monkeypatch, unver
         signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ProgressBar, "on_train_batch_end", interrupt)
+        patch.setattr(Progress, "on_train_batch_end", interrupt)
         outcome = command(*SMALLEST, "--method=standard", workdir=tmp_path)
     assert position(tmp_path) == (1, 0)
     assert outcome.code == 128 + signal.SIGTERM
@@ -584,12 +585,7 @@ def test_export_writes_the_next_version(own):
     after = contents(own / "export")
     assert {path: after[path] for path in before} == before
     images = tf.constant(pictures_to_test(7)[0])
-    old, new = (
-        tf.saved_model.load(str(own / "export" / version)).signatures["serving_default"](
-            images=images
-        )
-        for version in ("1", "2")
-    )
+    old, new = (served(own, version)(images=images) for version in ("1", "2"))
     np.testing.assert_array_equal(old["logits"], new["logits"])
 
 
@@ -654,18 +650,16 @@ def test_views_draws_originals_beside_their_views(tmp_path):
 # Other runs
 
 
-@pytest.mark.parametrize("flag", ["--method=standard", "--nojsd"])
-def test_runs_without_the_consistency_loss(tmp_path, monkeypatch, unverified, flag):
+def test_a_run_without_a_folder_gets_one_under_runs(tmp_path, monkeypatch, unverified):
     monkeypatch.chdir(tmp_path)
-    outcome = finish(*SMALLEST, "--model=wrn", flag)
+    outcome = finish(*SMALLEST, "--model=wrn", "--method=standard")
     [folder] = (tmp_path / "runs").iterdir()
     assert str(Path("runs", folder.name)) in outcome.out
+    assert folder.name.startswith("shapes-wrn-standard-")
     [row] = rows(folder)
     assert float(row["jsd"]) == 0
     assert row["loss"] == row["cross_entropy"]
-    method = "standard" if "standard" in flag else "augmix"
-    assert folder.name.startswith(f"shapes-wrn-{method}-")
-    assert results(folder)["provenance"]["method"] == method
+    assert results(folder)["provenance"]["method"] == "standard"
     assert kept_error(folder, 10) == pytest.approx(results(folder)["clean"]["error"], abs=1e-12)
 
 
@@ -680,13 +674,12 @@ def test_half_precision_logs_and_serves_what_it_computes(tmp_path):
 def test_cifar100_has_its_hundred_classes(tmp_path, unverified):
     if not (REAL / "cifar100").is_dir():
         pytest.skip(f"no prepared cifar100 in {REAL}; set AUGMIX_DATA to a TFDS data directory")
-    arguments = ["--train_limit=64", "--eval_limit=40", "--epochs=1", "--batch_size=32"]
+    arguments = [*PLAIN, "--train_limit=64", "--eval_limit=40", "--epochs=1", "--batch_size=32"]
     arguments += ["--depth=10", "--widen_factor=1", "--nodownload", f"--data_dir={REAL}"]
     outcome = finish("--dataset=cifar100", "--method=standard", *arguments, workdir=tmp_path)
     assert "cifar100 64+40 images" in outcome.out
     assert keras.saving.load_model(tmp_path / "model.keras").output_shape == (None, 100)
-    served = tf.saved_model.load(str(tmp_path / "export" / "1")).signatures["serving_default"]
-    answer = served(images=tf.zeros([2, 32, 32, 3], tf.uint8))
+    answer = served(tmp_path)(images=tf.zeros([2, 32, 32, 3], tf.uint8))
     assert answer["logits"].shape == (2, 100)
     assert not answer["class_names"].numpy()[0].isdigit()
     assert "cifar100" in results(tmp_path)["provenance"]["data"]

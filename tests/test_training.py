@@ -12,8 +12,7 @@ from augmix_tf.data.pipeline import Position
 from augmix_tf.errors import ArgumentError, RunError
 from augmix_tf.training import loop
 from augmix_tf.training.checkpoints import Checkpoints
-from augmix_tf.training.optimizer import CoupledSGD
-from augmix_tf.training.schedules import CosineToFloor
+from augmix_tf.training.optimizer import CoupledSGD, cosine_schedule
 from augmix_tf.training.step import METRICS, Trainer
 
 CLASSES = 5
@@ -37,7 +36,7 @@ def small_classifier(seed=0, dropout=0.0) -> keras.Model:
 
 def trainer_of(steps=12, weight=12.0, **kwargs) -> Trainer:
     trainer = Trainer(small_classifier(**kwargs), weight)
-    trainer.compile(optimizer=CoupledSGD(CosineToFloor(0.1, steps)))
+    trainer.compile(optimizer=CoupledSGD(cosine_schedule(0.1, steps)))
     return trainer
 
 
@@ -67,7 +66,7 @@ def test_a_step_is_the_gradient_of_the_papers_loss(views):
         )
         jsd = tf.reduce_mean(losses.jensen_shannon(logits)) if views > 1 else tf.constant(0.0)
         loss = cross_entropy + 12.0 * jsd
-    optimizer = CoupledSGD(CosineToFloor(0.1, 12))
+    optimizer = CoupledSGD(cosine_schedule(0.1, 12))
     optimizer.apply(tape.gradient(loss, by_hand.trainable_variables), by_hand.trainable_variables)
 
     for ours, wanted in zip(trainer.classifier.variables, by_hand.variables, strict=True):
@@ -93,7 +92,7 @@ def test_a_step_on_soft_labels_is_the_gradient_of_their_cross_entropy():
             for classes in (labels, partners)
         ]
         loss = tf.reduce_mean(0.7 * of_class[0] + 0.3 * of_class[1])
-    optimizer = CoupledSGD(CosineToFloor(0.1, 12))
+    optimizer = CoupledSGD(cosine_schedule(0.1, 12))
     optimizer.apply(tape.gradient(loss, by_hand.trainable_variables), by_hand.trainable_variables)
     for ours, wanted in zip(trainer.classifier.variables, by_hand.variables, strict=True):
         np.testing.assert_allclose(ours, wanted, rtol=2e-5, atol=2e-6)

@@ -27,8 +27,7 @@ from augmix_tf.request import Devices
 from augmix_tf.training import distribution
 from augmix_tf.training.adversary import Adversary
 from augmix_tf.training.checkpoints import Checkpoints
-from augmix_tf.training.optimizer import CoupledSGD
-from augmix_tf.training.schedules import CosineToFloor, StepDecay
+from augmix_tf.training.optimizer import CoupledSGD, cosine_schedule, step_schedule
 from augmix_tf.training.step import Trainer
 from augmix_tf.workdir import Workdir
 
@@ -169,9 +168,9 @@ def learning_rate(config: ExperimentConfig, examples: int) -> float | LearningRa
     steps = pipeline.steps_per_epoch(examples, config.batch_size)
     warmup = config.warmup_epochs * steps
     if config.schedule == "cosine":
-        return CosineToFloor(config.learning_rate, config.epochs * steps, warmup_steps=warmup)
+        return cosine_schedule(config.learning_rate, config.epochs * steps, warmup)
     if config.schedule == "step":
-        return StepDecay(config.learning_rate, config.epochs, steps, warmup)
+        return step_schedule(config.learning_rate, config.epochs, steps, warmup)
     return config.learning_rate
 
 

@@ -8,7 +8,7 @@ from augmix_tf import corruptions
 from augmix_tf.commands import build
 from augmix_tf.errors import CommandError
 from augmix_tf.request import Devices, Request
-from augmix_tf.training.progress import Counter
+from augmix_tf.training.callbacks import Counter
 
 
 def run(request: Request) -> None:

@@ -17,10 +17,7 @@ from augmix_tf.metrics import table
 from augmix_tf.report import directories, plots
 from augmix_tf.report import run as run_report
 from augmix_tf.seeds import BatchSeeds
-from augmix_tf.training.monitoring import Monitor
-from augmix_tf.training.profiling import Profile
-from augmix_tf.training.progress import ProgressBar
-from augmix_tf.training.records import Draws, Records
+from augmix_tf.training.callbacks import Monitor, Profile, Progress, Records
 
 
 def callbacks(
@@ -28,22 +25,16 @@ def callbacks(
 ) -> list[keras.callbacks.Callback]:
     """Logs what is known before training and returns the callbacks that show the rest.
 
-    Args:
-        run: the run.
-        start: where this process starts.
-        stack: closes what is opened here.
-
-    Raises:
-        ArgumentError: steps to profile that the run does not have.
-        RunError: the log directory cannot be written.
+    `stack` closes what is opened here.
     """
     config, train = run.config, run.data.source.train
     steps = pipeline.steps_per_epoch(len(train), config.batch_size)
-    made: list[keras.callbacks.Callback] = []
+    callbacks: list[keras.callbacks.Callback] = []
     profiled = parse_steps(config.profile_steps)
     if profiled is not None:
         profile = Profile(run.directory.logs, profiled, steps, config.epochs)
-        made.append(stack.enter_context(profile))
+        stack.callback(profile.close)
+        callbacks.append(profile)
     first_step = start.epoch * steps
     monitor = stack.enter_context(Monitor(run.directory.logs, first_step + start.step))
     monitor.config(config.settings())
@@ -53,11 +44,12 @@ def callbacks(
     if operations is not None:
         counts = dict(zip(operations.names, operations.counts.tolist(), strict=True))
         monitor.image(first_step, "drawn_operations", plots.operation_bars(counts))
-        made.append(Draws(monitor, steps, lambda epoch: draws(run, epoch)))
-    progress = ProgressBar(config.epochs, steps, config.batch_size, start)
-    speed = lambda: progress.images_per_second  # noqa: E731
-    records = Records(run.directory.metrics, monitor, steps, start, speed)
-    return [*made, progress, records]
+        log = lambda epoch: monitor.histograms(epoch * steps, draws(run, epoch))  # noqa: E731
+        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=log))
+    progress = Progress(config.epochs, steps, config.batch_size, start)
+    stack.callback(progress.close)
+    records = Records(run.directory.metrics, monitor, steps, start, progress)
+    return [*callbacks, progress, records]
 
 
 def draws(run: Run, epoch: int) -> dict[str, Histogram]:
@@ -75,11 +67,7 @@ def report(run: Run) -> None:
 
 
 def log_results(run: Run) -> None:
-    """Logs results and figures of a run, replacing those of an earlier evaluation.
-
-    Raises:
-        RunError: the log directory cannot be written.
-    """
+    """Logs results and figures of a run, replacing those of an earlier evaluation."""
     root = run.directory.root.resolve()
     content = directories.read(root)
     with Monitor(run.directory.logs / "measured", anew=True) as monitor:

@@ -25,7 +25,7 @@ from augmix_tf.evaluation.sets import Benchmarks
 from augmix_tf.report import run as run_report
 from augmix_tf.request import Devices, Request
 from augmix_tf.training import distribution
-from augmix_tf.training.progress import Counter
+from augmix_tf.training.callbacks import Counter
 from augmix_tf.workdir import Workdir
 
 

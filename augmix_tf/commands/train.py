@@ -23,7 +23,6 @@ from augmix_tf.report import run as run_report
 from augmix_tf.request import Request
 from augmix_tf.settings import values_of
 from augmix_tf.training import distribution, loop
-from augmix_tf.training.records import TestError
 from augmix_tf.workdir import Workdir, default_root
 
 _COMPARED = ("standard", "augmix")
@@ -96,11 +95,12 @@ def _train(run: Run, start: Position) -> None:
     if run.chief and start != Position():
         print(f"resuming at epoch {start.epoch + 1}, step {start.step + 1}", flush=True)
 
-    def test_error() -> float:
-        return metrics.error_rate(predict.predict(program, source.test), source.test.labels)
+    def measure_test_error(epoch: int, logs: dict[str, float]) -> None:
+        logits = predict.predict(program, source.test)
+        logs["test_error"] = metrics.error_rate(logits, source.test.labels)
 
     with contextlib.ExitStack() as stack:
-        callbacks: list[keras.callbacks.Callback] = [TestError(test_error)]
+        callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=measure_test_error)]
         if run.chief:
             callbacks += dashboard.callbacks(run, start, stack)
         stack.enter_context(devices.scope())
@@ -133,20 +133,23 @@ def check_extension(
     Raises:
         CommandError: a trained step would have had another learning rate.
     """
-    before = build.learning_rate(dataclasses.replace(config, epochs=epochs), examples)
-    now = build.learning_rate(config, examples)
-    if isinstance(before, float) or isinstance(now, float):
+    if config.schedule == "constant":
         return
     done = trained.epoch * pipeline.steps_per_epoch(examples, config.batch_size) + trained.step
-    steps = tf.range(done, dtype=tf.int64)
-    used, wanted = np.asarray(before(steps)), np.asarray(now(steps))
-    if np.array_equal(used, wanted):
+
+    def rates(length: int) -> np.ndarray:
+        schedule = build.learning_rate(dataclasses.replace(config, epochs=length), examples)
+        of_steps = tf.function(lambda s: tf.map_fn(schedule, s, fn_output_signature=tf.float64))
+        return of_steps(tf.range(done, dtype=tf.int64)).numpy()
+
+    before, now = rates(epochs), rates(config.epochs)
+    if np.array_equal(before, now):
         return
-    first = int(np.argmax(used != wanted))
+    first = int(np.argmax(before != now))
     raise CommandError(
         f"--epochs must stay {epochs}; received {config.epochs}. The {config.schedule} schedule of "
-        f"the learning rate depends on it: step {first + 1} was trained with {used[first]:.6g} and "
-        f"would have had {wanted[first]:.6g}. Use another --workdir; a run with "
+        f"the learning rate depends on it: step {first + 1} was trained with {before[first]:.6g} "
+        f"and would have had {now[first]:.6g}. Use another --workdir; a run with "
         "--schedule=constant can always be extended."
     )
 

@@ -346,7 +346,7 @@ class _SetFolder:
                     _write_array(temporary, rows, blocks)
                 checksum = self._checksum(temporary)
                 os.replace(temporary, path)
-                files.sync_folder(path.parent)
+                files.sync(path.parent)
             finally:
                 _delete(temporary)
         with self._locked():

@@ -121,7 +121,7 @@ def export(
         for name in ("model.keras", *texts):
             os.replace(unfinished / name, folder / name)
         for parent in (folder / "export", folder):
-            files.sync_folder(parent)
+            files.sync(parent)
     return Exported(target, is_new=True)
 
 
@@ -295,9 +295,7 @@ def _unfinished_folder(parent: Path) -> Iterator[Path]:
 def _sync(folder: Path) -> None:
     """Flushes every file to disk, so that no rename becomes durable before its contents."""
     for path in folder.rglob("*"):
-        if path.is_file():
-            with open(path, "rb+") as file:
-                os.fsync(file.fileno())
+        files.sync(path)
 
 
 def verify(

@@ -25,18 +25,13 @@ class Adversary:
 
     The gradient is that of the classifier in inference mode: moving statistics, no dropout. So the
     attack changes no state, does not depend on the rest of the batch, and targets the network that
-    will be evaluated. The first public code of Madry et al. attacked in
-    training mode; its authors saw little difference when they changed it (issue 22 of their
-    CIFAR-10 challenge), and their later library attacks in inference mode too.
+    will be evaluated.
 
     Attributes:
         epsilon: radius of the ball, 1 being the full range of a pixel (255 levels); 0 to 1. At 0
             images stay unchanged.
         step_size: length of a step in the same unit, above 0.
         steps: number of steps, at least 1; each costs a forward and a backward pass.
-
-    Raises:
-        ArgumentError: an attribute out of its range.
 
     Source: Madry et al., ICLR 2018 (arXiv 1706.06083), section 2.1; epsilon 8/255, steps of 2/255
     and the random start are those of its CIFAR-10 runs, which take 7 steps.
@@ -49,14 +44,13 @@ class Adversary:
     def __post_init__(self) -> None:
         errors.require(0.0 <= self.epsilon <= 1.0, "epsilon of 0 to 1", self.epsilon)
         errors.require(self.step_size > 0.0, "a positive step_size", self.step_size)
-        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
-        errors.require(whole and self.steps >= 1, "steps an integer from 1 on", repr(self.steps))
+        errors.require(self.steps >= 1, "steps of at least 1", self.steps)
 
     def draw_start(self, seed: tf.Tensor, shape: seeds.Shape | tf.Tensor) -> tf.Tensor:
         """Draws float32 of `shape`, uniform within the ball, in levels: +-255 * epsilon."""
         # Of one seed, XLA and other code draw the same integers but different fractions.
-        whole = seeds.integers(seed, shape, -FINENESS, FINENESS)
-        return FULL_RANGE * self.epsilon / FINENESS * tf.cast(whole, tf.float32)
+        grid = seeds.integers(seed, shape, -FINENESS, FINENESS)
+        return FULL_RANGE * self.epsilon / FINENESS * tf.cast(grid, tf.float32)
 
     def perturb(
         self,
@@ -80,11 +74,9 @@ class Adversary:
         Returns:
             float32 [N, H, W, 3] in 0..255, within 255 * epsilon of `images`. No gradient flows
             through it.
-
-        Raises:
-            ArgumentError: `images` is not float32 of rank 4.
         """
-        _check(images)
+        fits = images.dtype == tf.float32 and images.shape.rank == 4
+        errors.require(fits, "float32 images [N, H, W, 3]", f"{images.dtype.name} {images.shape}")
         rows = images.shape[0] or tf.shape(images)[0]
         image_shape = images.shape[1:]
         starts = self.draw_start(seed, [replicas * rows, *image_shape])
@@ -95,7 +87,6 @@ class Adversary:
         self, classifier: keras.Model, images: tf.Tensor, labels: tf.Tensor, start: tf.Tensor
     ) -> tf.Tensor:
         """As `perturb`, from `images` + `start`, float32 [N, H, W, 3] in levels."""
-        _check(images)
         radius, stride = FULL_RANGE * self.epsilon, FULL_RANGE * self.step_size
         lowest = tf.maximum(images - radius, 0.0)
         highest = tf.minimum(images + radius, FULL_RANGE)
@@ -116,8 +107,3 @@ class Adversary:
             lambda _: True, step, attacked, parallel_iterations=1, maximum_iterations=self.steps
         )
         return tf.stop_gradient(attacked)
-
-
-def _check(images: tf.Tensor) -> None:
-    fits = images.dtype == tf.float32 and images.shape.rank == 4
-    errors.require(fits, "float32 images [N, H, W, 3]", f"{images.dtype.name} {images.shape}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from augmix_tf.data.pipeline import ONE_REPLICA, ReplicaSlice
-from augmix_tf.errors import ArgumentError, RunError, lookup
+from augmix_tf.errors import ArgumentError, RunError, first_line, lookup
 
 # What a collective operation raises when one of the workers is gone.
 _GONE = (
@@ -36,22 +35,19 @@ def make_strategy(
 
     Args:
         name: `none`: one device. `mirrored`: all GPUs of this machine. `multiworker`: all GPUs of
-            the machines that the environment variable TF_CONFIG names. `tpu`: all cores of a TPU.
-            `auto`: multiworker if TF_CONFIG names several workers, mirrored if there are several
-            GPUs, otherwise none.
+            the machines that TF_CONFIG names. `tpu`: all cores of a TPU. `auto`: multiworker or
+            mirrored if there are several workers or GPUs, otherwise none.
         tpu: name or address of the TPU; None: the one that this machine belongs to.
         cpu_replicas: number of `mirrored` replicas on this machine's CPU; 0: one for each GPU, or
             one replica without a GPU.
-
-    Raises:
-        ArgumentError: an unknown name, or TF_CONFIG is missing or malformed.
-        RunError: the devices cannot be reached.
     """
     if name == "auto":
         multiple_gpus = len(tf.config.list_physical_devices("GPU")) > 1
         name = "multiworker" if _worker_count() > 1 else "mirrored" if multiple_gpus else "none"
     if cpu_replicas:
-        _split_cpu(cpu_replicas)
+        (cpu, *_) = tf.config.list_physical_devices("CPU")
+        parts = [tf.config.LogicalDeviceConfiguration()] * cpu_replicas
+        tf.config.set_logical_device_configuration(cpu, parts)
     makers = {
         "none": tf.distribute.get_strategy,
         "mirrored": lambda: _mirrored(cpu_replicas),
@@ -103,32 +99,21 @@ def distribute(
 ) -> tf.data.Dataset:
     """Returns what the training loop iterates over: batches, or each replica's part of them.
 
-    Args:
-        devices: the replicas.
-        batches: returns `data.pipeline.training_batches` for some of the replicas.
+    `batches` returns `data.pipeline.training_batches` for some of the replicas.
     """
     if devices.num_replicas_in_sync == 1:
         return batches(ONE_REPLICA)
 
     def of_pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
         total = context.num_replicas_in_sync
-        own = total // context.num_input_pipelines
-        return batches(ReplicaSlice(context.input_pipeline_id * own, own, total))
+        count = total // context.num_input_pipelines
+        return batches(ReplicaSlice(context.input_pipeline_id * count, count, total))
 
     return devices.distribute_datasets_from_function(of_pipeline)
 
 
 def require_same(devices: tf.distribute.Strategy, what: str, value: str) -> None:
-    """Checks that all workers pass the same value; all of them have to call it.
-
-    Args:
-        devices: the replicas.
-        what: names the value in the message.
-        value: the text to compare.
-
-    Raises:
-        RunError: a worker has another value, or has stopped.
-    """
+    """Raises `RunError` if a worker passes another value or has stopped; all have to call it."""
     if devices.num_replicas_in_sync == 1:
         return
     # Workers can only sum: equal checksums below 2^31 have a sum that is a multiple of this one.
@@ -136,8 +121,8 @@ def require_same(devices: tf.distribute.Strategy, what: str, value: str) -> None
 
     @tf.function
     def total() -> tf.Tensor:
-        own = devices.run(lambda: tf.constant(mine, tf.int64))
-        return devices.reduce(tf.distribute.ReduceOp.SUM, own, axis=None)
+        values = devices.run(lambda: tf.constant(mine, tf.int64))
+        return devices.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
 
     try:
         received = int(total())
@@ -148,21 +133,13 @@ def require_same(devices: tf.distribute.Strategy, what: str, value: str) -> None
 
 
 def wait_for_all(devices: tf.distribute.Strategy) -> None:
-    """Returns when all workers have called it; the others take an early exit for a crash.
-
-    Raises:
-        RunError: a worker has stopped.
-    """
+    """Returns when all workers have called it; the others take an early exit for a crash."""
     require_same(devices, "ends", "")
 
 
 @contextlib.contextmanager
 def reraise_as_run_error() -> Iterator[None]:
-    """Within it, an error of TensorFlow about a lost worker becomes a `RunError`.
-
-    Raises:
-        RunError: another worker stopped.
-    """
+    """Within it, an error of TensorFlow about a lost worker becomes a `RunError`."""
     try:
         yield
     except _GONE as error:
@@ -174,17 +151,9 @@ def reraise_as_run_error() -> Iterator[None]:
         ) from error
 
 
-def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message, without the name of a TensorFlow operation."""
-    text = str(getattr(error, "message", error))
-    lines = re.sub(r"\{\{.*?\}\}", "", text).strip().splitlines()
-    return lines[0].rstrip(":.") if lines else type(error).__name__
-
-
 def _mirrored(cpu_replicas: int) -> tf.distribute.Strategy:
-    if not cpu_replicas:
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(cpu_replicas)])
+    devices = [f"CPU:{number}" for number in range(cpu_replicas)]
+    return tf.distribute.MirroredStrategy(devices or None)
 
 
 def _multiworker() -> tf.distribute.Strategy:
@@ -212,13 +181,6 @@ def _tpu(name: str | None) -> tf.distribute.Strategy:
             "TensorFlow with a build for TPUs is 2.19 (package tensorflow-tpu)."
         ) from error
     return tf.distribute.TPUStrategy(resolver)
-
-
-def _split_cpu(count: int) -> None:
-    (cpu, *_) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * count
-    )
 
 
 def _worker_count() -> int:

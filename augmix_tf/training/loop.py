@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -21,9 +21,8 @@ from augmix_tf.training.step import Trainer
 
 STEPS_PER_CALL = 8
 
+# Takes the position of the next batch and, after an epoch, the `test_error` in the logs.
 Save: TypeAlias = Callable[[Position, float | None], None]
-"""Called with the position of the next batch and, after an epoch whose `test_error` a callback put
-into the logs, that."""
 
 
 def train(
@@ -43,11 +42,11 @@ def train(
     Several workers call it together, with the same arguments but for their batches.
 
     Args:
-        trainer: with an optimiser; its metrics hold what was logged before `start` in that epoch.
+        trainer: with an optimizer; its metrics hold what was logged before `start` in that epoch.
         batches: from `start` on, as `data.pipeline.training_batches` makes them; or distributed.
         epochs, steps_per_epoch: of the whole run.
         start: the position of the first batch.
-        callbacks: Keras callbacks; `logs` hold the metrics of the epoch so far, as floats.
+        callbacks: told of epochs and calls; `logs` hold the metrics of the epoch so far, as floats.
         save: after each epoch and when the run is interrupted.
         checkpoint_steps: saves after every so many steps of an epoch too; 0: does not.
         steps_per_call: most steps between calls of the callbacks and checks for signals.
@@ -61,57 +60,50 @@ def train(
     # Under a strategy, variables that the compiled call makes itself stay without a value.
     trainer.optimizer.build(trainer.trainable_variables)
     run_steps = _Steps(trainer, steps_per_call)
-    last = _LastLogs()
-    events = keras.callbacks.CallbackList(
-        [*callbacks, last], model=trainer, epochs=epochs, steps=steps_per_epoch
-    )
+    for callback in callbacks:
+        callback.set_model(trainer)
+
+    def notify(event: str, *arguments: Any) -> None:
+        for callback in callbacks:
+            getattr(callback, event)(*arguments)
+
     with distribution.reraise_as_run_error(), _SignalsAsFlag() as stop:
         iterator = iter(batches)
-        events.on_train_begin()
         for epoch in range(start.epoch, epochs):
             step = start.step if epoch == start.epoch else 0
             if step == 0:
                 trainer.reset_metrics()
-            events.on_epoch_begin(epoch)
+            notify("on_epoch_begin", epoch)
             while step < steps_per_epoch:
-                end = _end_of_call(step, steps_per_epoch, steps_per_call, checkpoint_steps)
-                events.on_train_batch_begin(step)
-                seen = run_steps(iterator, end - step, stop.signal_number)
-                _require_finite(seen.not_finite, epoch, step)
+                # A call ends when it is full, with the epoch, or where a checkpoint is due.
+                due = step - step % checkpoint_steps + checkpoint_steps if checkpoint_steps else 0
+                end = min(step + steps_per_call, steps_per_epoch, due or steps_per_epoch)
+                notify("on_train_batch_begin", step)
+                outcome = run_steps(iterator, end - step, stop.signal_number)
+                if outcome.not_finite is not None:
+                    raise RunError(
+                        f"The loss is not finite after step {step + outcome.not_finite + 1} of "
+                        f"epoch {epoch + 1}; the last checkpoint is kept. Lower the learning rate "
+                        "or the weight of the consistency loss, or train in float32."
+                    )
                 step = end
-                events.on_train_batch_end(step - 1, seen.logs)
-                asked = stop.asked(seen.stop)
-                due = checkpoint_steps > 0 and step % checkpoint_steps == 0
-                if step < steps_per_epoch and (due or asked):
+                notify("on_train_batch_end", step - 1, outcome.logs)
+                asked = stop.asked(outcome.stop)
+                if step < steps_per_epoch and (step == due or asked):
                     save(Position(epoch, step), None)
                     _raise_if(asked)
-            events.on_epoch_end(epoch, seen.logs)
-            save(Position(epoch + 1, 0), last.logs.get("test_error"))
-            _raise_if(stop.asked(seen.stop, at_the_end=epoch + 1 == epochs))
-        events.on_train_end()
+            logs = dict(outcome.logs)
+            notify("on_epoch_end", epoch, logs)
+            save(Position(epoch + 1, 0), logs.get("test_error"))
+            _raise_if(stop.asked(outcome.stop, at_the_end=epoch + 1 == epochs))
 
 
-class _LastLogs(keras.callbacks.Callback):
-    """Keeps the logs of an epoch, with what the callbacks before it put there."""
+class _Outcome(NamedTuple):
+    """What came out of some steps."""
 
-    logs: dict[str, float] = {}  # noqa: RUF012 - it is replaced, never changed
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.logs = dict(logs or {})
-
-
-class _Seen(NamedTuple):
-    """What came out of some steps.
-
-    Attributes:
-        logs: the means of the epoch so far.
-        not_finite: number, in the call, of the first step whose loss was not finite; None: none.
-        stop: whether any worker was to stop before the call; None: there is one worker only.
-    """
-
-    logs: dict[str, float]
-    not_finite: int | None
-    stop: bool | None
+    logs: dict[str, float]  # the means of the epoch so far
+    not_finite: int | None  # number, in the call, of the first step without a finite loss
+    stop: bool | None  # whether any worker was to stop before; None: there is one worker only
 
 
 class _Steps:
@@ -122,10 +114,10 @@ class _Steps:
         self._several = distribution.has_several_workers()
         self._run = _compiled_steps(trainer, most, self._several)
 
-    def __call__(self, iterator: Iterator, count: int, stop: int) -> _Seen:
-        noted, means = self._run(iterator, tf.constant(count), tf.constant(float(stop > 0)))
-        *not_finite, stopped = noted.numpy() > 0
-        return _Seen(
+    def __call__(self, iterator: Iterator, count: int, stop: int) -> _Outcome:
+        flags, means = self._run(iterator, tf.constant(count), tf.constant(float(stop > 0)))
+        *not_finite, stopped = flags.numpy() > 0
+        return _Outcome(
             dict(zip(self._names, means.numpy().tolist(), strict=True)),
             not_finite.index(True) if any(not_finite) else None,
             bool(stopped) if self._several else None,
@@ -135,52 +127,34 @@ class _Steps:
 def _compiled_steps(
     trainer: Trainer, most: int, several: bool
 ) -> Callable[[Iterator, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Returns a function that runs `count` of at most `most` steps.
+    """Returns a function that runs `count` of at most `most` steps and returns flags and metrics.
 
-    It returns float32 [most + 1], above 0 where a step's loss was not finite and, last, where
-    `stop` was, and the metrics. With several workers it is above 0 where it is in any of them: one
-    sum for both, and each of them learns the same.
+    The flags, float32 [most + 1], are above 0 where a step's loss was not finite and, last, where
+    `stop` was. Those of several workers are summed, so that each of them learns the same.
     """
     strategy = tf.distribute.get_strategy()
 
-    def summed(noted: tf.Tensor) -> tf.Tensor:
+    def summed(flags: tf.Tensor) -> tf.Tensor:
         context = tf.distribute.get_replica_context()
         # The copy lies on the replica's device; without a device nothing is summed.
-        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(noted))
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(flags))
 
     @tf.function
     def run_steps(
         iterator: Iterator, count: tf.Tensor, stop: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        noted = stop * tf.one_hot(most, most + 1)
+        flags = stop * tf.one_hot(most, most + 1)
         for step in tf.range(count):
             logs = strategy.run(trainer.train_step, args=(next(iterator),))
             # A running mean: once it is not finite it stays so, and the first such step counts.
             losses = strategy.experimental_local_results(logs["loss"])
             finite = tf.reduce_all([tf.math.is_finite(loss) for loss in losses])
-            noted += tf.where(finite, 0.0, 1.0) * tf.one_hot(step, most + 1)
+            flags += tf.where(finite, 0.0, 1.0) * tf.one_hot(step, most + 1)
         if several:
-            noted = strategy.experimental_local_results(strategy.run(summed, args=(noted,)))[0]
-        return noted, tf.stack([metric.result() for metric in trainer.metrics])
+            flags = strategy.experimental_local_results(strategy.run(summed, args=(flags,)))[0]
+        return flags, tf.stack([metric.result() for metric in trainer.metrics])
 
     return run_steps
-
-
-def _end_of_call(step: int, epoch_end: int, most: int, checkpoint_steps: int) -> int:
-    """Where the call that begins at `step` ends: full, with the epoch, or to save."""
-    ends = [step + most, epoch_end]
-    if checkpoint_steps > 0:
-        ends.append(step - step % checkpoint_steps + checkpoint_steps)
-    return min(ends)
-
-
-def _require_finite(not_finite: int | None, epoch: int, before: int) -> None:
-    if not_finite is not None:
-        raise RunError(
-            f"The loss is not finite after step {before + not_finite + 1} of epoch {epoch + 1}; "
-            "the last checkpoint is kept. Lower the learning rate or the weight of the "
-            "consistency loss, or train in float32."
-        )
 
 
 def _raise_if(signal_number: int) -> None:
@@ -214,8 +188,8 @@ class _SignalsAsFlag:
     def asked(self, shared: bool | None, at_the_end: bool = False) -> int:
         """The signal to stop for now; 0: none.
 
-        Several workers go by what they all know (`shared`), so that all stop at the same step; at
-        the end, where nothing is left to do together, each goes by its own too.
+        Several workers go by what they all know (`shared`), so that all stop at the same step, but
+        at the end, where nothing is left to do together, by their own too.
         """
         if shared:
             return self.signal_number or signal.SIGTERM

@@ -8,8 +8,8 @@ import keras
 import tensorflow as tf
 
 from augmix_tf import errors, losses, seeds
+from augmix_tf.models.batch_norm import fused_call
 from augmix_tf.training.adversary import Adversary
-from augmix_tf.training.split_bn import split_batch_norm
 
 Batch = tuple[tf.Tensor, tf.Tensor]
 METRICS = ("loss", "cross_entropy", "jsd", "error")
@@ -19,7 +19,7 @@ class Trainer(keras.Model):
     """A classifier with the AugMix training step, for `fit` or a custom loop.
 
     All views of a batch, [N, V, ...], go through the network together as [N * V, ...]: batch
-    normalisation sees all of them at once, as in the authors' code. The loss of an example is
+    normalization sees all of them at once, as in the authors' code. The loss of an example is
 
         CE(clean view, label) + jsd_weight * JSD(all views),   averaged over the global batch.
 
@@ -27,20 +27,14 @@ class Trainer(keras.Model):
         classifier: float32 images [N, H, W, 3] to logits [N, K].
         jsd_weight: weight of the Jensen-Shannon divergence, lambda; 12 in the paper. It has no
             effect with one view.
-        batch_norms: 1, or V: each of exactly V views is trained with batch normalisation of its own
-            (`split_batch_norm`), in V forward passes. `classifier` is that of the clean view;
-            inference uses it alone.
+        batch_norms: 1, or V: each of exactly V views is trained with its own batch normalization
+            (`split_batch_norm`), in V forward passes. Inference uses that of the clean view.
         adversary: trains on adversarial images near the only view instead of that view.
         run_seed: the adversary's random starts follow from it and the number of the step.
 
     Logged metrics, over the examples since the last reset: `loss` (the sum above), `cross_entropy`,
-    `jsd` (before the weight) and `error` (fraction of clean views whose top class is wrong; for a
-    soft label, not its top class, the first of equal ones). With an adversary, all four are those
-    of the adversarial images.
-
-    Raises:
-        ArgumentError: `batch_norms` is not a positive integer, or is above 1 with an adversary;
-            from `split_batch_norm` if the classifier has no batch normalisation.
+    `jsd` (before the weight) and `error` (fraction of clean views whose top class is not that of
+    the label). With an adversary, all four are those of the adversarial images.
     """
 
     def __init__(
@@ -55,10 +49,9 @@ class Trainer(keras.Model):
     ) -> None:
         # bfloat16 cannot hold all 256 levels of a pixel. The classifier casts by itself.
         super().__init__(autocast=False, **kwargs)
-        whole = isinstance(batch_norms, int) and not isinstance(batch_norms, bool)
-        errors.require(whole and batch_norms >= 1, "batch_norms from 1 on", repr(batch_norms))
-        alone = adversary is None or batch_norms == 1
-        errors.require(alone, "one batch_norms with an adversary, which has one view", batch_norms)
+        errors.require(batch_norms >= 1, "batch_norms of at least 1", batch_norms)
+        if adversary is not None:
+            errors.require(batch_norms == 1, "batch_norms=1 with an adversary", batch_norms)
         self.classifier = classifier
         self.classifiers = split_batch_norm(classifier, batch_norms) if batch_norms > 1 else []
         self.jsd_weight = jsd_weight
@@ -77,16 +70,18 @@ class Trainer(keras.Model):
         if images.shape.rank == 4:
             return self.classifier(images, training=training)
         if training and self.classifiers:
-            return self._logits_of_each_view(images)
+            count = len(self.classifiers)
+            errors.require(images.shape[1] == count, f"{count} views [N, V, H, W, 3]", images.shape)
+            logits = [c(images[:, v], training=True) for v, c in enumerate(self.classifiers)]
+            return tf.stack(logits, axis=1)
         _, views, *image_shape = _sizes(images)
         logits = self.classifier(tf.reshape(images, [-1, *image_shape]), training=training)
         return tf.reshape(logits, [-1, views, logits.shape[-1]])
 
     def train_step(self, data: Batch) -> dict[str, tf.Tensor]:
-        """One optimiser step on (views [N, V, H, W, 3], labels).
+        """One optimizer step on views [N, V, H, W, 3] and labels [N], or targets [N, K] for V = 1.
 
-        Labels are integers [N], or float targets [N, K] without a consistency loss. On several
-        replicas each one gets N examples, and the loss is the mean over all of them.
+        On several replicas each one gets N examples, and the loss is the mean over all of them.
         """
         views, labels = data
         if self.adversary is not None:
@@ -109,17 +104,13 @@ class Trainer(keras.Model):
         logits = logits if logits.shape.rank == 3 else logits[:, None]
         return self._log(self._parts(labels, logits))
 
-    def _logits_of_each_view(self, views: tf.Tensor) -> tf.Tensor:
-        count = len(self.classifiers)
-        errors.require(views.shape[1] == count, f"{count} views [N, V, H, W, 3]", views.shape)
-        logits = [c(views[:, v], training=True) for v, c in enumerate(self.classifiers)]
-        return tf.stack(logits, axis=1)
-
     def _attacked(self, adversary: Adversary, views: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         one = views.shape.rank == 5 and views.shape[1] == 1
         errors.require(one, "one view [N, 1, H, W, 3] for adversarial training", views.shape)
         seed = seeds.fold(self.run_seed, 0, self.optimizer.iterations, seeds.ADVERSARY)
-        return adversary.perturb(self.classifier, views[:, 0], labels, seed, *_replica())[:, None]
+        context = tf.distribute.get_replica_context()
+        replica = (context.replica_id_in_sync_group, context.num_replicas_in_sync)
+        return adversary.perturb(self.classifier, views[:, 0], labels, seed, *replica)[:, None]
 
     def _parts(self, labels: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         """The loss of each example and what it is made of, float32 [N] each."""
@@ -153,6 +144,41 @@ class Trainer(keras.Model):
         return {name: mean.result() for name, mean in self._means.items()}
 
 
+def split_batch_norm(classifier: keras.Model, views: int) -> list[keras.Model]:
+    """Returns a classifier for each of V >= 2 views, which differ in batch normalization only.
+
+    The first is `classifier` itself, unchanged: the one to evaluate and export. The others share
+    its layers, except that every batch normalization, also in nested models, is a copy (statistics,
+    scale and offset; named "<name>.view<v>") which starts at the values of the original. So the
+    statistics of the clean view, 0, are those of clean images alone.
+
+    Source: the auxiliary batch normalisation of Xie et al., AdvProp, CVPR 2020 (arXiv 1911.09665),
+    section 4.2, which the `split_bn` option of the library timm extends to any number of views.
+    """
+    return [classifier, *(_with_own_batch_norm(classifier, view) for view in range(1, views))]
+
+
+def _with_own_batch_norm(classifier: keras.Model, view: int) -> keras.Model:
+    copies: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+
+    def copy_batch_norm(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if not isinstance(layer, keras.layers.BatchNormalization):
+            return layer
+        config = layer.get_config() | {"name": f"{layer.name}.view{view}"}
+        copy = type(layer).from_config(config)
+        # A configuration does not tell that a layer is called by the fused kernel.
+        if "call" in vars(layer):
+            copy.call = fused_call(copy)
+        copies.append((layer, copy))
+        return copy
+
+    clone = keras.models.clone_model(classifier, clone_function=copy_batch_norm, recursive=True)
+    errors.require(bool(copies), "a classifier with batch normalization", classifier.name)
+    for original, copy in copies:
+        copy.set_weights(original.get_weights())
+    return clone
+
+
 def _part_of_global_mean(loss: tf.Tensor) -> tf.Tensor:
     """This replica's part of the mean over all replicas' examples; gradients are summed."""
     examples = tf.size(loss, out_type=tf.int64)
@@ -164,10 +190,9 @@ def _part_of_global_mean(loss: tf.Tensor) -> tf.Tensor:
 
 
 def _means_over_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Returns the mean of the gradients on every replica; the optimiser's sum is unchanged.
+    """Returns the mean of the gradients on every replica; the optimizer's sum is unchanged.
 
-    A loss scale checks the gradients of one replica only, so an overflow on another one has to be
-    visible there.
+    A loss scale checks one replica only, so that an overflow on another has to be visible there.
     """
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
@@ -179,11 +204,3 @@ def _sizes(images: tf.Tensor) -> list[int | tf.Tensor]:
     """The shape, as Python integers where it is static, as a TPU requires."""
     static, dynamic = images.shape, tf.shape(images)
     return [dynamic[axis] if size is None else size for axis, size in enumerate(static)]
-
-
-def _replica() -> tuple[tf.Tensor | int, int]:
-    """Index of this replica, and the number of replicas."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return 0, 1
-    return context.replica_id_in_sync_group, context.num_replicas_in_sync
