@@ -17,11 +17,6 @@ from PIL import Image
 import flags
 import main
 from augmix_tf import recipes
-from augmix_tf.augment.augmix import AugMixMethod
-from augmix_tf.augment.autoaugment import AutoAugmentMethod
-from augmix_tf.augment.cutout import CutoutMethod
-from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
-from augmix_tf.augment.patch_uniform import PatchUniformMethod
 from augmix_tf.commands import build, train, views
 from augmix_tf.data import pipeline, shapes
 from augmix_tf.data.pipeline import ONE_REPLICA, Position
@@ -74,26 +69,6 @@ def test_each_method_and_variant_trains_an_epoch(name):
 
 
 # The method that was asked for
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (("--method=cutout", "--cutout_size=7"), CutoutMethod(7)),
-        (("--method=autoaugment", "--policy=imagenet"), AutoAugmentMethod(policy="imagenet")),
-        (
-            ("--method=patch_uniform", "--patch_size=9", "--patch_scale=0.5"),
-            PatchUniformMethod(9, 0.5),
-        ),
-        (("--method=mixup", "--mixup_alpha=0.4"), MixupMethod(0.4)),
-        (("--method=cutmix", "--cutmix_alpha=2", "--cutmix_probability=1"), CutmixMethod(2.0, 1.0)),
-        (("--nojsd",), AugMixMethod(jsd=False)),
-        (("--views=2", "--aug_severity=5"), AugMixMethod(views=2, aug_severity=5.0)),
-        (("--mix_ops=random_autoaugment",), AugMixMethod(mix_ops="random_autoaugment")),
-    ],
-)
-def test_flags_choose_the_method_and_its_settings(arguments, expected):
-    assert config_of(*arguments).method == expected
 
 
 def test_the_adversary_attacks_in_levels_of_the_pixels():

@@ -124,18 +124,6 @@ def test_names_are_unique_and_titles_are_given():
     assert all(metric.title for metric in table.METRICS)
 
 
-@pytest.mark.parametrize(
-    ("names", "text"),
-    [
-        (robustness.CORRUPTIONS, "15 corruptions"),
-        (robustness.CORRUPTIONS[:-2], "13 of 15 corruptions, pixelate, jpeg_compression excluded"),
-        (("fog", "frost"), "2 of 15 corruptions: fog, frost"),
-    ],
-)
-def test_a_mean_says_which_corruptions_it_is_over(names, text):
-    assert robustness.describe_corruptions(names) == text
-
-
 def test_alexnet_has_an_error_on_each_corruption():
     assert tuple(robustness.ALEXNET_ERRORS) == robustness.CORRUPTIONS
 
