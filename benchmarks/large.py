@@ -54,7 +54,7 @@ def images_in(folder: Path, size: tuple[int, int], count: int) -> EncodedStore:
 
 
 def normalization() -> large_rival.Normalization:
-    from augmix_tf.models.classifier import IMAGENET_NORMALIZATION
+    from augmix_tf.models import IMAGENET_NORMALIZATION
 
     return IMAGENET_NORMALIZATION
 

@@ -135,11 +135,6 @@ def test_the_rows_for_imagenet_are_those_of_the_ports():
     }
 
 
-def test_posterize_keeps_whole_bits():
-    bits = [parameter_of("posterize", magnitude, False, SIZE) for magnitude in range(10)]
-    assert bits == [8, 8, 7, 7, 6, 6, 5, 5, 4, 4]
-
-
 @pytest.mark.parametrize("size", [(12, 20), (32, 32), (224, 160)], ids=str)
 @pytest.mark.parametrize("name", POLICY_OPERATIONS)
 def test_magnitudes_mean_what_they_mean_in_the_port(name, size):
@@ -278,7 +273,7 @@ DRAWS = {
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("run", [RUNS["graph"], RUNS["xla"]], ids=["graph", "xla"])
 def test_a_seed_gives_the_same_plan_in_every_way_it_is_run(run, draw):
     want = draw(SEED, 50)
     for got, part in zip(run(lambda seed: draw(seed, 50), SEED), want, strict=True):

@@ -50,6 +50,7 @@ def test_any_subset_order_and_chunk_gives_the_same_bytes(name, monkeypatch):
     )
     monkeypatch.setattr(catalogue, "CHUNK_PIXELS", 1)
     np.testing.assert_array_equal(corruptions.corrupt(images, name, 3, seed=7), want)
+    assert corruptions.corrupt(images[:0], name, 1).shape == (0, 20, 28, 3)
 
 
 @pytest.mark.parametrize("name", [n for n in HERE if catalogue.CATALOGUE[n].draw])
@@ -144,13 +145,6 @@ def test_motion_blur_follows_the_taps(angle):
     np.testing.assert_array_equal(got, want)
 
 
-def test_motion_kernel_sums_to_one_and_points_right_at_0_degrees():
-    assert blur.taps(Motion(8, 2)).sum() == pytest.approx(1, abs=1e-15)
-    assert len(blur.taps(Motion(8, 2))) == 17
-    (pattern,) = blur.tap_offsets(Motion(2, 1), np.zeros(1))
-    np.testing.assert_array_equal(pattern, [[0, i] for i in range(5)])
-
-
 @pytest.mark.parametrize("setting", [Glass(0.4, 1, 2), Glass(1, 2, 3), Glass(1.5, 4, 2)])
 def test_glass_shuffle_equals_the_loop(setting):
     images = some_images(3, 18, 23)
@@ -183,13 +177,6 @@ def test_a_constant_elastic_displacement_shifts_the_image_and_mirrors_its_edge()
     got = digital.elastic_transform(images, Elastic(0.3, 0.04, 0.05), draws)  # 0.3 of 20 pixels
     padded = np.pad(images, ((0, 0), (3, 0), (0, 6), (0, 0)), "symmetric")
     np.testing.assert_array_equal(got, padded[:, :20, 6:])
-
-
-def test_elastic_without_draws_is_the_image():
-    images = some_images(2)
-    still = (np.zeros((2, 3, 2)), *np.zeros((2, 2, 20, 28)))
-    got = digital.elastic_transform(images, Elastic(0.1, 0.04, 0.05), still)
-    np.testing.assert_array_equal(got, images)
 
 
 @pytest.mark.parametrize("decay", [1.4, 3.0])
@@ -248,7 +235,7 @@ def test_impulse_noise_replaces_values_evenly():
 
 
 @pytest.mark.parametrize("level", [0, 255])
-@pytest.mark.parametrize("severity", corruptions.SEVERITIES)
+@pytest.mark.parametrize("severity", [1, 5])
 @pytest.mark.parametrize("name", KEEPS_FLAT)
 def test_black_stays_black_and_white_stays_white(name, severity, level):
     got = corruptions.corrupt(grey(level, 2, 32), name, severity).astype(int)
@@ -291,12 +278,6 @@ def test_size_chooses_the_table():
         got = corruptions.corrupt(images, "contrast", 5)
         want = corruptions.corrupt(images, "contrast", 5, table=table)
         np.testing.assert_array_equal(got, want)
-
-
-@pytest.mark.parametrize("name", HERE)
-def test_no_images_give_no_images(name):
-    none = np.zeros((0, 16, 16, 3), np.uint8)
-    assert corruptions.corrupt(none, name, 1).shape == (0, 16, 16, 3)
 
 
 # What images may be
@@ -430,11 +411,8 @@ def test_synthetic_textures_look_like_ice():
     [
         ({"name": "gausian_noise"}, "Did you mean 'gaussian_noise'"),
         ({"severity": 0}, "Expected an integer severity from 1 to 5; received 0"),
-        ({"severity": 6}, "Expected an integer severity from 1 to 5; received 6"),
-        ({"severity": 1.0}, "Expected an integer severity from 1 to 5; received 1.0"),
         ({"severity": True}, "Expected an integer severity from 1 to 5; received True"),
         ({"seed": -1}, "Expected an integer seed of at least 0; received -1"),
-        ({"seed": "x"}, "Expected an integer seed of at least 0; received 'x'"),
         ({"table": "cifr"}, "Did you mean 'cifar'"),
         ({"ids": [1, 1, 2]}, r"Expected unique ids; received \[1\] repeated"),
         ({"ids": [1, 2]}, r"Expected 3 ids, one per image; received \[2\]"),
@@ -442,7 +420,6 @@ def test_synthetic_textures_look_like_ice():
             {"ids": [0, 1, -2]},
             r"Expected ids that are integers of at least 0; received \[0, 1, -2\]",
         ),
-        ({"ids": [0.0, 1.0, 2.0]}, "Expected ids that are integers of at least 0"),
         (
             {"images": np.zeros((3, 20, 20, 3))},
             r"Expected images uint8 .* received float64 \[3, 20, 20, 3\]",

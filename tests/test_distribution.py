@@ -25,8 +25,8 @@ from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position, ReplicaSlice
 from augmix_tf.errors import ArgumentError, Interrupted, RunError
 from augmix_tf.evaluation import predict
+from augmix_tf.models import with_normalization
 from augmix_tf.models.batch_norm import batch_normalization
-from augmix_tf.models.classifier import with_normalization
 from augmix_tf.training import distribution, loop
 from augmix_tf.training.adversary import Adversary
 from augmix_tf.training.checkpoints import Checkpoints

@@ -15,8 +15,8 @@ import tensorflow as tf
 from PIL import Image
 
 from augmix_tf import seeds
-from augmix_tf.augment.crops import draw_resized_crop, window
-from augmix_tf.models.classifier import IMAGENET_NORMALIZATION
+from augmix_tf.augment.crops import ResizedCrop, window
+from augmix_tf.models import IMAGENET_NORMALIZATION
 from tests import class_folders
 
 # Not imported by statement: the benchmarks are no part of what BUILD describes.
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
 
 
 def our_windows(count, sides):
-    plan = draw_resized_crop(seeds.fold(2, 0, 0, seeds.CROP_AND_FLIP), count)
+    plan = ResizedCrop((1, 1)).draw(seeds.fold(2, 0, 0, seeds.CROP_AND_FLIP), count)
     take = functools.partial(window, sides=tf.constant(sides))
     found = tf.function(lambda: tf.map_fn(take, plan, fn_output_signature=tf.int32))
     return found().numpy()

@@ -11,11 +11,10 @@ import tensorflow as tf
 from augmix_tf import recipes, seeds
 from augmix_tf.augment.augmix import AugMixMethod
 from augmix_tf.augment.autoaugment import AutoAugmentMethod, RandomAutoAugmentMethod
-from augmix_tf.augment.crops import draw_crop
-from augmix_tf.augment.cutout import CutoutMethod
+from augmix_tf.augment.crops import PaddedCrop
+from augmix_tf.augment.erasing import CutoutMethod, PatchUniformMethod
 from augmix_tf.augment.method import BatchShape
 from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
-from augmix_tf.augment.patch_uniform import PatchUniformMethod
 from augmix_tf.augment.standard import AdversarialMethod, StandardMethod
 from augmix_tf.data import pipeline
 from tests.image_stores import in_memory
@@ -62,7 +61,7 @@ def made(method, batch, epoch=STEP[0], step=STEP[1], run=eager, seed=SEED, place
 
 
 def cropped_by_hand(batch):
-    plan = draw_crop(seeds.fold(SEED, *STEP, seeds.CROP_AND_FLIP), COUNT)
+    plan = PaddedCrop().draw(seeds.fold(SEED, *STEP, seeds.CROP_AND_FLIP), COUNT)
     for image, offset, flip in zip(batch[0].numpy(), *map(np.asarray, plan), strict=True):
         padded = np.pad(image[:, ::-1] if flip else image, ((4, 4), (4, 4), (0, 0)))
         yield padded[offset[0] :, offset[1] :][:HEIGHT, :WIDTH]

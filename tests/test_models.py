@@ -34,17 +34,10 @@ def _keep_precision_policy():
     ("name", "options", "num_classes", "trainable", "moving"),
     [
         ("allconv", {}, 10, 1_409_674, 2_880),
-        ("allconv", {}, 100, 1_427_044, 2_880),
         ("densenet", {}, 10, 769_162, 23_988),
-        ("densenet", {}, 100, 800_032, 23_988),
         ("densenet", {"depth": 40, "bottleneck": False, "reduction": 1.0}, 10, 1_059_298, 18_720),
-        ("densenet", {"depth": 40, "bottleneck": False, "reduction": 1.0}, 100, 1_100_428, 18_720),
-        ("wrn", {}, 10, 2_243_546, 5_408),
         ("wrn", {}, 100, 2_255_156, 5_408),
-        ("wrn", {"depth": 28, "widen_factor": 10}, 10, 36_479_194, 17_952),
         ("resnext", {}, 10, 6_807_882, 25_216),
-        ("resnext", {}, 100, 6_900_132, 25_216),
-        ("resnext", {"cardinality": 32, "base_width": 4}, 10, 4_775_754, 25_216),
         ("resnext", {"cardinality": 32, "base_width": 4}, 100, 4_868_004, 25_216),
         ("resnet50", {}, 1000, 25_557_032, 53_120),
         ("resnet50", {"max_blur_pool": True}, 1000, 25_557_032, 53_120),
@@ -164,32 +157,6 @@ def test_saved_models_load_without_this_package(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation")
-@pytest.mark.parametrize("case", ["resnext", "densenet_bc"])
-def test_weights_and_checkpoint_round_trip(case, tmp_path):
-    model = build_tiny(case)
-    shake(model)
-    for save, restore in [
-        (
-            lambda: model.save_weights(tmp_path / "w.weights.h5"),
-            lambda other: other.load_weights(tmp_path / "w.weights.h5"),
-        ),
-        (
-            lambda: tf.train.Checkpoint(model=model).write(str(tmp_path / "checkpoint")),
-            lambda other: (
-                tf.train.Checkpoint(model=other)
-                .read(str(tmp_path / "checkpoint"))
-                .assert_existing_objects_matched()
-            ),
-        ),
-    ]:
-        other = build_tiny(case)
-        save()
-        restore(other)
-        for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
-            np.testing.assert_array_equal(a, b)
-
-
 @pytest.mark.parametrize("case", TINY)
 def test_mixed_precision_gives_float32_logits(case):
     exact = build_tiny(case)
@@ -215,8 +182,6 @@ def test_seed_decides_weights():
     for path, value in once.items():
         np.testing.assert_array_equal(value, again[path])
         assert not np.array_equal(value, other[path])
-    # Kernels of one shape differ among each other as well.
-    assert len({value.tobytes() for value in once.values()}) == len(once)
 
 
 def test_dropout_follows_seed_and_training_only():
@@ -248,14 +213,6 @@ def test_initial_weights_follow_the_recipe():
     assert limit * 0.999 < np.abs(kernel).max() <= limit
     np.testing.assert_allclose(kernel.std(), limit / np.sqrt(3), rtol=0.02)
     np.testing.assert_array_equal(linear.bias.numpy(), 0)
-
-
-@pytest.mark.parametrize("synchronized", [False, True])
-def test_batch_norm_settings(synchronized):
-    model = build_tiny("densenet", synchronized_bn=synchronized)
-    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
-    settings = {(x.momentum, x.epsilon, x.synchronized) for x in norms}
-    assert settings == {(0.9, 1e-5, synchronized)}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from augmix_tf.errors import CommandError
 from augmix_tf.export import saved_model
 from augmix_tf.recipes import MethodRecipe
 from augmix_tf.seeds import BatchSeeds
-from augmix_tf.settings import check, setting
+from augmix_tf.settings import setting
 
 SMALL = ("--train_limit=32", "--eval_limit=10", "--epochs=1", "--batch_size=16", "--nocorrupted")
 SMALL += ("--calibration_images=0", "--model=wrn", "--depth=10", "--widen_factor=1")
@@ -33,9 +33,6 @@ class DimMethod(Method):
     name = "dim"
 
     darkest: float = setting(0.5, "Smallest factor of the brightness", "Method", low=0, high=1)
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def draw(self, streams: BatchSeeds, batch: BatchShape) -> tf.Tensor:
         """A factor for each image, float64 [N]."""

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from augmix_tf.augment import crops
 from augmix_tf.augment.augmix import AugMixMethod
-from augmix_tf.augment.cutout import CutoutMethod
+from augmix_tf.augment.erasing import CutoutMethod
 from augmix_tf.augment.mixing import MixupMethod
 from augmix_tf.augment.standard import StandardMethod
 from augmix_tf.data import pipeline
@@ -94,7 +94,7 @@ def test_crop_equals_numpy(images, run):
     offset[:4] = [[0, 0], [8, 8], [0, 8], [4, 4]]
     flip = rng.random(COUNT) < 0.5
     got = run(
-        lambda x, o, f: crops.apply_crop(x, crops.CropPlan(o, f)),
+        lambda x, o, f: crops.PaddedCrop().apply(x, crops.CropPlan(o, f)),
         *map(tf.constant, (images, offset, flip)),
     )
     for image, (top, left), mirrored, result in zip(images, offset, flip, got, strict=True):
@@ -106,7 +106,7 @@ def test_crop_equals_numpy(images, run):
 def test_crops_and_flips_are_uniform():
     """20,000 draws; each bound fails a right program once in a billion times (6.1 sigma)."""
     plans = tf.data.Dataset.range(20).map(
-        lambda step: crops.draw_crop(tf.stack([tf.cast(step, tf.int32), 9]), 1000)
+        lambda step: crops.PaddedCrop().draw(tf.stack([tf.cast(step, tf.int32), 9]), 1000)
     )
     offset = np.concatenate([plan.offset for plan in plans])
     flips = np.concatenate([plan.flip for plan in plans])
@@ -161,5 +161,7 @@ def test_oracle_crop_draws_what_ours_can():
     rows, columns, flips = np.meshgrid(range(9), range(9), (False, True), indexing="ij")
     offset = np.stack([rows.ravel(), columns.ravel()], 1).astype(np.int32)
     images = np.repeat(image[None], len(offset), axis=0)
-    ours = crops.apply_crop(tf.constant(images), crops.CropPlan(offset, tf.constant(flips.ravel())))
+    ours = crops.PaddedCrop().apply(
+        tf.constant(images), crops.CropPlan(offset, tf.constant(flips.ravel()))
+    )
     assert theirs == {result.tobytes() for result in ours.numpy()}

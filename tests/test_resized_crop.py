@@ -16,9 +16,8 @@ from scipy import stats
 from augmix_tf import seeds
 from augmix_tf.augment.crops import (
     ATTEMPTS,
+    ResizedCrop,
     ResizedCropPlan,
-    apply_resized_crop,
-    draw_resized_crop,
     window,
 )
 from augmix_tf.errors import ArgumentError
@@ -27,6 +26,7 @@ from tests.runs import eager, graph, tf_data
 
 SEED = seeds.fold(3, 1, 4, seeds.CROP_AND_FLIP)
 SIZE = (20, 24)
+CROP = ResizedCrop(SIZE)
 ALWAYS_FITS = [(375, 500), (500, 375), (300, 300), (1000, 901)]
 OTHERS = [(1, 1), (1, 2), (2, 1), (3, 5), (1, 500), (500, 1), (90, 2000), (2000, 90), (100, 210)]
 
@@ -79,7 +79,7 @@ def window_by_definition(plan, height: int, width: int) -> tuple[list[int], bool
 
 @pytest.mark.parametrize("sides", ALWAYS_FITS + OTHERS, ids=str)
 def test_windows_are_those_of_the_definition(sides):
-    plan = draw_resized_crop(SEED, 60)
+    plan = CROP.draw(SEED, 60)
     drawn = []
     for number in range(60):
         own = row(plan, number)
@@ -117,7 +117,7 @@ def test_places_reach_both_borders_and_are_all_as_likely():
 
 
 def test_draws_follow_their_laws():
-    plan = draw_resized_crop(SEED, 20_000)
+    plan = CROP.draw(SEED, 20_000)
     count = 20_000
     assert [part.dtype for part in plan] == [tf.float64] * 3 + [tf.bool]
     assert [part.shape for part in plan] == [[count, 10], [count, 10], [count, 2], [count]]
@@ -135,15 +135,15 @@ def test_draws_follow_their_laws():
 
 @pytest.mark.parametrize("run", [graph, tf_data])
 def test_a_seed_gives_the_same_plan_in_every_way_it_is_run(run):
-    want = draw_resized_crop(SEED, 9)
-    got = run(draw_resized_crop, SEED, tf.constant(9))
+    want = CROP.draw(SEED, 9)
+    got = run(CROP.draw, SEED, tf.constant(9))
     for one, other in zip(got, want, strict=True):
         np.testing.assert_array_equal(one, other)
-    another = draw_resized_crop(seeds.fold(3, 1, 5, seeds.CROP_AND_FLIP), 9)
+    another = CROP.draw(seeds.fold(3, 1, 5, seeds.CROP_AND_FLIP), 9)
     assert not np.array_equal(another.area, want.area)
 
 
-# Pictures
+# Images
 
 LEVELS = np.random.default_rng(1).integers(0, 256, (5, 4, 4), np.uint8)
 COLOUR = Image.fromarray(LEVELS[..., :3])
@@ -156,7 +156,7 @@ IMAGES = {
     "panorama": (COLOUR.resize((300, 10), Image.Resampling.BICUBIC), "jpeg"),
 }
 FILES = [image_files.encoded(image, kind) for image, kind in IMAGES.values()]
-PLAN = draw_resized_crop(seeds.fold(0, 0, 0, seeds.CROP_AND_FLIP), len(FILES))
+PLAN = CROP.draw(seeds.fold(0, 0, 0, seeds.CROP_AND_FLIP), len(FILES))
 
 
 @functools.partial(
@@ -172,19 +172,19 @@ PLAN = draw_resized_crop(seeds.fold(0, 0, 0, seeds.CROP_AND_FLIP), len(FILES))
     ],
 )
 def cropped(files, plan):
-    return apply_resized_crop(files, plan, SIZE)
+    return CROP.apply(files, plan)
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory) -> list[str]:
     """The images as files, all named as ImageNet's are."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     for number, file in enumerate(FILES):
         (folder / f"{number}.JPEG").write_bytes(file)
     return [str(folder / f"{number}.JPEG") for number in range(len(FILES))]
 
 
-def test_pictures_are_those_of_pillow():
+def test_images_are_those_of_pillow():
     assert set(PLAN.flip.numpy()) == {False, True}
     got = cropped(FILES, PLAN)
     assert (got.dtype, got.shape) == (tf.uint8, [len(FILES), *SIZE, 3])
@@ -208,7 +208,7 @@ def test_a_flip_mirrors_the_very_window():
 @pytest.mark.parametrize("run", [eager, tf_data])
 def test_files_that_are_read_one_by_one_give_the_same_bytes(run, paths):
     def crop(places, plan):
-        return apply_resized_crop(places, plan, SIZE, read=tf.io.read_file)
+        return ResizedCrop(SIZE, tf.io.read_file).apply(places, plan)
 
     got = run(crop, tf.constant(paths), PLAN)
     np.testing.assert_array_equal(got, cropped(FILES, PLAN))
@@ -219,21 +219,21 @@ def test_files_that_are_read_one_by_one_give_the_same_bytes(run, paths):
 
 @pytest.mark.parametrize("run", [eager, graph])
 @pytest.mark.parametrize("kind", ["half", "gone"])
-def test_a_broken_picture_is_an_error(run, kind, paths, tmp_path):
+def test_a_broken_image_is_an_error(run, kind, paths, tmp_path):
     broken = tmp_path / f"{kind}.JPEG"
     if kind == "half":
         broken.write_bytes(FILES[3][:200])
     places = [*paths[:2], str(broken), *paths[3:]]
     with pytest.raises((tf.errors.InvalidArgumentError, tf.errors.NotFoundError)):
-        run(lambda p, q: apply_resized_crop(p, q, SIZE, tf.io.read_file), places, PLAN)
+        run(ResizedCrop(SIZE, tf.io.read_file).apply, places, PLAN)
 
 
 WRONG = {
-    "more pictures": (
-        lambda: apply_resized_crop([*FILES, *FILES], PLAN, SIZE),
+    "more images": (
+        lambda: CROP.apply([*FILES, *FILES], PLAN),
         "Expected a plan for 12 images; received a plan for 6",
     ),
-    "no rows": (lambda: apply_resized_crop(FILES, PLAN, (0, 24)), "received (0, 24)"),
+    "no rows": (lambda: ResizedCrop((0, 24)).apply(FILES, PLAN), "received (0, 24)"),
 }
 
 

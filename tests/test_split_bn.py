@@ -10,7 +10,7 @@ import tensorflow as tf
 from augmix_tf import losses
 from augmix_tf.data.pipeline import Position
 from augmix_tf.errors import ArgumentError
-from augmix_tf.models.classifier import CIFAR_NORMALIZATION, with_normalization
+from augmix_tf.models import CIFAR_NORMALIZATION, with_normalization
 from augmix_tf.training.checkpoints import Checkpoints
 from augmix_tf.training.optimizer import CoupledSGD
 from augmix_tf.training.step import Trainer, split_batch_norm

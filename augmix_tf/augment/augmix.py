@@ -129,7 +129,7 @@ def draw_plan(
     >>> plan.operation.shape, plan.mixed_share.shape
     (TensorShape([8, 3, 3]), TensorShape([8]))
     """
-    views = _draw([seed], batch_size, image_size, settings)
+    views = draw_views([seed], batch_size, image_size, settings)
     return AugMixPlan(*(part[:, 0] for part in views))
 
 
@@ -200,43 +200,26 @@ def augmix_views(
     >>> views.element_spec.shape
     TensorShape([8, 3, 20, 24, 3])
     """
+    require(views >= 1, "at least 1 view", views)
     images = tf.convert_to_tensor(images)
-    levels = _checked(checks.to_levels(images, value_range))
-    streams = seeds.BatchSeeds(run_seed, epoch, step)
+    levels = checks.to_levels(images, value_range)
+    packed.check_images(levels)
+    if views == 1:
+        clean = tf.cast(levels, tf.float32)[:, None]
+        return checks.from_levels(clean, images, value_range)
+    view_seeds = [seeds.fold(run_seed, epoch, step, view) for view in range(1, views)]
     size = (levels.shape[1], levels.shape[2])
-    plan = draw_views(streams, tf.shape(levels)[0], size, settings, views)
+    plan = draw_views(view_seeds, tf.shape(levels)[0], size, settings)
     return checks.from_levels(apply_views(levels, plan, fill), images, value_range)
 
 
 def draw_views(
-    streams: seeds.BatchSeeds,
-    batch_size: int | tf.Tensor,
-    image_size: tuple[int, int],
-    settings: AugMixSettings,
-    views: int,
-) -> AugMixPlan | None:
-    """Draws all augmented views of a batch.
-
-    Args:
-        streams: seeds of the batch. View v is `draw_plan` with their seed of stream v.
-        batch_size, image_size, settings: as in `draw_plan`.
-        views: V, including the clean image.
-
-    Returns:
-        The plans, stacked behind the images: every part is [N, V - 1, ...]. None for V = 1.
-    """
-    require(views >= 1, "at least 1 view", views)
-    view_seeds = [streams.stream(view) for view in range(1, views)]
-    return _draw(view_seeds, batch_size, image_size, settings) if view_seeds else None
-
-
-def _draw(
     view_seeds: list[tf.Tensor],
     batch_size: int | tf.Tensor,
     image_size: tuple[int, int],
     settings: AugMixSettings,
 ) -> AugMixPlan:
-    names = settings.operations
+    """Draws as `draw_plan` for each of the seeds; every part of the plan is [N, V - 1, ...]."""
     width, calls = settings.width, settings.width * settings.longest_chain
     shares = width + 2
     sizes = (calls, calls, calls, width, shares)
@@ -248,7 +231,7 @@ def _draw(
     parts = tf.split(tf.stack(uniform, axis=1), sizes, axis=-1)
     for_operation, for_level, for_sign, for_depth, for_shares = parts
 
-    operation = _integer(for_operation, len(names))
+    operation = _integer(for_operation, len(settings.operations))
     level = LOWEST_LEVEL + for_level * (settings.severity - LOWEST_LEVEL)
     parameter = registry.parameter_of(operation, level, for_sign < 0.5, image_size)
     if settings.depth == -1:
@@ -267,28 +250,19 @@ def _draw(
     )
 
 
-def apply_views(images: tf.Tensor, plan: AugMixPlan | None, fill: int = 0) -> tf.Tensor:
-    """Makes the views that `draw_views` drew.
+def apply_views(images: tf.Tensor, plan: AugMixPlan, fill: int = 0) -> tf.Tensor:
+    """Makes the views that `draw_views` drew, float32 [N, V, H, W, 3]; view 0 is the clean image.
 
-    Args:
-        images: uint8 [N, H, W, 3], H and W known.
-        plan: for N images.
-        fill: as in `apply_plan`.
-
-    Returns:
-        float32 [N, V, H, W, 3], 0 to 255; view 0 is the clean image.
-
-    Raises:
-        ArgumentError: images of another type or rank, or a plan for another number of them.
+    Arguments and errors as for `apply_plan`.
     """
-    return _apply_views(_checked(images), plan, fill)
+    images = tf.convert_to_tensor(images)
+    packed.check_images(images)
+    return _apply_views(images, plan, fill)
 
 
 @compiled
-def _apply_views(images: tf.Tensor, plan: AugMixPlan | None, fill: int) -> tf.Tensor:
+def _apply_views(images: tf.Tensor, plan: AugMixPlan, fill: int) -> tf.Tensor:
     clean = tf.cast(images, tf.float32)
-    if plan is None:
-        return clean[:, None]
     count, views, width, longest = plan.operation.shape
     if None not in (count, images.shape[0]) and count != images.shape[0]:
         raise ArgumentError(f"Expected a plan for {images.shape[0]} images; received {count}.")
@@ -334,12 +308,6 @@ def _dirichlet(log_gamma: tf.Tensor) -> tf.Tensor:
 def _integer(uniform: tf.Tensor, count: int) -> tf.Tensor:
     """Turns U[0, 1) into an int32 that is uniform over 0, ..., count - 1."""
     return tf.cast(uniform * count, tf.int32)
-
-
-def _checked(images: tf.Tensor) -> tf.Tensor:
-    images = tf.convert_to_tensor(images)
-    packed.check_images(images)
-    return images
 
 
 MIX_OPS = ("augmix", "autoaugment", "random_autoaugment")
@@ -406,7 +374,7 @@ class AugMixMethod(Method):
     )
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         if self.mixture_depth == 0:
             raise SettingError("mixture_depth", "must be -1 (random) or 1 or more; received 0.")
 
@@ -436,18 +404,14 @@ class AugMixMethod(Method):
         self, streams: seeds.BatchSeeds, batch: BatchShape
     ) -> AugMixPlan | tuple[autoaugment.PolicyPlan, ...]:
         """Draws the augmented views: one plan for all, or one policy plan for each."""
+        view_seeds = [streams.stream(view) for view in range(1, self.views if self.jsd else 2)]
         if self.mix_ops == "augmix":
-            views = self.views if self.jsd else 2
-            plan = draw_views(streams, batch.size, batch.image_size, self.settings, views)
-            assert plan is not None  # there are two views or more
-            return plan
-        if self.jsd:
-            view_seeds = [streams.stream(view) for view in range(1, self.views)]
-        else:
+            return draw_views(view_seeds, *batch, self.settings)
+        if not self.jsd:
             view_seeds = seeds.split(streams.stream(seeds.METHOD), 1)
-        draw = autoaugment.draw_random_policy if self._random else autoaugment.draw_policy
-        more = () if self._random else (self.policy,)
-        return tuple(draw(seed, batch.size, batch.image_size, *more) for seed in view_seeds)
+        if self.mix_ops == "random_autoaugment":
+            return tuple(autoaugment.draw_random_policy(seed, *batch) for seed in view_seeds)
+        return tuple(autoaugment.draw_policy(seed, *batch, self.policy) for seed in view_seeds)
 
     def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: Any) -> Views:
         """The clean image and its augmented views, or without the loss one augmented view."""
@@ -480,15 +444,10 @@ class AugMixMethod(Method):
     @classmethod
     def label(cls, config: Mapping[str, Any]) -> str:
         """`augmix`, with what sets its variants apart."""
-        jsd, operations = config.get("jsd", True), config.get("mix_ops") or "augmix"
-        label = operations if operations != "augmix" else cls.name
-        if not jsd:
+        label = config.get("mix_ops") or "augmix"
+        if not config.get("jsd", True):
             return f"{label}, no JSD"
-        label += " + JSD" if operations != "augmix" else ""
+        label += " + JSD" if label != "augmix" else ""
         if config.get("views", 3) != 3:
             label += f", {config['views']} views"
         return label + (", split BN" if config.get("split_bn") else "")
-
-    @property
-    def _random(self) -> bool:
-        return self.mix_ops == "random_autoaugment"

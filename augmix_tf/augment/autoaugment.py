@@ -19,17 +19,18 @@ from typing import NamedTuple, TypeAlias
 
 from etils import epy
 
+from augmix_tf.augment import erasing
 from augmix_tf.augment.method import BatchShape, Histogram, Method, Views, operation_histogram
 from augmix_tf.compiled import compiled
 from augmix_tf.errors import lookup, require
-from augmix_tf.settings import check, setting
+from augmix_tf.settings import setting
 
 with epy.lazy_imports():  # the command line reads the settings without loading TensorFlow
     import numpy as np
     import tensorflow as tf
 
     from augmix_tf import ops, seeds
-    from augmix_tf.augment import checks, cutout
+    from augmix_tf.augment import checks
     from augmix_tf.ops import packed
 
 Call: TypeAlias = tuple[str, float, int]
@@ -119,10 +120,6 @@ def draw_policy(
 
     Returns:
         The plan, D = 2.
-
-    Raises:
-        ArgumentError: unknown policy (with the nearest), or an image size that is not two whole
-            numbers from 1 on.
     """
     calls = [call for pair in lookup("policy", policy, POLICIES) for call in pair]
     for_policy, for_firing, for_sign = seeds.split(seed, 3)
@@ -146,16 +143,7 @@ def draw_random_policy(
     The paper describes its comparison in one sentence: random instead of learned policies. Whether
     it left out the operations that overlap with the -C benchmarks is not known.
 
-    Args:
-        seed: int32 [2], from `seeds.fold`.
-        batch_size: number of images N.
-        image_size: (height, width), which scales the translations.
-
-    Returns:
-        The plan, D = 2.
-
-    Raises:
-        ArgumentError: an image size that is not two whole numbers from 1 on.
+    Arguments and result as for `draw_policy`.
     """
     calls = [(name, 0.5, magnitude) for name in POLICY_OPERATIONS for magnitude in range(LEVELS)]
     for_call, for_firing, for_sign = seeds.split(seed, 3)
@@ -180,8 +168,7 @@ def apply_policy(images: tf.Tensor, plan: PolicyPlan, fill: int = 128) -> tf.Ten
         uint8 [N, H, W, 3].
 
     Raises:
-        ArgumentError: images of another type or rank, a plan for another number of them, or a fill
-            value out of range.
+        ArgumentError: images of another type or rank, or a plan for another number of them.
     """
     images = tf.convert_to_tensor(images)
     packed.check_images(images)
@@ -239,9 +226,6 @@ def parameter_of(
         magnitude: 0 to 9.
         negative: the sign that was drawn.
         image_size: (height, width).
-
-    Raises:
-        ArgumentError: unknown operation, or a magnitude out of range.
     """
     of_strength = lookup("operation", operation, _RANGES)
     require(0 <= magnitude < LEVELS, "a magnitude in 0..9", magnitude)
@@ -283,7 +267,7 @@ class PolicyPlans(NamedTuple):
     """What is done to N images: operations, and perhaps a square that is erased."""
 
     policy: PolicyPlan
-    cutout: cutout.CutoutPlan | None
+    cutout: erasing.CutoutPlan | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,34 +277,27 @@ class RandomAutoAugmentMethod(Method):
     name = "random_autoaugment"
 
     fill: int = setting(
-        128,
-        "Value of pixels outside the image in geometric operations",
-        "Method",
-        low=0,
-        high=255,
+        128, "Value of pixels outside the image in geometric operations", "Method", low=0, high=255
     )
     cutout_size: int = setting(0, "Side of the erased square, in pixels (0: none)", "Method", low=0)
 
-    def __post_init__(self) -> None:
-        check(self)
-
     def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> PolicyPlans:
         """Draws a policy for each image, and a square where one is erased."""
-        own = seeds.split(streams.stream(seeds.METHOD), 2 if self.cutout_size else 1)
-        policy = self._draw_policy(own[0], batch)
+        own_seeds = seeds.split(streams.stream(seeds.METHOD), 2 if self.cutout_size else 1)
+        policy = self._draw_policy(own_seeds[0], batch)
         if not self.cutout_size:
             return PolicyPlans(policy, None)
-        return PolicyPlans(policy, cutout.draw_cutout(own[1], batch.size, batch.image_size))
+        return PolicyPlans(policy, erasing.draw_cutout(own_seeds[1], *batch))
 
     def _draw_policy(self, seed: tf.Tensor, batch: BatchShape) -> PolicyPlan:
-        return draw_random_policy(seed, batch.size, batch.image_size)
+        return draw_random_policy(seed, *batch)
 
     def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: PolicyPlans) -> Views:
         """One augmented view."""
-        made = tf.cast(apply_policy(images, plan.policy, self.fill), tf.float32)
+        view = tf.cast(apply_policy(images, plan.policy, self.fill), tf.float32)
         if plan.cutout is not None:
-            made = cutout.apply_cutout(made, plan.cutout, self.cutout_size)
-        return Views(made[:, None], labels)
+            view = erasing.apply_cutout(view, plan.cutout, self.cutout_size)
+        return Views(view[:, None], labels)
 
     def histograms(self, plan: PolicyPlans) -> dict[str, Histogram]:
         """Operations that are applied."""
@@ -345,4 +322,4 @@ class AutoAugmentMethod(RandomAutoAugmentMethod):
     )
 
     def _draw_policy(self, seed: tf.Tensor, batch: BatchShape) -> PolicyPlan:
-        return draw_policy(seed, batch.size, batch.image_size, self.policy)
+        return draw_policy(seed, *batch, self.policy)

@@ -44,6 +44,13 @@ class Crop(Protocol):
         """Returns uint8 [N, H, W, 3] of what the data hold of N images."""
 
 
+class CropPlan(NamedTuple):
+    """Every random choice of one crop and flip of N images."""
+
+    offset: tf.Tensor  # int32 [N, 2], row and column of the crop in the padded image
+    flip: tf.Tensor  # bool [N], whether the image is flipped before it is padded
+
+
 @dataclasses.dataclass(frozen=True)
 class PaddedCrop:
     """Pads images uint8 [N, H, W, 3] with four black pixels and crops them to their size."""
@@ -55,88 +62,34 @@ class PaddedCrop:
         return held.shape[1], held.shape[2]
 
     def draw(self, seed: tf.Tensor, count: int | tf.Tensor) -> CropPlan:
-        """Draws as `draw_crop`."""
-        return draw_crop(seed, count)
+        """Draws a uniform offset, and a flip with probability one half."""
+        for_offset, for_flip = seeds.split(seed, 2)
+        return CropPlan(
+            offset=seeds.integers(for_offset, [count, 2], 0, 2 * PADDING + 1),
+            flip=seeds.integers(for_flip, [count], 0, 2) == 1,
+        )
 
     def apply(self, held: tf.Tensor, plan: CropPlan) -> tf.Tensor:
-        """Applies as `apply_crop`."""
-        return apply_crop(held, plan)
-
-
-class ResizedCrop(NamedTuple):
-    """Decodes a random window of each encoded image and resizes it.
-
-    Attributes:
-        image_size: (height, width) of the result.
-        read: from what the data hold of one image to its encoded file, string [].
-    """
-
-    image_size: tuple[int, int]
-    read: Callable[[tf.Tensor], tf.Tensor]
-    compiled: bool = False
-
-    def size(self, held: tf.Tensor) -> tuple[int, int]:
-        """Returns `image_size`."""
-        return self.image_size
-
-    def draw(self, seed: tf.Tensor, count: int | tf.Tensor) -> ResizedCropPlan:
-        """Draws as `draw_resized_crop`."""
-        return draw_resized_crop(seed, count)
-
-    def apply(self, held: tf.Tensor, plan: ResizedCropPlan) -> tf.Tensor:
-        """Applies as `apply_resized_crop`."""
-        return apply_resized_crop(held, plan, self.image_size, self.read)
-
-
-class CropPlan(NamedTuple):
-    """Every random choice of one crop and flip of N images."""
-
-    offset: tf.Tensor  # int32 [N, 2], row and column of the crop in the padded image
-    flip: tf.Tensor  # bool [N], whether the image is flipped before it is padded
-
-
-def draw_crop(seed: tf.Tensor, batch_size: int | tf.Tensor, padding: int = PADDING) -> CropPlan:
-    """Draws a uniform offset, and a flip with probability one half."""
-    for_offset, for_flip = seeds.split(seed, 2)
-    return CropPlan(
-        offset=seeds.integers(for_offset, [batch_size, 2], 0, 2 * padding + 1),
-        flip=seeds.integers(for_flip, [batch_size], 0, 2) == 1,
-    )
-
-
-def apply_crop(images: tf.Tensor, plan: CropPlan, padding: int = PADDING) -> tf.Tensor:
-    """Flips, pads with zeros on all sides and crops to the original size.
-
-    Args:
-        images: uint8 [N, H, W, 3], H and W known.
-        plan: for N images, drawn with the same padding.
-        padding: pixels on each side.
-
-    Returns:
-        uint8 [N, H, W, 3].
-    """
-    packed.check_images(images)
-    return _apply_crop(images, plan, padding)
+        """Flips, pads and crops."""
+        packed.check_images(held)
+        return _padded_crop(held, plan)
 
 
 @compiled
-def _apply_crop(images: tf.Tensor, plan: CropPlan, padding: int) -> tf.Tensor:
+def _padded_crop(images: tf.Tensor, plan: CropPlan) -> tf.Tensor:
     height, width = images.shape[1:3]
 
     def crop(arguments: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
         image, offset, flip = arguments
-        row = (tf.range(height) + offset[0] - padding)[:, None]
-        column = (tf.range(width) + offset[1] - padding)[None, :]
+        row = (tf.range(height) + offset[0] - PADDING)[:, None]
+        column = (tf.range(width) + offset[1] - PADDING)[None, :]
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
         column = tf.where(flip, width - 1 - column, column)
         index = tf.where(inside, row * width + column, 0)
         return tf.where(inside, tf.gather(tf.reshape(image, [-1]), index), 0)
 
-    cropped = tf.map_fn(
-        crop,
-        (packed.pack(images), *plan),
-        fn_output_signature=tf.TensorSpec([height, width], tf.int32),
-    )
+    spec = tf.TensorSpec([height, width], tf.int32)
+    cropped = tf.map_fn(crop, (packed.pack(images), *plan), fn_output_signature=spec)
     return tf.cast(packed.unpack(cropped), tf.uint8)
 
 
@@ -149,30 +102,64 @@ class ResizedCropPlan(NamedTuple):
     flip: tf.Tensor  # bool [N], whether the window is flipped
 
 
-def draw_resized_crop(seed: tf.Tensor, batch_size: int | tf.Tensor) -> ResizedCropPlan:
-    """Draws the crops and flips of a batch.
-
-    Areas are uniform over `SCALE`, logarithms of ratios uniform over those of `RATIO`, places
-    uniform; half of the images are flipped. The image sizes need not be known.
+class ResizedCrop(NamedTuple):
+    """Decodes a random window of each encoded image and resizes it.
 
     Source: RandomResizedCrop and RandomHorizontalFlip of torchvision, which the authors of AugMix
     use for ImageNet.
 
-    Args:
-        seed: int32 [2], from `seeds.fold`.
-        batch_size: number of images N; all of a batch that is shared between workers.
+    Attributes:
+        image_size: (height, width) of the result.
+        read: from what the data hold of one image to its encoded file, string [].
     """
-    # One draw for everything: in a small batch the number of operations determines the time.
-    parts = [ATTEMPTS, ATTEMPTS, 2, 1]
-    uniform = seeds.uniform(seed, [batch_size, sum(parts)])
-    area, ratio, place, flip = tf.split(uniform, parts, axis=1)
-    narrowest, widest = map(math.log, RATIO)
-    return ResizedCropPlan(
-        area=SCALE[0] + area * (SCALE[1] - SCALE[0]),
-        ratio=tf.exp(narrowest + ratio * (widest - narrowest)),
-        place=place,
-        flip=flip[:, 0] < 0.5,
-    )
+
+    image_size: tuple[int, int]
+    read: Callable[[tf.Tensor], tf.Tensor] = lambda file: file
+    compiled: bool = False
+
+    def size(self, held: tf.Tensor) -> tuple[int, int]:
+        """Returns `image_size`."""
+        return self.image_size
+
+    def draw(self, seed: tf.Tensor, count: int | tf.Tensor) -> ResizedCropPlan:
+        """Draws the windows and flips; the image sizes need not be known.
+
+        Areas are uniform over `SCALE`, logarithms of ratios uniform over those of `RATIO`, places
+        uniform; half of the images are flipped.
+        """
+        # One draw for everything: in a small batch the number of operations determines the time.
+        parts = [ATTEMPTS, ATTEMPTS, 2, 1]
+        uniform = seeds.uniform(seed, [count, sum(parts)])
+        area, ratio, place, flip = tf.split(uniform, parts, axis=1)
+        narrowest, widest = map(math.log, RATIO)
+        return ResizedCropPlan(
+            area=SCALE[0] + area * (SCALE[1] - SCALE[0]),
+            ratio=tf.exp(narrowest + ratio * (widest - narrowest)),
+            place=place,
+            flip=flip[:, 0] < 0.5,
+        )
+
+    def apply(self, held: tf.Tensor, plan: ResizedCropPlan) -> tf.Tensor:
+        """Decodes, resizes and flips; one by one, so that one image is in memory at full size.
+
+        Raises:
+            ArgumentError: a plan for another number of images, or a wrong image size.
+            tf.errors.OpError: an image cannot be read or decoded. The message does not name it: a
+                dataset that could do so took half as long again.
+        """
+        held = tf.convert_to_tensor(held)
+        checks.check_image_size(self.image_size)
+        checks.check_count("a plan", plan.flip, held)
+
+        def crop(arguments: tuple[tf.Tensor, ResizedCropPlan]) -> tf.Tensor:
+            file, row = self.read(arguments[0]), arguments[1]
+            pixels = decoding.decode_window(
+                file, window(row, decoding.sides(file)), self.image_size
+            )
+            return tf.cond(row.flip, lambda: tf.reverse(pixels, [1]), lambda: pixels)
+
+        spec = tf.TensorSpec([*self.image_size, 3], tf.uint8)
+        return tf.map_fn(crop, (held, plan), fn_output_signature=spec, parallel_iterations=1)
 
 
 def window(plan: ResizedCropPlan, sides: tf.Tensor) -> tf.Tensor:
@@ -200,43 +187,3 @@ def window(plan: ResizedCropPlan, sides: tf.Tensor) -> tf.Tensor:
     free = whole - size
     corner = tf.floor(tf.where(any_fits, plan.place * (free + 1), free / 2))
     return tf.cast(tf.concat([corner, size], 0), tf.int32)
-
-
-def apply_resized_crop(
-    places: tf.Tensor,
-    plan: ResizedCropPlan,
-    size: tuple[int, int],
-    read: Callable[[tf.Tensor], tf.Tensor] | None = None,
-) -> tf.Tensor:
-    """Decodes a window of each encoded image, resizes it, and flips it where drawn.
-
-    Images are processed one by one, so that only one is in memory at its full size.
-
-    Args:
-        places: [N, ...], what `read` takes for each image; without `read` string [N], the encoded
-            images.
-        plan: for N images.
-        size: (H, W) of the result.
-        read: from one of `places` to the encoded image, string [], such as `tf.io.read_file`.
-
-    Returns:
-        uint8 [N, H, W, 3].
-
-    Raises:
-        ArgumentError: a plan for another number of images, or a size that is not two positive
-            integers.
-        tf.errors.OpError: an image cannot be read or decoded. The message does not name it: a
-            dataset that could do so took half as long again.
-    """
-    places = tf.convert_to_tensor(places)
-    checks.check_image_size(size)
-    checks.check_count("a plan", plan.flip, places)
-
-    def crop(arguments: tuple[tf.Tensor, ResizedCropPlan]) -> tf.Tensor:
-        place, own = arguments
-        file = place if read is None else read(place)
-        pixels = decoding.decode_window(file, window(own, decoding.sides(file)), size)
-        return tf.cond(own.flip, lambda: tf.reverse(pixels, [1]), lambda: pixels)
-
-    spec = tf.TensorSpec([*size, 3], tf.uint8)
-    return tf.map_fn(crop, (places, plan), fn_output_signature=spec, parallel_iterations=1)

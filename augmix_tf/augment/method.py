@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from etils import epy
 
+from augmix_tf import settings
+
 with epy.lazy_imports():
     import numpy as np
 
@@ -70,7 +72,14 @@ class Method(abc.ABC):
     name: ClassVar[str]
     mixes_examples: ClassVar[bool] = False
     jsd_weight: float = 0.0
-    attack: Attack | None = None
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+    @property
+    def attack(self) -> Attack | None:
+        """The attack on each batch."""
+        return None
 
     @property
     def views_per_image(self) -> int:
@@ -91,12 +100,7 @@ class Method(abc.ABC):
     def draw(self, streams: BatchSeeds, batch: BatchShape) -> Any:
         """Draws every random choice for a batch.
 
-        Args:
-            streams: the seeds of the batch.
-            batch: number and size of the images.
-
-        Returns:
-            Tensors, nested in tuples; unless `mixes_examples`, each has a row for every image.
+        Returns tensors, nested in tuples; unless `mixes_examples`, each has a row for every image.
         """
 
     @abc.abstractmethod
@@ -115,11 +119,7 @@ class Method(abc.ABC):
 
     @classmethod
     def label(cls, config: Mapping[str, Any]) -> str:
-        """Returns the name of a run's method in tables.
-
-        Args:
-            config: settings of the run by name; those of other versions may be missing.
-        """
+        """Returns a method's name in tables, from the settings of a run; some may be missing."""
         return cls.name
 
 

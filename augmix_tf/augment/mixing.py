@@ -13,7 +13,7 @@ from etils import epy
 
 from augmix_tf.augment.method import BatchShape, Method, Views
 from augmix_tf.errors import require
-from augmix_tf.settings import check, setting
+from augmix_tf.settings import setting
 
 with epy.lazy_imports():  # the command line reads the settings without loading TensorFlow
     import tensorflow as tf
@@ -49,7 +49,7 @@ def draw_mixup(seed: tf.Tensor, batch_size: int | tf.Tensor, alpha: float) -> Mi
     Raises:
         ArgumentError: alpha outside 1e-6..1e6.
     """
-    _check_alpha(alpha)
+    require(1e-6 <= alpha <= 1e6, "alpha in 1e-6..1e6", alpha)
     for_share, for_partner = seeds.split(seed, 2)
     return MixupPlan(
         share=tf.cast(_beta(for_share, alpha), tf.float32),
@@ -101,10 +101,9 @@ def draw_cutmix(
             Which one AugMix's comparison used is not known.
 
     Raises:
-        ArgumentError: alpha outside 1e-6..1e6, a probability outside 0..1, or an image size that is
-            not two whole numbers from 1 on.
+        ArgumentError: alpha outside 1e-6..1e6, or a probability outside 0..1.
     """
-    _check_alpha(alpha)
+    require(1e-6 <= alpha <= 1e6, "alpha in 1e-6..1e6", alpha)
     require(0 <= probability <= 1, "a probability in 0..1", probability)
     checks.check_image_size(image_size)
     for_share, for_row, for_column, for_mixing, for_partner = seeds.split(seed, 5)
@@ -129,17 +128,8 @@ def apply_cutmix(
     The fraction is that of the actual box, not the lambda that was drawn: rounding to pixels and
     clipping at the border make the box smaller.
 
-    Args:
-        images: float32 [N, H, W, 3], 0..255, H and W known.
-        targets: float32 [N, K], one-hot or any probabilities.
-        plan: for N images. Parts of the box outside the images are ignored.
-
-    Returns:
-        images float32 [N, H, W, 3] and targets float32 [N, K], whose rows sum to 1 as before; both
-        unchanged where the box is empty.
-
-    Raises:
-        ArgumentError: images or targets of another type or rank, or lengths that differ.
+    Images and targets stay unchanged where the box is empty. Arguments, result and errors as for
+    `apply_mixup`; parts of the box outside the images are ignored.
     """
     images, targets = _checked(images, targets, plan.partner)
     height, width = images.shape[1:3]
@@ -173,10 +163,6 @@ def _beta(seed: tf.Tensor, alpha: float) -> tf.Tensor:
     return tf.sigmoid(logs[0] - logs[1])
 
 
-def _check_alpha(alpha: float) -> None:
-    require(1e-6 <= alpha <= 1e6, "alpha in 1e-6..1e6", alpha)
-
-
 def _checked(
     images: tf.Tensor, targets: tf.Tensor, partner: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -199,9 +185,6 @@ class MixupMethod(Method):
         low=1e-6,
         high=1e6,
     )
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> MixupPlan:
         """Draws the weight and the partners."""
@@ -231,13 +214,10 @@ class CutmixMethod(Method):
         0.5, "Probability that CutMix mixes a batch", "Method", low=0, high=1
     )
 
-    def __post_init__(self) -> None:
-        check(self)
-
     def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> CutmixPlan:
         """Draws the box and the partners."""
-        seed, shape = streams.stream(seeds.METHOD), (batch.size, batch.image_size)
-        return draw_cutmix(seed, *shape, self.cutmix_alpha, self.cutmix_probability)
+        seed = streams.stream(seeds.METHOD)
+        return draw_cutmix(seed, *batch, self.cutmix_alpha, self.cutmix_probability)
 
     def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: CutmixPlan) -> Views:
         """One mixed view and its mixed targets."""

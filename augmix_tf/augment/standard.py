@@ -7,7 +7,7 @@ import dataclasses
 from etils import epy
 
 from augmix_tf.augment.method import Attack, BatchShape, Method, Views
-from augmix_tf.settings import RUN_MODES, check, setting
+from augmix_tf.settings import RUN_MODES, setting
 
 with epy.lazy_imports():  # the command line reads the settings without loading TensorFlow
     import tensorflow as tf
@@ -53,10 +53,7 @@ class AdversarialMethod(StandardMethod):
     )
     adversary_steps: int = setting(10, "Attack steps", "Method", low=1, modes=RUN_MODES)
 
-    def __post_init__(self) -> None:
-        check(self)
-
     @property
-    def attack(self) -> Attack:  # type: ignore[override]
+    def attack(self) -> Attack:
         """The attack on each batch."""
         return Attack(self.adversary_epsilon, self.adversary_step_size, self.adversary_steps)

@@ -18,7 +18,7 @@ from augmix_tf.data import FOLDER, class_folders, pipeline, sources
 from augmix_tf.data.images import ImageStore, Source
 from augmix_tf.data.pipeline import Position, ReplicaSlice
 from augmix_tf.errors import ArgumentError, CommandError
-from augmix_tf.models.classifier import (
+from augmix_tf.models import (
     CIFAR_NORMALIZATION,
     IMAGENET_NORMALIZATION,
     with_normalization,

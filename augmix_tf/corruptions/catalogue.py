@@ -360,11 +360,7 @@ class Streams:
 
 
 def draw_all(
-    draw: Draw | None,
-    streams: Streams,
-    images: Images,
-    ids: npt.NDArray[np.uint64],
-    setting: Any,
+    draw: Draw | None, streams: Streams, images: Images, ids: npt.NDArray[np.uint64], setting: Any
 ) -> Draws:
     """Returns the draws of every image, stacked; () without `draw`."""
     if draw is None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from augmix_tf import files
 from augmix_tf.errors import ArgumentError, first_line, require
 from augmix_tf.evaluation.predict import Predictor
-from augmix_tf.models.classifier import last_activation
+from augmix_tf.models import last_activation
 
 Size = tuple[int | None, int | None]
 """(height, width) in pixels."""

@@ -7,7 +7,7 @@ of every model quickly.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epy
@@ -16,15 +16,22 @@ from augmix_tf.errors import lookup, require
 from augmix_tf.models.allconv import AllConv
 from augmix_tf.models.blocks import Architecture, LayerFactory, require_counts
 from augmix_tf.models.densenet import DenseNet
-from augmix_tf.models.resnet import ResNet50
-from augmix_tf.models.resnext import ResNeXt
+from augmix_tf.models.resnet import ResNet50, ResNeXt, WideResNet
 from augmix_tf.models.torch_state import load_torch_state
-from augmix_tf.models.wide_resnet import WideResNet
 
 with epy.lazy_imports():
     import keras
 
-__all__ = ["MODELS", "build", "build_model", "load_torch_state"]
+__all__ = [
+    "CIFAR_NORMALIZATION",
+    "IMAGENET_NORMALIZATION",
+    "MODELS",
+    "build",
+    "build_model",
+    "last_activation",
+    "load_torch_state",
+    "with_normalization",
+]
 
 Shape = tuple[int | None, int | None, int]
 
@@ -33,6 +40,11 @@ MODELS: Mapping[str, type[Architecture]] = {
     for architecture in (AllConv, DenseNet, ResNet50, ResNeXt, WideResNet)
 }
 """Name -> frozen dataclass whose fields are the options of the model."""
+
+CIFAR_NORMALIZATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""(mean, standard deviation) of each channel, for pixels scaled to 0..1; the authors' values."""
+IMAGENET_NORMALIZATION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""The same for ImageNet, as in torchvision."""
 
 
 def build(
@@ -98,19 +110,48 @@ def build_model(
     """
     require_counts(num_classes=num_classes)
     require(num_classes >= 2, "num_classes from 2 on", num_classes)
-    check_input_shape(input_shape, architecture)
+    _check_input_shape(input_shape, architecture)
     images = keras.Input(input_shape, dtype="float32", name="images")
     logits = architecture.logits(LayerFactory(seed, synchronized_bn), images, num_classes)
     return keras.Model(images, logits, name=architecture.name)
 
 
-def check_input_shape(shape: Shape, architecture: Architecture) -> None:
-    """Raises `ArgumentError` unless `shape` is (height, width, channels) that the model takes."""
+def with_normalization(
+    backbone: keras.Model, mean: Sequence[float], std: Sequence[float]
+) -> keras.Model:
+    """Returns a classifier of raw pixels, float32 [N, H, W, 3] in 0..255 to logits.
+
+    Applies (x / 255 - mean) / std, then `backbone`. Consists of Keras's own layers only.
+    """
+    images = keras.Input(backbone.input_shape[1:], dtype="float32", name="images")
+    scale = [1.0 / (255.0 * s) for s in std]
+    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    # In float32 under any precision policy: bfloat16 cannot tell 256 levels apart.
+    normalise = keras.layers.Rescaling(scale, offset, dtype="float32", name="normalisation")
+    return keras.Model(images, backbone(normalise(images)), name=f"{backbone.name}_classifier")
+
+
+def last_activation(layer: keras.layers.Layer) -> str | None:
+    """Returns the name of the activation at the end of a model; None where it cannot be told."""
+    from_logits = getattr(layer, "from_logits", None)  # as `AugMixModel` declares it
+    if isinstance(from_logits, bool):
+        return "linear" if from_logits else "softmax"
+    if isinstance(layer, keras.Model):
+        # The layers of a subclassed model are in no order.
+        in_order = isinstance(layer, keras.Sequential) or hasattr(layer, "inputs")
+        return last_activation(layer.layers[-1]) if in_order and layer.layers else None
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    name = getattr(getattr(layer, "activation", None), "__name__", None)
+    # As a layer of its own, "linear" only casts what may be probabilities.
+    return None if isinstance(layer, keras.layers.Activation) and name == "linear" else name
+
+
+def _check_input_shape(shape: Shape, architecture: Architecture) -> None:
     require(len(shape) == 3, "input_shape (height, width, channels)", shape)
-    sides, channels = shape[:2], shape[2]
-    for side in sides:
-        require_counts(input_shape=1 if side is None else side)
-    require_counts(input_shape=channels)
+    sides = shape[:2]
+    for count in shape:
+        require_counts(input_shape=1 if count is None else count)
     smallest = architecture.smallest_side
     fits = all(side is None or side >= smallest for side in sides)
     require(fits, f"{architecture.name} images of at least {smallest}x{smallest}", sides)

@@ -7,10 +7,9 @@ from typing import ClassVar
 
 from etils import epy
 
-from augmix_tf.models.blocks import Architecture, LayerFactory, require_fraction
+from augmix_tf.models.blocks import Architecture, LayerFactory, Tensor, require_fraction
 
 with epy.lazy_imports():
-    import keras
     import keras.layers as L
 
 
@@ -37,9 +36,7 @@ class AllConv(Architecture):
         super().__post_init__()
         require_fraction("dropout", self.dropout)
 
-    def logits(
-        self, make: LayerFactory, images: keras.KerasTensor, num_classes: int
-    ) -> keras.KerasTensor:
+    def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
         """Returns logits float32 [N, num_classes] of images [N, H, W, C], sides 24 or more."""
         x = images
         # Indexes into the original's flat list of layers, where a convolution takes three entries
@@ -59,19 +56,14 @@ class AllConv(Architecture):
 
 
 def conv_norm_gelu(
-    make: LayerFactory,
-    images: keras.KerasTensor,
-    filters: int,
-    kernel_size: int,
-    padding: int,
-    index: int,
-) -> keras.KerasTensor:
+    make: LayerFactory, images: Tensor, filters: int, kernel_size: int, padding: int, index: int
+) -> Tensor:
     """Returns GELU of the normalised convolution; weights `features.<index>` and the next."""
     x = make.conv(images, filters, kernel_size, f"features.{index}", padding=padding, use_bias=True)
     return gelu(make.batch_norm(x, f"features.{index + 1}"), f"features.{index + 2}")
 
 
-def gelu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+def gelu(x: Tensor, name: str) -> Tensor:
     """Returns x * sigmoid(1.702 x), the original's approximation of GELU (arXiv 1606.08415)."""
     scaled = L.Rescaling(1.702, name=f"{name}.scale")(x)
     gate = L.Activation("sigmoid", name=f"{name}.sigmoid")(scaled)

@@ -67,9 +67,8 @@ def batch_normalization(
 def fused_call(layer: L.BatchNormalization) -> Callable[..., tf.Tensor]:
     """Returns a `call` for any `layer` that trains with the fused kernel where it can.
 
-    Over several replicas, and in float64, it trains by `normalise_together`.
-
-    To be set as `layer.call`, once: `"call" in vars(layer)` tells whether it was.
+    Over several replicas, and in float64, it trains by `normalise_together`. Set it as `layer.call`
+    once; `"call" in vars(layer)` tells whether it was set.
     """
     composed = layer.call
 
@@ -127,12 +126,7 @@ def normalise_together(layer: L.BatchNormalization, inputs: tf.Tensor) -> tf.Ten
     """Returns `inputs` normalised by the statistics of all replicas; updates the moving values.
 
     The formulas are those of `batch_normalization`, computed in the type of the statistics.
-
-    Args:
-        inputs: of any of the types in STATISTICS, [N, H, W, C], the examples of this replica.
-
-    Returns:
-        [N, H, W, C] in the layer's `compute_dtype`.
+    `inputs` are the examples of this replica, [N, H, W, C].
     """
     x = tf.cast(inputs, STATISTICS[inputs.dtype])
     count, mean, variance = moments(layer, x)

@@ -11,7 +11,7 @@ import abc
 import dataclasses
 import hashlib
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from etils import epy
 
@@ -23,6 +23,8 @@ with epy.lazy_imports():
     import keras.layers as L
 
     from augmix_tf.models import batch_norm
+
+Tensor: TypeAlias = "keras.KerasTensor"
 
 # Name suffix of each part of a grouped convolution: "stage_1.0.conv_conv.group3".
 GROUP = ".group"
@@ -44,9 +46,7 @@ class Architecture(abc.ABC):
         settings.check(self)
 
     @abc.abstractmethod
-    def logits(
-        self, make: LayerFactory, images: keras.KerasTensor, num_classes: int
-    ) -> keras.KerasTensor:
+    def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
         """Returns logits float32 [N, num_classes] of normalised images [N, H, W, C]."""
 
 
@@ -72,7 +72,7 @@ class LayerFactory:
 
     def conv(
         self,
-        images: keras.KerasTensor,
+        images: Tensor,
         filters: int,
         kernel_size: int,
         name: str,
@@ -81,7 +81,7 @@ class LayerFactory:
         padding: int | None = None,
         use_bias: bool = False,
         groups: int = 1,
-    ) -> keras.KerasTensor:
+    ) -> Tensor:
         """Returns the convolution [N, H', W', filters] of `images` [N, H, W, C].
 
         Args:
@@ -111,36 +111,31 @@ class LayerFactory:
         return L.Concatenate(name=f"{name}.concat")(outputs)
 
     def _conv2d(
-        self,
-        images: keras.KerasTensor,
-        filters: int,
-        deviation: float,
-        name: str,
-        **options: Any,
-    ) -> keras.KerasTensor:
+        self, images: Tensor, filters: int, deviation: float, name: str, **options: Any
+    ) -> Tensor:
         initializer = keras.initializers.RandomNormal(stddev=deviation, seed=self.layer_seed(name))
         return L.Conv2D(filters, kernel_initializer=initializer, name=name, **options)(images)
 
-    def batch_norm(self, images: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    def batch_norm(self, images: Tensor, name: str) -> Tensor:
         """Returns `images` normalised per channel (momentum and epsilon as in the original)."""
         norm = batch_norm.batch_normalization(
             name, momentum=0.9, epsilon=1e-5, synchronized=self.synchronized_bn
         )
         return norm(images)
 
-    def batch_norm_relu(self, images: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    def batch_norm_relu(self, images: Tensor, name: str) -> Tensor:
         """Returns ReLU of the batch normalisation called `name`."""
         return L.ReLU(name=f"{name}.relu")(self.batch_norm(images, name))
 
-    def dropout(self, images: keras.KerasTensor, rate: float, name: str) -> keras.KerasTensor:
+    def dropout(self, images: Tensor, rate: float, name: str) -> Tensor:
         """Returns `images` with the fraction `rate` of the values dropped; adds no layer for 0."""
         if rate == 0:
             return images
         return L.Dropout(rate, seed=self.layer_seed(name), name=name)(images)
 
     def classifier(
-        self, images: keras.KerasTensor, num_classes: int, name: str, *, he_normal: bool = False
-    ) -> keras.KerasTensor:
+        self, images: Tensor, num_classes: int, name: str, *, he_normal: bool = False
+    ) -> Tensor:
         """Returns logits float32 [N, num_classes] of the mean over all pixels.
 
         Args:
@@ -160,7 +155,7 @@ class LayerFactory:
         )
 
 
-def split_channels(images: keras.KerasTensor, parts: int, name: str) -> list[keras.KerasTensor]:
+def split_channels(images: Tensor, parts: int, name: str) -> list[Tensor]:
     """Returns `parts` tensors [N, H, W, C / parts] of neighbouring channels.
 
     Grouped convolutions are built from single ones, because the backward pass of TensorFlow's

@@ -9,11 +9,16 @@ from typing import ClassVar
 from etils import epy
 
 from augmix_tf.errors import require
-from augmix_tf.models.blocks import Architecture, LayerFactory, require_counts, require_depth
+from augmix_tf.models.blocks import (
+    Architecture,
+    LayerFactory,
+    Tensor,
+    require_counts,
+    require_depth,
+)
 from augmix_tf.settings import setting
 
 with epy.lazy_imports():
-    import keras
     import keras.layers as L
 
 
@@ -57,9 +62,7 @@ class DenseNet(Architecture):
         """Convolutions of one layer, times the three blocks."""
         return 6 if self.bottleneck else 3
 
-    def logits(
-        self, make: LayerFactory, images: keras.KerasTensor, num_classes: int
-    ) -> keras.KerasTensor:
+    def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
         """Returns logits float32 [N, num_classes] of images [N, H, W, C], sides 4 or more."""
         x = make.conv(images, 2 * self.growth_rate, 3, "conv1")
         for block in (1, 2, 3):
@@ -69,7 +72,7 @@ class DenseNet(Architecture):
                 x = self._transition(make, x, f"trans{block}")
         return make.classifier(make.batch_norm_relu(x, "bn1"), num_classes, "fc")
 
-    def _layer(self, make: LayerFactory, images: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    def _layer(self, make: LayerFactory, images: Tensor, name: str) -> Tensor:
         """Returns `images` followed by `growth_rate` new channels."""
         x = make.batch_norm_relu(images, f"{name}.bn1")
         if self.bottleneck:
@@ -80,9 +83,7 @@ class DenseNet(Architecture):
             x = make.conv(x, self.growth_rate, 3, f"{name}.conv1")
         return L.Concatenate(name=f"{name}.concat")([images, x])
 
-    def _transition(
-        self, make: LayerFactory, images: keras.KerasTensor, name: str
-    ) -> keras.KerasTensor:
+    def _transition(self, make: LayerFactory, images: Tensor, name: str) -> Tensor:
         """Returns half the height and width and the fraction `reduction` of the channels."""
         x = make.batch_norm_relu(images, f"{name}.bn1")
         channels = max(1, math.floor(images.shape[-1] * self.reduction))

@@ -1,4 +1,4 @@
-"""ResNet-50 for large images, optionally with anti-aliased (max-blur-pool) downsampling."""
+"""Residual networks: wide ones and ResNeXt for small images, ResNet-50 for large ones."""
 
 from __future__ import annotations
 
@@ -9,14 +9,130 @@ from typing import ClassVar
 from etils import epy
 
 from augmix_tf.errors import require
-from augmix_tf.models.blocks import Architecture, LayerFactory, require_counts
+from augmix_tf.models.blocks import (
+    Architecture,
+    LayerFactory,
+    Tensor,
+    require_counts,
+    require_depth,
+    require_fraction,
+)
 from augmix_tf.settings import setting
 
 with epy.lazy_imports():
-    import keras
     import keras.layers as L
 
+# Channels that a bottleneck returns, as a multiple of those inside.
 EXPANSION = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class WideResNet(Architecture):
+    """Wide residual network with pre-activation.
+
+    Attributes:
+        depth: number of layers, 6n + 4 for n blocks in each of three stages.
+        widen_factor: the stages have 16, 32 and 64 times as many channels.
+        dropout: fraction of values dropped between the two convolutions of a block.
+
+    Raises:
+        ArgumentError: a depth of another form, or an option out of range.
+
+    Source: Zagoruyko and Komodakis, Wide Residual Networks (arXiv 1605.07146).
+    """
+
+    name: ClassVar[str] = "wrn"
+
+    depth: int = setting(40, "Number of layers, 6n + 4", "Model", low=10)
+    widen_factor: int = setting(2, "Channels as a multiple of 16, 32 and 64", "Model", low=1)
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_depth(self.name, self.depth, 6, 4)
+        require_fraction("dropout", self.dropout)
+
+    def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
+        """Returns logits float32 [N, num_classes] of images [N, H, W, C]."""
+        x = make.conv(images, 16, 3, "conv1")
+        for stage, (channels, strides) in enumerate([(16, 1), (32, 2), (64, 2)], start=1):
+            for i in range((self.depth - 4) // 6):
+                name = f"block{stage}.layer.{i}"
+                x = self._block(make, x, channels, strides if i == 0 else 1, name)
+        return make.classifier(make.batch_norm_relu(x, "bn1"), num_classes, "fc")
+
+    def _block(
+        self, make: LayerFactory, images: Tensor, channels: int, strides: int, name: str
+    ) -> Tensor:
+        """Returns shortcut + two 3x3 convolutions, [N, H / strides, W / strides, filters]."""
+        filters = channels * self.widen_factor
+        x = make.batch_norm_relu(images, f"{name}.bn1")
+        shortcut = images
+        if images.shape[-1] != filters:
+            # A projection takes the activated tensor, an identity shortcut the raw one.
+            shortcut = make.conv(x, filters, 1, f"{name}.conv_shortcut", strides=strides)
+        x = make.conv(x, filters, 3, f"{name}.conv1", strides=strides)
+        x = make.batch_norm_relu(x, f"{name}.bn2")
+        x = make.dropout(x, self.dropout, f"{name}.dropout")
+        x = make.conv(x, filters, 3, f"{name}.conv2")
+        return L.Add(name=f"{name}.add")([shortcut, x])
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNeXt(Architecture):
+    """Residual network of bottlenecks with grouped convolutions.
+
+    Attributes:
+        depth: number of layers, 9n + 2 for n bottlenecks in each of three stages.
+        cardinality: groups of every 3x3 convolution.
+        base_width: channels of one group in the first stage; the second has twice, the third
+            four times as many.
+
+    Raises:
+        ArgumentError: a depth of another form, or an option out of range.
+
+    Source: Xie et al., Aggregated Residual Transformations for Deep Neural Networks
+    (arXiv 1611.05431), blocks of type C.
+    """
+
+    name: ClassVar[str] = "resnext"
+
+    depth: int = setting(29, "Number of layers, 9n + 2", "Model", low=11)
+    cardinality: int = 4
+    base_width: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_depth(self.name, self.depth, 9, 2)
+        require_counts(cardinality=self.cardinality, base_width=self.base_width)
+
+    def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
+        """Returns logits float32 [N, num_classes] of images [N, H, W, C]."""
+        x = make.batch_norm_relu(make.conv(images, 64, 3, "conv_1_3x3"), "bn_1")
+        for stage, (channels, strides) in enumerate([(64, 1), (128, 2), (256, 2)], start=1):
+            for i in range((self.depth - 2) // 9):
+                name = f"stage_{stage}.{i}"
+                x = self._bottleneck(make, x, channels, strides if i == 0 else 1, name)
+        return make.classifier(x, num_classes, "classifier", he_normal=True)
+
+    def _bottleneck(
+        self, make: LayerFactory, images: Tensor, channels: int, strides: int, name: str
+    ) -> Tensor:
+        """Returns ReLU(shortcut + 1x1, grouped 3x3, 1x1), with 4 * channels channels."""
+        inner = channels * self.base_width // 64 * self.cardinality
+        x = make.conv(images, inner, 1, f"{name}.conv_reduce")
+        x = make.batch_norm_relu(x, f"{name}.bn_reduce")
+        x = make.conv(x, inner, 3, f"{name}.conv_conv", strides=strides, groups=self.cardinality)
+        x = make.batch_norm_relu(x, f"{name}.bn")
+        x = make.conv(x, EXPANSION * channels, 1, f"{name}.conv_expand")
+        x = make.batch_norm(x, f"{name}.bn_expand")
+        shortcut = images
+        if images.shape[-1] != EXPANSION * channels:
+            shortcut = make.conv(
+                images, EXPANSION * channels, 1, f"{name}.downsample.0", strides=strides
+            )
+            shortcut = make.batch_norm(shortcut, f"{name}.downsample.1")
+        return L.ReLU(name=f"{name}.relu")(L.Add(name=f"{name}.add")([shortcut, x]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +167,7 @@ class ResNet50(Architecture):
         for count in self.blocks:
             require_counts(blocks=count)
 
-    def logits(
-        self, make: LayerFactory, images: keras.KerasTensor, num_classes: int
-    ) -> keras.KerasTensor:
+    def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
         """Returns logits float32 [N, num_classes] of images [N, H, W, C], sides 3 or more."""
         width = int(64 * self.width_multiplier)
         x = make.batch_norm_relu(make.conv(images, width, 7, "conv1", strides=2), "bn1")
@@ -64,7 +178,7 @@ class ResNet50(Architecture):
                 x = self._bottleneck(make, x, width * 2**stage, strides, f"layer{stage + 1}.{i}")
         return make.classifier(x, num_classes, "fc")
 
-    def _stem_pool(self, images: keras.KerasTensor) -> keras.KerasTensor:
+    def _stem_pool(self, images: Tensor) -> Tensor:
         """Returns the stem's max-pool, half the height and width."""
         if self.max_blur_pool:
             return blur_pool(L.MaxPooling2D(2, strides=1, name="maxpool")(images), "maxpool")
@@ -73,13 +187,8 @@ class ResNet50(Architecture):
         return L.MaxPooling2D(3, strides=2, name="maxpool")(padded)
 
     def _bottleneck(
-        self,
-        make: LayerFactory,
-        images: keras.KerasTensor,
-        channels: int,
-        strides: int,
-        name: str,
-    ) -> keras.KerasTensor:
+        self, make: LayerFactory, images: Tensor, channels: int, strides: int, name: str
+    ) -> Tensor:
         """Returns ReLU(shortcut + 1x1, 3x3, 1x1), with 4 * channels channels."""
         blurred = self.max_blur_pool and strides == 2
         conv_strides = 1 if blurred else strides
@@ -100,7 +209,7 @@ class ResNet50(Architecture):
         return L.ReLU(name=f"{name}.relu")(L.Add(name=f"{name}.add")([shortcut, x]))
 
 
-def blur_pool(images: keras.KerasTensor, name: str) -> keras.KerasTensor:
+def blur_pool(images: Tensor, name: str) -> Tensor:
     """Returns every second pixel of `images` under the 5x5 binomial filter (1 4 6 4 1).
 
     Borders are padded with zeros, as for the convolutions (Zhang pads by reflection).

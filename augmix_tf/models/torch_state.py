@@ -51,10 +51,15 @@ def load_torch_state(model: keras.Model, state: Mapping[str, np.ndarray]) -> Non
     """
     arrays = arrays_by_torch_name(state)
     variables = variables_by_torch_name(model)
+    shapes = {
+        name: (torch_shape(variables[name]), arrays[name].shape)
+        for name in sorted(variables.keys() & arrays.keys())
+    }
+    conflicts = [f"{n} (expected {e}, received {r})" for n, (e, r) in shapes.items() if e != r]
     problems = [
         listed("Missing", sorted(variables.keys() - arrays.keys())),
         listed("Unexpected", sorted(arrays.keys() - variables.keys())),
-        listed("Wrong shape", shape_conflicts(variables, arrays)),
+        listed("Wrong shape", conflicts),
     ]
     if any(problems):
         raise ArgumentError(f"The state does not fit model {model.name!r}.{''.join(problems)}")
@@ -93,15 +98,6 @@ def torch_shape(parts: Sequence[Any]) -> tuple[int, ...]:
     axes = np.argsort(KERAS_AXES[len(shape)])
     first, *others = (shape[axis] for axis in axes)
     return (len(parts) * first, *others)
-
-
-def shape_conflicts(
-    variables: Mapping[str, Sequence[Any]], arrays: Mapping[str, np.ndarray]
-) -> list[str]:
-    """Returns "name (expected ..., received ...)" for every tensor of another shape."""
-    names = sorted(variables.keys() & arrays.keys())
-    shapes = {name: (torch_shape(variables[name]), arrays[name].shape) for name in names}
-    return [f"{n} (expected {e}, received {r})" for n, (e, r) in shapes.items() if e != r]
 
 
 def listed(problem: str, names: Sequence[str]) -> str:

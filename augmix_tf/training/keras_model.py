@@ -14,7 +14,7 @@ from augmix_tf import errors, losses
 from augmix_tf.augment import checks
 from augmix_tf.augment.augmix import AugMixSettings, augmix_views
 from augmix_tf.errors import ArgumentError
-from augmix_tf.models.classifier import last_activation
+from augmix_tf.models import last_activation
 from augmix_tf.training.step import METRICS, Trainer
 
 # Far below what float32 probabilities distinguish, and the gradient 1 / p stays finite.

@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from augmix_tf import losses, ops
-from augmix_tf.augment import cutout
+from augmix_tf.augment import erasing
 from tests.oracles import numpy_losses
 from tests.test_ops import PARAMETERS, pillow, sample_images
 
@@ -104,7 +104,7 @@ def test_cutout_is_the_same(size):
     rows = np.array([0, 0, 12, 12, 5, 6, 1, 7], np.int32)
     columns = np.array([0, 20, 0, 20, 9, 10, 3, 18], np.int32)
     centre = np.stack([rows, columns], axis=1)
-    ours = cutout.apply_cutout(images, cutout.CutoutPlan(centre), size, fill=127.5)
+    ours = erasing.apply_cutout(images, erasing.CutoutPlan(centre), size, fill=127.5)
     np.testing.assert_array_equal(tfa.image.cutout(images, size, centre, 127.5), ours)
     want = images.copy()
     for image, (row, column) in zip(want, centre, strict=True):
@@ -226,10 +226,10 @@ def test_random_cutout_keeps_the_whole_square_inside():
     holes = theirs[..., 0] == 0.0
     assert set(holes.sum(axis=(1, 2))) == {36}
     centre = np.stack([holes.any(axis=2).argmax(axis=1), holes.any(axis=1).argmax(axis=1)], axis=1)
-    plan = cutout.CutoutPlan(np.int32(centre + 3))
-    np.testing.assert_array_equal(cutout.apply_cutout(images, plan, 6, fill=0.0), theirs)
-    drawn = cutout.draw_cutout(tf.constant([1, 2]), 200, (13, 21))
-    ours = cutout.apply_cutout(images, drawn, 6, fill=0.0).numpy()[..., 0] == 0.0
+    plan = erasing.CutoutPlan(np.int32(centre + 3))
+    np.testing.assert_array_equal(erasing.apply_cutout(images, plan, 6, fill=0.0), theirs)
+    drawn = erasing.draw_cutout(tf.constant([1, 2]), 200, (13, 21))
+    ours = erasing.apply_cutout(images, drawn, 6, fill=0.0).numpy()[..., 0] == 0.0
     assert 9 <= ours.sum(axis=(1, 2)).min() < 36 == ours.sum(axis=(1, 2)).max()
 
 
