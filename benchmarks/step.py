@@ -80,9 +80,13 @@ def side(name: str, views: int, precision: str, batch: int) -> Callable[[], dict
 
 
 def main() -> None:
-    flags = {"models": "wrn-16-1,wrn-40-2", "precisions": "float32,mixed_bfloat16"}
     options = measure.arguments(
-        __doc__, rounds=5, batch=128, deterministic=False, **flags
+        __doc__,
+        models="wrn-16-1,wrn-40-2",
+        precisions="float32,mixed_bfloat16",
+        rounds=5,
+        batch=128,
+        deterministic=False,
     ).parse_args()
     document: dict[str, object] = {"machine": measure.machine(), "rounds": options.rounds}
     document["deterministic"] = options.deterministic

@@ -139,12 +139,16 @@ def check_python(arguments: list[str]) -> None:
 
 def declared_by(path: Path) -> set[str]:
     """The arguments that a script's parser has, without importing it."""
-    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-    return {
-        node.args[0].value
-        for node in calls
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument"
-    }
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        called = getattr(node.func, "attr", "")
+        if called == "add_argument" and isinstance(node.args[0], ast.Constant):
+            names.add(node.args[0].value)
+        elif called == "arguments":  # of `benchmarks.measure`
+            names |= {"--json", *(f"--{keyword.arg}" for keyword in node.keywords)}
+    return names
 
 
 def check_script(path: Path, arguments: list[str]) -> None:

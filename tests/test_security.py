@@ -62,12 +62,9 @@ def findings(source: str) -> list[str]:
         ("import pickle", ["pickle"]),
         ("from http.server import HTTPServer", ["http.server"]),
         ("np.load(p, allow_pickle=True)", ["allow_pickle=True"]),
-        ("np.load(p, allow_pickle=x)", ["allow_pickle=x"]),
         ("keras.models.load_model(p, safe_mode=False)", ["safe_mode=False"]),
         ("subprocess.run(c, shell=True)", ["shell=True"]),
-        ("s.bind(('', 80))", ["bind"]),
         ("eval(text)", ["eval"]),
-        ("import zipfile as z", ["zipfile"]),
         ("np.load(p, allow_pickle=False); load_model(p, safe_mode=True); run(c)", []),
     ],
 )
