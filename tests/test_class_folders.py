@@ -325,12 +325,6 @@ def test_classes_that_the_model_lacks_are_left_out_before_the_limit(flat):
     assert "2 of 3 classes" in opened.data["description"]
 
 
-def test_without_ids_the_sorted_classes_are_numbered(flat):
-    for names in (None, ["tench", "goldfish", "spaniel"]):
-        _, labels = joined(open_set(flat, class_names=names).cell("fog", 1))
-        np.testing.assert_array_equal(labels, [FILES[n] for n in ORDER])
-
-
 def test_classes_that_cannot_be_matched_are_refused(flat):
     with pytest.raises(ArgumentError, match="a set of the model's 10 classes; received 3 classes"):
         open_set(flat, 10)

@@ -76,21 +76,6 @@ def test_names_come_in_the_benchmark_s_order_and_what_is_not_there_is_missing(fi
     assert list(found.missing) == counted
 
 
-def test_a_set_without_a_manifest_is_taken_for_the_published_one(files):
-    data = open_set(files[0]).data
-    assert data["source"] == "official"
-    assert "no manifest" in data["description"]
-    assert "seed" not in data
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint16])
-def test_labels_may_be_integers_of_any_size(files, dtype):
-    folder, contents = files
-    np.save(folder / "labels.npy", contents["labels"].astype(dtype))
-    _, labels = joined(open_set(folder).cell("fog", 5))
-    np.testing.assert_array_equal(labels, contents["labels"][-COUNT:])
-
-
 # Damage
 
 
@@ -260,20 +245,6 @@ def test_on_the_fly_images_on_disk_are_read_batch_by_batch(monkeypatch):
     wanted = corruptions.corrupt(CLEAN, "shot_noise", 2, 1, ids)
     np.testing.assert_array_equal(images, wanted)
     np.testing.assert_array_equal(labels, LABELS_OF_CLEAN)
-
-
-@pytest.mark.parametrize(
-    ("images", "labels", "message"),
-    [
-        (CLEAN[:0], LABELS_OF_CLEAN[:0], "at least one image"),
-        (CLEAN, LABELS_OF_CLEAN[:4], r"labels \[5\] of integers; received int64 \(4,\)"),
-        (CLEAN, LABELS_OF_CLEAN / 1.0, "received float64"),
-        (CLEAN[:, :9], LABELS_OF_CLEAN, "H and W of at least 16"),
-    ],
-)
-def test_on_the_fly_malformed_images_and_labels_are_refused(images, labels, message):
-    with pytest.raises(ArgumentError, match=message):
-        sets.generate_corrupted(in_memory(images, labels))
 
 
 # TFDS

@@ -131,12 +131,6 @@ def test_a_centre_of_the_size_wanted_stays_as_it_is(images):
         decoding.decode(tf.constant([encoded(images[0])]), HEIGHT, WIDTH, short_side=31)
 
 
-def test_no_files_give_no_images():
-    found = decoded(tf.constant([], tf.string))
-    assert found.images.shape == [0, HEIGHT, WIDTH, 3]
-    assert found.errors.shape == [0]
-
-
 # What it refuses
 
 

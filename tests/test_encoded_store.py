@@ -339,21 +339,16 @@ def _varint(value):
     return bytes([low | 128]) + _varint(high) if high else bytes([low])
 
 
+LABEL = tf.train.Features(feature={"label": feature(7)})
+
+
 @pytest.mark.parametrize(
     ("record", "count", "problem"),
     [
         (b"\x0a\x00", 1, "record 1 of 1: no label"),
         (b"nonsense", 1, r"record 1 of 1: no tf\.train\.Example"),
         (b"", 1, "record 1 of 1: "),
-        (
-            tf.train.Example(
-                features=tf.train.Features(
-                    feature={"label": tf.train.Feature(int64_list=tf.train.Int64List(value=[7]))}
-                )
-            ).SerializeToString(),
-            2,
-            "1 instead of 2 records",
-        ),
+        (tf.train.Example(features=LABEL).SerializeToString(), 2, "1 instead of 2 records"),
     ],
 )
 def test_what_is_wrong_with_a_record_is_said(tmp_path, record, count, problem):

@@ -178,42 +178,6 @@ def test_damaged_videos_are_named(videos):
         perturbed.open_set(folder, (40, 50))
 
 
-def test_videos_are_measured_against_the_rates_of_a_baseline(tmp_path, small_batches):
-    """The path of ImageNet-P: mp4 files, rates from a JSON file, means in per cent of them."""
-    for number, name in enumerate(PERTURBATIONS):
-        for i, file in enumerate(VIDEOS[:2]):
-            frames = smooth_sequence(20 * number + i, 3 + number % 2)
-            write_video(tmp_path / "set" / name / f"{file}.mp4", frames)
-    rng = np.random.default_rng(5)
-    weights = rng.normal(size=(3, 9))
-    kinds = {"flip_probability": (0.1, 0.9), "top5_distance": (1, 9)}
-    rates = {
-        kind: {name: rng.uniform(*bounds) for name in PERTURBATIONS}
-        for kind, bounds in kinds.items()
-    }
-    (tmp_path / "rates.json").write_text(json.dumps(rates))
-
-    def logits_of(frames):
-        return (np.asarray(frames, np.float64).mean(axis=(-3, -2)) - 128) @ weights
-
-    found = perturbed.open_set(tmp_path / "set", (40, 50))
-    alexnet = sets.read_rates(tmp_path / "rates.json")
-    got = evaluate(logits_of, found, alexnet=alexnet)
-    ratios = {kind: [] for kind in kinds}
-    for name in PERTURBATIONS:
-        paths = sorted((tmp_path / "set" / name).rglob("*.mp4"), key=lambda p: p.name)
-        table = np.stack([logits_of(perturbed.read_video(path, (40, 50))) for path in paths])
-        flips = flips_by_hand(table, "noise" in name)
-        distance = metrics.top5_distance(table, "noise" in name)
-        ratios["flip_probability"].append(flips / rates["flip_probability"][name])
-        ratios["top5_distance"].append(distance / rates["top5_distance"][name])
-    assert got["mean_flip_rate"] == pytest.approx(100 * np.mean(ratios["flip_probability"]))
-    assert got["mean_top5_distance"] == pytest.approx(100 * np.mean(ratios["top5_distance"]))
-    assert got["mean_flip_rate"] > 0
-    assert got["mean_top5_distance"] > 0
-    assert got["data"]["source"] == "official"
-
-
 # Evaluation
 
 
@@ -305,16 +269,6 @@ def test_means_need_all_their_perturbations():
     for mean in ("flip_probability", "flip_probability_of_script"):
         assert got[f"mean_{mean}"] is None
     assert got["unnormalized_top5_distance"] is None
-
-
-@pytest.mark.parametrize("classes", [3, 5])
-def test_with_few_classes_there_is_no_top5_distance(classes):
-    tables = random_tables(PERTURBATIONS, classes)
-    got = evaluate(looked_up(*tables.values()), in_memory(tables))
-    assert got["unnormalized_top5_distance"] is None
-    assert got["perturbations"]["snow"]["top5_distance"] is None
-    flips = [flips_by_hand(tables[n], "noise" in n) for n in tables]
-    assert got["mean_flip_probability"] == pytest.approx(np.mean(flips))
 
 
 def test_infinite_logits_are_refused_by_name():

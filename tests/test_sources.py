@@ -128,11 +128,8 @@ def assert_holds(split, name, count=None, channels=3):
     )
     np.testing.assert_array_equal(split.labels, labels[:count])
     np.testing.assert_array_equal(split.ids, np.arange(count))
-    assert (split.images.dtype, split.labels.dtype, split.ids.dtype) == (
-        np.uint8,
-        np.int64,
-        np.int64,
-    )
+    types = (split.images.dtype, split.labels.dtype, split.ids.dtype)
+    assert types == (np.uint8, np.int64, np.int64)
     assert split.images.flags.c_contiguous
 
 
