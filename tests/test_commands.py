@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import functools
 import io
 import itertools
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,12 +21,9 @@ import keras
 import numpy as np
 import pytest
 from absl import flags as absl_flags
-from PIL import Image
 
 import flags
-import main
 from augmix_tf import models, recipes, robustness
-from augmix_tf.data import shapes
 from augmix_tf.errors import ArgumentError
 from tests import tiny_models
 
@@ -322,67 +317,3 @@ def test_rates_and_weights_come_out_as_the_pages_say(place, monkeypatch):
     network = models.build("wrn", num_classes=10, depth=10, widen_factor=1, seed=3)
     pictures = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
     np.testing.assert_allclose(loaded(pictures), network(pictures / 127.5 - 1), atol=1e-4)
-
-
-# A few commands that are cheap are run, on little
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(shapes, "make", functools.cache(shapes.make))
-    return tmp_path
-
-
-def command_of(page: str, *parts: str) -> list[str]:
-    """Arguments of the page's first command for `main.py` with all of these parts."""
-    path = next(path for path in PAGES if path.name == page)
-    for words in commands(path):
-        if words[1:2] == ["main.py"] and all(part in shlex.join(words) for part in parts):
-            return words[2:]
-    raise AssertionError(f"no command with {parts} in {page}")
-
-
-def test_the_readme_s_way_from_a_set_to_a_comparison(here, capsys):
-    small = ["--dataset=shapes", "--eval_limit=9"]
-    write = command_of("README.md", "--mode=corrupt")
-    measure = command_of("README.md", "--model_path=")
-    compare = command_of("README.md", "--mode=report")
-    request = flags.parse(measure)
-    assert flags.parse(write).config.corrupted_dir == request.config.corrupted_dir
-
-    assert main.main([*write, *small, "--workers=1", "--names=fog"]) == 0
-    pooling = keras.layers.GlobalAveragePooling2D()
-    model = keras.Sequential([keras.Input((32, 32, 3)), pooling, keras.layers.Dense(10)])
-    model.save(request.model_path)
-    assert main.main([*measure, *small]) == 0
-    results = json.loads(Path(request.workdir, "results.json").read_text())
-    assert results["corrupted"]["counted"] == ["fog"]
-    ninths = 9 * np.array([cell["error"] for cell in results["corrupted"]["corruptions"]["fog"]])
-    np.testing.assert_allclose(ninths, ninths.round(), atol=1e-9)
-
-    request_to_compare = flags.parse(compare)
-    for folder in request_to_compare.workdirs:  # as runs that were trained, with settings
-        shutil.copytree(request.workdir, folder)
-        Path(folder, "config.json").write_text(request.config.to_json())
-    capsys.readouterr()
-    assert main.main(compare) == 0
-    table = Path(request_to_compare.workdir, "comparison.md").read_text()
-    error = results["corrupted"]["mean_error"]
-    assert f"{100 * error:.2f}" in table
-
-
-def test_a_set_of_own_images_as_the_questions_have_it(here):
-    rng = np.random.default_rng(0)
-    for name in ("one", "two"):
-        for split_name in ("train", "val"):
-            folder = here / "mine" / split_name / name
-            folder.mkdir(parents=True)
-            for number in range(2):
-                picture = rng.integers(0, 256, (40 + number, 70, 3), np.uint8)
-                Image.fromarray(picture).save(folder / f"{number}.png")
-    command = command_of("faq.md", "--mode=corrupt")
-    assert main.main([*command, "--names=fog", "--workers=1"]) == 0
-    written = Path(flags.parse(command).config.corrupted_dir)
-    assert np.load(written / "fog.npy").shape == (5 * 4, 64, 64, 3)
-    assert np.load(written / "labels.npy").tolist() == [0, 1, 0, 1] * 5

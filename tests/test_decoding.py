@@ -144,10 +144,6 @@ def test_an_unreadable_file_has_its_error_and_its_neighbours_their_images(images
     np.testing.assert_array_equal(found.images.numpy()[[0, 2, 4, 5]], 0)
 
 
-def test_a_batch_of_nothing_but_unreadable_files():
-    assert errors(b"\xff\xd8\xff", png_header(2, 3)) == [UNREADABLE, UNREADABLE]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_part_of_a_file_is_taken_for_the_whole(images, kind):
     data = encoded(images[0], kind)
@@ -254,11 +250,8 @@ def test_other_formats_are_refused_by_name(images, name):
     assert errors(*files) == [f"{name} is not supported"] * len(files)
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"received {name}"):
         formats.decode(tf.constant(files[0]))
-
-
-def test_unknown_formats_are_unknown(images):
-    files = files_of_each_format(images[0])[None]
-    assert errors(*files) == [UNKNOWN_FORMAT] * len(files)
+    unknown = files_of_each_format(images[0])[None]
+    assert errors(*unknown) == [UNKNOWN_FORMAT] * len(unknown)
 
 
 def test_the_frames_of_an_animation_that_claims_to_be_none_are_not_decoded(images):

@@ -123,16 +123,6 @@ def test_outputs(signatures, images, logits):
     ]
 
 
-def test_empty_batches_give_empty_outputs(signatures):
-    no_images = tf.zeros([0, HEIGHT, WIDTH, 3], tf.uint8)
-    for out in (
-        signatures["serving_default"](images=no_images),
-        signatures["serve_bytes"](image_bytes=tf.constant([], tf.string)),
-    ):
-        assert out["logits"].shape == out["probabilities"].shape == [0, CLASSES]
-        assert out["classes"].shape == out["class_names"].shape == [0]
-
-
 def test_unreadable_images_have_their_errors_and_the_others_their_outputs(
     signatures, images, logits
 ):
@@ -151,18 +141,6 @@ def test_unreadable_images_have_their_errors_and_the_others_their_outputs(
     assert list(out["class_names"][broken]) == [b""] * 3
     errors = [error.decode() for error in out["errors"]]
     assert errors == ["", "cannot be decoded", "too large", "unknown format", ""]
-
-
-def test_images_of_another_shape_or_type_are_refused_in_words(signatures, images, logits):
-    call = signatures["serving_default"]
-    for wrong in (images[:, 1:], images[0], images[..., :1]):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=r"expected shape \[\?,24,32,3\]"):
-            call(images=tf.constant(wrong))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="expected to be a uint8 tensor"):
-        call(images=tf.constant(images, tf.float32))
-    np.testing.assert_allclose(
-        call(images=tf.constant(images))["logits"], logits, rtol=1e-5, atol=1e-5
-    )
 
 
 def content(folder: Path) -> dict[str, bytes]:
