@@ -130,8 +130,8 @@ def test_a_checkpointed_augmix_model_gives_its_logits(tmp_path, from_logits):
     np.testing.assert_allclose(found.program(SIZE, CLASSES)(IMAGES), want, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["a[1]", "b*", "c?", "d{1}", "e\\f", "g h"])
-def test_paths_are_names_and_no_patterns(tmp_path, name):
+def test_paths_are_names_and_no_patterns(tmp_path):
+    name = "a[1] b* c? d{1} e\\f"
     folder = saved(tmp_path / "plain", lambda logits: {"logits": logits}, tf.uint8)
     folder = folder.rename(tmp_path / name)
     network().save(folder / f"{name}.keras")

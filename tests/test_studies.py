@@ -371,4 +371,4 @@ def test_images_of_varying_size_come_at_the_size_of_the_model_s_own_input(tmp_pa
 def test_results_of_a_saved_model_have_a_directory_of_their_own(run):
     model = f"--model_path={run / 'model.keras'}"
     assert "--workdir" in refused("--mode=evaluate", model)
-    assert "of its own" in refused("--mode=evaluate", model, workdir=run)
+    assert "needs another --workdir" in refused("--mode=evaluate", model, workdir=run)

@@ -122,16 +122,13 @@ def evaluate_saved(request: Request) -> None:
         raise CommandError("--model_path needs --workdir, the directory for its results.")
     directory, path = Workdir(request.directory), Path(str(request.model_path))
     if directory.config.exists():
-        raise CommandError(
-            f"--model_path needs a --workdir of its own; {directory.root} holds a run."
-        )
+        raise CommandError(f"--model_path needs another --workdir; {directory.root} holds a run.")
     build.strategy(Devices("none"))
     model = loaded.load(path)
     config, data = _test_images(model, request)
     source, benchmarks = data.source, open_benchmarks(config, data)
     program = model.program(source.image_size, source.num_classes)
-    names = source.class_names
-    results = measure.measure(program, source.test, names, benchmarks, progress=Counter)
+    results = measure.measure(program, source.test, source.class_names, benchmarks, None, Counter)
     provenance = {"dataset": config.dataset, "data": source.description}
     provenance |= {"model": path.name, "method": "saved model"}
     dataclasses.replace(results, provenance=provenance).write(directory.results)
