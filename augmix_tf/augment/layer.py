@@ -147,12 +147,12 @@ class AugMix(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        own = {"seed": self.seed, "value_range": self.value_range, "fill": self.fill}
-        return super().get_config() | dataclasses.asdict(self.settings) | own
+        arguments = {"seed": self.seed, "value_range": self.value_range, "fill": self.fill}
+        return super().get_config() | dataclasses.asdict(self.settings) | arguments
 
 
 def _check_keys(data: dict[str, Any]) -> None:
     errors.require("images" in data, "a dictionary with 'images'", sorted(data))
-    fixed = {"bounding_boxes", "segmentation_masks"} & data.keys()
-    wanted = "images and labels only: boxes and masks do not move with the mix"
-    errors.require(not fixed, wanted, sorted(fixed))
+    geometry = sorted({"bounding_boxes", "segmentation_masks"} & data.keys())
+    expected = "images and labels only: boxes and masks do not move with the mix"
+    errors.require(not geometry, expected, geometry)

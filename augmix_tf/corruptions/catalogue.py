@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -241,17 +241,18 @@ def corrupt(
     """
     check_integer("number of workers", workers, 1)
     check_integer("seed", seed, 0)
-    name = _frost_that_is_there(name, frost_dir)
-    many = isinstance(images, (list, tuple)) or getattr(images, "dtype", None) is np.dtype(object)
-    given = [as_array(image) for image in images] if many else [as_array(images)]
+    name = _available_frost(name, frost_dir)
+    is_object_array = isinstance(images, np.ndarray) and images.dtype == object
+    several = is_object_array or isinstance(images, (list, tuple))
+    given = [as_array(image) for image in images] if several else [as_array(images)]
     batches = [as_rgb(array) for array in given]
-    single = not many or all(len(batch) == 1 for batch in batches)
-    errors.require(single, "single images in a list", "batches of several images")
+    is_single = not several or all(len(batch) == 1 for batch in batches)
+    errors.require(is_single, "single images in a list", "batches of several images")
     counts = [len(batch) for batch in batches]
     numbers = np.split(check_ids(ids, sum(counts)), np.cumsum(counts)[:-1])
     results = [np.empty_like(batch) for batch in batches]
 
-    @cache
+    @lru_cache(maxsize=4)  # textures are large
     def setting_and_draw(size: tuple[int, int]) -> tuple[Any, Draw | None]:
         setting = setting_of(np.empty((0, *size, 3), np.uint8), name, severity, table)
         if name not in ("frost", FROST_SYNTHETIC):
@@ -268,7 +269,9 @@ def corrupt(
         return len(batch)
 
     jobs = [(index, rows) for index, batch in enumerate(batches) for rows in chunks(batch)]
-    setting_and_draw((MIN_SIDE, MIN_SIDE))  # checks name, severity and table where no image is
+    setting_of(
+        np.empty((0, MIN_SIDE, MIN_SIDE, 3), np.uint8), name, severity, table
+    )  # also for no image
     with (
         ThreadPoolExecutor(workers) as pool,
         tqdm(
@@ -282,7 +285,7 @@ def corrupt(
         result.reshape(array.shape) if array.shape[-1] == 3 else result[..., 1].reshape(array.shape)
         for array, result in zip(given, results, strict=True)
     ]
-    return kept if many else kept[0]
+    return kept if several else kept[0]
 
 
 def apply(
@@ -380,7 +383,7 @@ def chunks(images: Images, frames: int = 1) -> Iterator[slice]:
     return (slice(first, first + size) for first in range(0, len(images), size))
 
 
-def _frost_that_is_there(name: str, frost_dir: str | Path | None) -> str:
+def _available_frost(name: str, frost_dir: str | Path | None) -> str:
     if name != "frost" or frost_dir is not None or weather.find_photographs() is not None:
         return name
     warnings.warn(

@@ -125,8 +125,8 @@ class AugMixModel(Trainer):
         _check_classifier(backbone, from_logits)
         errors.require(jsd_weight >= 0, "jsd_weight of at least 0", jsd_weight)
         errors.require(isinstance(views, int) and views >= 2, "a whole number of views >= 2", views)
-        smooth = 0 <= label_smoothing <= 1
-        errors.require(smooth, "label_smoothing from 0 to 1", label_smoothing)
+        in_range = 0 <= label_smoothing <= 1
+        errors.require(in_range, "label_smoothing from 0 to 1", label_smoothing)
         seed = random.randint(0, 2**31 - 1) if seed is None else seed
         super().__init__(backbone, jsd_weight, run_seed=seed, **kwargs)
         self.settings = AugMixSettings(severity, width, depth, alpha, all_ops)
@@ -233,10 +233,10 @@ class AugMixModel(Trainer):
         clean = logits[:, 0]
         parts = super()._parts(_class_labels(targets.labels, clean.shape[-1]), logits)
         if self.label_smoothing:
-            flat = tf.ones_like(clean) / clean.shape[-1]
-            sharp = parts["cross_entropy"]
-            change = self.label_smoothing * (losses.cross_entropy(flat, clean) - sharp)
-            parts |= {"cross_entropy": sharp + change, "loss": parts["loss"] + change}
+            uniform = tf.ones_like(clean) / clean.shape[-1]
+            change = losses.cross_entropy(uniform, clean) - parts["cross_entropy"]
+            for name in ("loss", "cross_entropy"):
+                parts[name] += self.label_smoothing * change
         if targets.weights is not None:
             weights = _example_weights(targets.weights)
             parts |= {n: weights * parts[n] for n in ("loss", "cross_entropy", "jsd")}
@@ -252,10 +252,10 @@ class AugMixModel(Trainer):
             wanted = "probabilities in float32 (a last layer with dtype='float32'), or logits"
             errors.require(exact, wanted, outputs.dtype.name)
         sums = tf.reduce_sum(tf.cast(outputs, tf.float32), axis=-1)
-        shares = tf.reduce_all(tf.abs(sums - 1) < PROBABILITY_SUM_ERROR)
-        shares &= tf.reduce_all(outputs >= 0)
+        is_distribution = tf.reduce_all(tf.abs(sums - 1) < PROBABILITY_SUM_ERROR)
+        is_distribution &= tf.reduce_all(outputs >= 0)
         checks.ensure(
-            (shares != self.from_logits) | (tf.size(outputs) == 0),
+            (is_distribution != self.from_logits) | (tf.size(outputs) == 0),
             f"Expected logits with from_logits=True and probabilities with from_logits=False; "
             f"received the other with from_logits={self.from_logits}.",
         )
@@ -334,8 +334,8 @@ def _class_labels(labels: tf.Tensor, classes: int) -> tf.Tensor:
     labels = labels[:, 0] if column else labels
     ids = tf.cast(labels, tf.int64)
     if labels.dtype.is_floating:
-        whole = tf.reduce_all(tf.cast(ids, labels.dtype) == labels)
-        checks.ensure(whole, "Expected class ids that are whole numbers; received:", labels)
+        integral = tf.reduce_all(tf.cast(ids, labels.dtype) == labels)
+        checks.ensure(integral, "Expected class ids that are whole numbers; received:", labels)
     return ids
 
 
