@@ -160,16 +160,12 @@ def test_files_of_earlier_runs_can_be_read(path):
     assert results.Results.from_json(document, path).to_json() == document
 
 
-def test_files_of_schema_1_have_the_temperature_in_their_clean_part():
-    document = {"schema": 1, "clean": {"error": 0.5, "temperature": 1.25}}
+def test_files_of_schema_1_have_the_temperature_in_clean_and_unknown_parts_are_ignored():
+    clean = {"error": 0.5, "temperature": 1.25, "novel": [1]}
+    document = {"schema": 1, "clean": clean, "other": 3}
     read = results.Results.from_json(document)
     assert read.temperature == results.Temperature(1.25)
     assert read.clean.metrics == {"error": 0.5}
-
-
-def test_what_a_file_has_beyond_the_schema_is_ignored():
-    document = {"schema": 2, "clean": {"error": 0.5, "novel": [1]}, "other": 3}
-    assert results.Results.from_json(document).clean == results.ImageResults(None, {"error": 0.5})
 
 
 # Predictions
