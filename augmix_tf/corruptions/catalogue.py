@@ -269,9 +269,8 @@ def corrupt(
         return len(batch)
 
     jobs = [(index, rows) for index, batch in enumerate(batches) for rows in chunks(batch)]
-    setting_of(
-        np.empty((0, MIN_SIDE, MIN_SIDE, 3), np.uint8), name, severity, table
-    )  # also for no image
+    # Checks name, severity and table where no image is.
+    setting_of(np.empty((0, MIN_SIDE, MIN_SIDE, 3), np.uint8), name, severity, table)
     with (
         ThreadPoolExecutor(workers) as pool,
         tqdm(
