@@ -184,8 +184,11 @@ def test_a_folder_may_have_any_name(trainer, tmp_path, name):
         checkpoints.save(Position(0, step))
     assert numbers(folder) == [2, 3]
     fill(trainer, 9)
-    assert Checkpoints(trainer, folder).restore() == Position(0, 3)
+    checkpoints = Checkpoints(trainer, folder)
+    assert checkpoints.restore() == Position(0, 3)
     assert_equal(values_of(trainer), values)
+    checkpoints.save(Position(0, 4))
+    assert numbers(folder) == [3, 4]
 
 
 def test_where_nothing_was_saved_nothing_is_restored(trainer, tmp_path):

@@ -66,6 +66,9 @@ class Checkpoints:
             means=means,
             **self._values,
         )
+        with self._strategy.scope():
+            # Created now, so that it is restored with the rest and not when the manager needs it.
+            self._checkpoint.save_counter.assign(0)
 
     @property
     def position(self) -> Position:
