@@ -36,7 +36,7 @@ from tests.image_stores import in_memory
 
 ROOT = Path(__file__).parents[1]
 # Batches of 4, 4 and 1: the last is completed with the first 3 examples of its epoch.
-COUNT, BATCH, EPOCHS, STEPS, CLASSES = 9, 4, 4, 3, 6
+COUNT, BATCH, EPOCHS, STEPS, CLASSES = 9, 4, 3, 3, 6
 CASES = [("mixup", "float32"), ("augmix", "float64")]
 # float32 is what people train in, but a rounding error that turns a ReLU's sign is no longer small;
 # in float64 none does, so that what is left is what the replicas do differently.
@@ -249,7 +249,7 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize("where", ["mirrored0", "multiworker0"])
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_several_replicas_train_as_one_device(trained, where, case):
-    """Twelve steps, with a count of examples that the batch does not divide."""
+    """Nine steps, with a count of examples that the batch does not divide."""
     name = "-".join(case)
     want, got = trained["none0", name], trained[where, name]
     assert want.keys() == got.keys()
@@ -425,7 +425,7 @@ def test_no_tpu_is_said_in_one_line(monkeypatch):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("method", ["augmix", "mixup", "adversarial"])
+@pytest.mark.parametrize("method", ["augmix", "adversarial"])
 def test_the_step_compiles_as_a_tpu_wants_it(method):
     """Fixed shapes throughout, nothing from the host: neither strings nor Python."""
     adversary = Adversary(steps=2) if method == "adversarial" else None
