@@ -41,6 +41,7 @@ PACKAGES = {"tensorboard-plugin-profile", "tensorflow-cpu", "nvidia-pytriton", "
 # Flags of other programs that the text names.
 FOREIGN = {"decay", "droprate", "evaluate", "layers", "momentum", "pretrained", "resume", "save"}
 FOREIGN |= {"xla_cpu_prefer_vector_width", "xla_disable_hlo_passes"}
+FOREIGN |= {"model_config_file", "model_config_file_poll_wait_seconds", "monitoring_config_file"}
 # Runs that the pages evaluate, and their datasets: some flags apply to images of varying size only.
 RUNS = {"runs/imagenet": "imagenet2012", "runs/augmix": "imagenet2012"}
 
@@ -126,6 +127,8 @@ def check_python(arguments: list[str]) -> None:
             check_script(ROOT / f"{module.replace('.', '/')}.py", rest)
         else:
             check([module, *rest])
+    elif arguments[0] == "-c":
+        compile(arguments[1], "python -c", "exec")
     elif arguments[0] == "main.py":
         flags.parse(arguments[1:])
     else:
@@ -184,11 +187,15 @@ def check_form(pattern: str) -> Callable[[list[str]], None]:
 
 
 CHECKS: dict[str, Callable[[list[str]], None]] = {
-    "curl": check_form(r"-L -o \S+ https://[\w.]+/[\w./-]+"),
+    "curl": check_form(r"-L -o \S+ https://[\w.]+/[\w./-]+|http://localhost:\d+/v[12]/[\w/]+"),
+    "docker": check_form(r"run --rm (-[pve] \S+ )+tensorflow/serving"),
     "pip": check_pip,
     "pytest": check_pytest,
     "python": check_python,
     "python3": check_python,
+    "saved_model_cli": check_form(
+        r"run --dir \S+ --tag_set serve --signature_def serve_bytes --input\w+ image_bytes=.+"
+    ),
     "tar": check_form(r"-xf \S+"),
     "tensorboard": check_form(r"--logdir \S+"),
     "venv": check_form(r"\S+"),
@@ -255,7 +262,7 @@ def test_a_command_that_would_not_be_taken_is_found(line, error):
 
 
 def snippets() -> list[tuple[str, str]]:
-    """Those of the README are run by tests/test_docs.py."""
+    """Those of the README are run by tests/test_docs.py, clients (`py`) by their own tests."""
     return [
         (path.name, "\n".join(lines))
         for path in PAGES[1:]

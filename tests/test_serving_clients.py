@@ -1,7 +1,9 @@
 """An exported model, asked as clients of TensorFlow Serving ask: over gRPC, in its messages."""
 
 import contextlib
+import re
 from concurrent import futures
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -61,14 +63,19 @@ class Service(services.PredictionServiceServicer):
 
 
 @pytest.fixture(scope="module")
-def stub(version):
+def address(version):
     server = grpc.server(futures.ThreadPoolExecutor(2))
     services.add_PredictionServiceServicer_to_server(Service(version), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with contextlib.closing(grpc.insecure_channel(f"127.0.0.1:{port}")) as channel:
-        yield services.PredictionServiceStub(channel)
+    yield f"127.0.0.1:{port}"
     server.stop(None).wait()
+
+
+@pytest.fixture(scope="module")
+def stub(address):
+    with contextlib.closing(grpc.insecure_channel(address)) as channel:
+        yield services.PredictionServiceStub(channel)
 
 
 def ask(stub, signature, **inputs):
@@ -98,6 +105,20 @@ def test_files_over_grpc(stub, classifier, images):
     out = ask(stub, "serve_bytes", image_bytes=[encoded(image) for image in images])
     check_answers(out, classifier, images)
     assert list(out["errors"]) == [b""] * len(images)
+
+
+def test_the_client_of_the_page_gets_an_answer(
+    address, classifier, images, tmp_path, monkeypatch, capsys
+):
+    page = Path(__file__).resolve().parents[1] / "docs" / "serving.md"
+    code = next(c for c in re.findall(r"```py\n(.*?)```", page.read_text(), re.S) if "grpc" in c)
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").write_bytes(encoded(images[0]))
+    scope = {}
+    exec(compile(code.replace("localhost:8500", address), page.name, "exec"), scope)
+    check_answers(scope["outputs"], classifier, images[:1])
+    name = NAMES[scope["outputs"]["classes"][0]].encode()
+    assert capsys.readouterr().out.startswith(f"[{name}] [")
 
 
 def test_unreadable_files_over_grpc_leave_the_server_up(stub, classifier, images):
