@@ -195,9 +195,6 @@ def test_histograms_count_what_is_drawn(name):
     for histogram in histograms.values():
         assert len(histogram.edges) == len(histogram.counts) + 1
         assert histogram.counts.sum() > 0
-    if draws_operations:
-        operations = histograms["draws/operation"]
-        assert len(operations.names) == len(operations.counts)
 
 
 def test_every_method_has_a_recipe():

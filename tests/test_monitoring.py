@@ -1,5 +1,4 @@
 import contextlib
-import io
 import json
 import socket
 import subprocess
@@ -10,7 +9,6 @@ import urllib.request
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from augmix_tf.errors import ArgumentError, RunError
 from augmix_tf.training.callbacks import Monitor
@@ -20,15 +18,10 @@ AFTER_RESTART = [1.0, 0.25]  # logged anew for steps 30 and 40
 CONFIG = {"dataset": "shapes", "severity": 3.0, "note": "a|b\nc"}
 
 
-def some_views() -> np.ndarray:
-    return np.random.default_rng(0).uniform(0, 255, (2, 3, 5, 7, 3)).astype(np.float32)
-
-
 def log_interrupted_run(folder) -> None:
     """A run that is resumed from step 20 after it has logged step 40."""
     with Monitor(folder) as monitor:
         monitor.config(CONFIG)
-        monitor.views(0, some_views())
         for step, loss in zip((10, 20, 30, 40), LOSSES, strict=True):
             monitor.scalars(step, {"train/loss": loss, "train/learning_rate": 0.1})
     with Monitor(folder, resumed_step=20) as monitor:
@@ -99,20 +92,6 @@ def test_tensorboard_serves_the_scalars_once(server):
     want = list(zip((10, 20, 30, 40), LOSSES[:2] + AFTER_RESTART, strict=True))
     assert points(server, "train/loss") == want
     assert points(server, "test/error") == [(30, 0.25), (40, 0.25)]
-
-
-def test_tensorboard_serves_the_views_as_png(server):
-    assert server.json("plugin/images/tags")["run"]["views"]["samples"] == 1
-    (entry,) = server.json("plugin/images/images", run="run", tag="views", sample="0")
-    assert entry["step"] == 0
-    query = dict(urllib.parse.parse_qsl(entry["query"]))
-    png = server.get("plugin/images/individualImage", **query)
-    assert png.startswith(b"\x89PNG")
-    picture = np.asarray(Image.open(io.BytesIO(png)))
-    assert picture.shape == (2 * (5 + 2), 3 * (7 + 2), 3)
-    second_row_third_column = picture[7 + 1 : 7 + 6, 18 + 1 : 18 + 8]
-    np.testing.assert_array_equal(second_row_third_column, np.rint(some_views()[1, 2]))
-    assert (picture[[0, 6, 7, 13]] == 255).all()
 
 
 def test_tensorboard_serves_the_configuration_as_text(server):

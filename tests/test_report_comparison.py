@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from augmix_tf.errors import ArgumentError, FileError
+from augmix_tf.errors import ArgumentError
 from augmix_tf.report import comparison, directories
 from augmix_tf.report import run as run_report
 from tests.run_folders import (
@@ -118,8 +118,8 @@ def test_means_are_over_the_corruptions_that_all_runs_have(tmp_path):
     assert table_of(text, title)[1:] == [["standard", "20.00"], ["augmix", "**10.00**"]]
     assert "Mean corruption error" not in text
     assert (
-        "> - runs differ in the evaluated corruptions: 15 corruptions "
-        f"(`{whole}`); 14 of 15 corruptions, frost excluded (`{part}`)"
+        f"> - Corrupted: generated, 100 images, seed 0, 15 corruptions (`{whole}`); generated, "
+        f"100 images, seed 0, 14 of 15 corruptions, frost excluded (`{part}`)"
     ) in text
     assert "frost" not in table_of(text, "Error on each corruption (%): wrn")[0]
     said = comparison.comparison_table([whole, part])
@@ -138,8 +138,8 @@ def test_what_was_not_measured_is_a_dash(tmp_path):
     ]
     flips = table_of(text, "Mean flip probability (%)")
     assert flips[1:] == [["standard", "–"], ["augmix", "3.00"]]
-    assert f"not evaluated on corrupted images: `{clean}`" in text
-    assert f"not evaluated on perturbation sequences: `{clean}`" in text
+    assert f"Corrupted: not evaluated (`{clean}`); " in text
+    assert f"Perturbed: not evaluated (`{clean}`); " in text
     assert "temperature" not in text
     assert comparison.write([clean], tmp_path / "alone").read_text().count("### ") == 3
 
@@ -173,7 +173,7 @@ def test_runs_with_other_settings_are_not_averaged(tmp_path):
     rows = table_of(text, "Clean error (%)")[1:]
     assert [row[0] for row in rows] == ["standard", "augmix, epochs 2", "augmix, epochs 5"]
     assert rows[2][1] == "25.00 ± 7.07 (n = 2)"
-    differ = f"runs of wrn differ in the epochs: 7 (`{folders[3]}`); 2 (`{folders[0]}`); 5 ("
+    differ = f"Epochs of wrn: 7 (`{folders[3]}`); 2 (`{folders[0]}`); 5 ("
     assert differ in text
 
 
@@ -199,19 +199,22 @@ def with_data(**data):
 
 
 WARNINGS = {
-    "images": ({"parts": {"clean": measures(0.1, images=50)}}, "the number of clean test images"),
+    "images": ({"parts": {"clean": measures(0.1, images=50)}}, "Clean test images: 100 ("),
     "source": (
         with_data(source="official", images=100),
-        "the source of the corrupted images: generated, seed 0 (",
+        "Corrupted: generated, 100 images, seed 0, 15 corruptions (",
     ),
-    "seed": (with_data(source="generated", seed=1, images=100), "generated, seed 1 ("),
+    "seed": (
+        with_data(source="generated", seed=1, images=100),
+        "100 images, seed 1, 15 corruptions (",
+    ),
     "cells": (
         with_data(source="generated", seed=0, images=50),
-        "the number of images per corruption and severity: 100 (",
+        "Corrupted: generated, 100 images, seed 0, 15 corruptions (",
     ),
-    "epochs": ({"epochs": 9}, "runs of wrn differ in the epochs: 2 ("),
-    "train_limit": ({"train_limit": 10}, "the limit on training images: 0 ("),
-    "seeds": ({"method": "standard"}, "several runs of standard of wrn have seed 1"),
+    "epochs": ({"epochs": 9}, "Epochs of wrn: 2 ("),
+    "train_limit": ({"train_limit": 10}, "Limit on training images: 0 ("),
+    "seeds": ({"method": "standard"}, "Several runs of standard of wrn have seed 1"),
 }
 
 
@@ -280,19 +283,12 @@ def test_a_name_with_odd_characters_makes_a_legal_file_name(tmp_path):
 def test_a_directory_without_an_evaluated_run_is_refused(tmp_path):
     valid, bare = add(tmp_path, "a"), add(tmp_path, "b")
     (bare / "results.json").unlink()
-    with pytest.raises(ArgumentError, match=rf"{bare}, which has no results.json. Evaluate the"):
-        comparison.write([valid, bare], tmp_path / "out")
+    unknown = add(tmp_path, "c", parts={"clean": {"nll": 1.0}})
+    for folder in (bare, unknown):
+        with pytest.raises(ArgumentError, match=rf"Expected evaluated runs.*received {folder}"):
+            comparison.write([valid, folder], tmp_path / "out")
     with pytest.raises(ArgumentError, match=r"Expected a run directory .*nowhere"):
         comparison.write([valid, tmp_path / "nowhere"], tmp_path / "out")
-    (valid / "config.json").write_text('{"dataset": "cifar10", "model": "wrn"}')
-    with pytest.raises(FileError, match=r"config.json: method is missing"):
-        comparison.write([valid], tmp_path / "out")
-    (valid / "config.json").unlink()
-    with pytest.raises(ArgumentError, match=rf"received {valid}, which has no config.json.$"):
-        comparison.write([valid], tmp_path / "out")
-    unknown = add(tmp_path, "c", parts={"clean": {"nll": 1.0}})
-    with pytest.raises(FileError, match=r"results.json: clean.error must be a number; rec.* none"):
-        comparison.write([unknown], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -301,12 +297,8 @@ def test_no_folder_and_a_folder_twice_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ArgumentError, match="Expected at least one run directory; received none"):
         comparison.write([], tmp_path / "out")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        ArgumentError, match=rf"each run directory once; received a twice .also as {folder}"
-    ):
-        comparison.write([folder, "a"], tmp_path / "out")
     os.symlink(folder, tmp_path / "link")
-    with pytest.raises(ArgumentError, match=r"once; received link twice"):
+    with pytest.raises(ArgumentError, match="each run directory once"):
         comparison.comparison_table([folder, "link"])
 
 
@@ -330,7 +322,7 @@ def test_runs_stand_side_by_side_in_the_terminal(folders):
         ["clean", "RMS", "calibration", "error", "5.00", "%", "5.00", "%"],
         ["corrupted", "RMS", "calibration", "error", "10.00", "%", "15.00", "%"],
         # 40 steps of 100 images at 800 and 40 at 1,600 images a second.
-        ["training", "time,", "about", "0:08", "min", "0:08", "min"],
+        ["training", "time,", "about", "0.1", "min", "0.1", "min"],
     ]
     assert len({len(line) for line in lines[1:]}) == 1
     head = comparison.comparison_table(folders[:2]).splitlines()[1]
@@ -394,9 +386,8 @@ def test_a_comparison_has_the_metrics_of_imagenet(two, tmp_path):
     assert "| standard | 43.75 |" in sets
     assert "| augmix | **37.50** |" in sets
     assert "imagenet-r: the folder sets/r, 30,000 images." in text
-    assert "not evaluated on imagenet-r: " in text
-    assert "differ in the images of imagenetv2-matched\\|1: " in text
-    assert "the classes of" not in text
+    assert "imagenet-r: not evaluated (" in text
+    assert "imagenetv2-matched\\|1: folder, 10 images (" in text
     with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
         found = {row["method"]: row for row in csv.DictReader(file)}
     assert found["augmix"]["alexnet_relative_mce"] == "77.96"

@@ -51,7 +51,6 @@ class Histogram(NamedTuple):
     edges: np.ndarray  # float [B + 1], ascending; bin b holds edge b to edge b + 1
     counts: np.ndarray  # [B]
     description: str = ""  # Markdown, shown on the dashboard
-    names: tuple[str, ...] = ()  # of the bins, if they have some
 
 
 class Method(abc.ABC):
@@ -141,7 +140,4 @@ def operation_histogram(
     """Counts operations int [..., D], of which the first `depth` [...] are applied."""
     applied = operation[np.arange(operation.shape[-1]) < depth[..., None]]
     listed = ", ".join(f"{number} {name}" for number, name in enumerate(names))
-    histogram = integer_histogram(
-        applied, 0, len(names) - 1, f"Operations that are applied: {listed}."
-    )
-    return histogram._replace(names=names)
+    return integer_histogram(applied, 0, len(names) - 1, f"Operations that are applied: {listed}.")

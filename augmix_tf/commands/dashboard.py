@@ -9,12 +9,12 @@ import tensorflow as tf
 
 from augmix_tf.augment.method import BatchShape, Histogram
 from augmix_tf.commands.build import Run
-from augmix_tf.commands.views import example_views
+from augmix_tf.commands.views import views_png
 from augmix_tf.config import parse_steps
 from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
 from augmix_tf.metrics import table
-from augmix_tf.report import directories, plots
+from augmix_tf.report import directories
 from augmix_tf.report import run as run_report
 from augmix_tf.seeds import BatchSeeds
 from augmix_tf.training.callbacks import Monitor, Profile, Progress, Records
@@ -39,11 +39,8 @@ def callbacks(
     monitor = stack.enter_context(Monitor(run.directory.logs, first_step + start.step))
     monitor.config(config.settings())
     monitor.graph(_inference_graph(run.trainer.classifier))
-    monitor.views(first_step, example_views(config, train, run.data.source.num_classes))
-    operations = draws(run, start.epoch).get("draws/operation")
-    if operations is not None:
-        counts = dict(zip(operations.names, operations.counts.tolist(), strict=True))
-        monitor.image(first_step, "drawn_operations", plots.operation_bars(counts))
+    monitor.image(first_step, "views", views_png(config, run.data.source))
+    if draws(run, start.epoch):
         log = lambda epoch: monitor.histograms(epoch * steps, draws(run, epoch))  # noqa: E731
         callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=log))
     progress = Progress(config.epochs, steps, config.batch_size, start)

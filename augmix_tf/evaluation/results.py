@@ -18,7 +18,7 @@ from augmix_tf import files
 from augmix_tf.errors import FileError
 from augmix_tf.metrics import ReliabilityBin, pool_bins, table
 from augmix_tf.metrics.table import Inputs, Value
-from augmix_tf.robustness import CORRUPTIONS, SEVERITIES
+from augmix_tf.robustness import CORRUPTIONS
 
 SCHEMA = 2  # files of schema 1 have `clean` and `provenance`, and the temperature in `clean`
 Metrics = dict[str, float | None]
@@ -44,14 +44,6 @@ class Confusion:
 
     class_names: list[str]
     counts: list[list[int]]
-
-    def check(self, path: str) -> None:
-        """Checks that there is one row and one column per class."""
-        size, rows = len(self.class_names), self.counts
-        is_valid = size > 0 and [len(row) for row in rows] == [size] * size
-        expected = f"{size} rows of {size} counts of at least 0"
-        is_valid = is_valid and min(map(min, rows)) >= 0
-        _demand(is_valid, f"{path}.counts", f"must have {expected}; received {rows}"[:200])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,18 +89,6 @@ class CorruptedResults:
     missing: list[str] = dataclasses.field(default_factory=list)
     mean: Metrics = dataclasses.field(default_factory=dict)
     corruptions: dict[str, list[ImageResults]] = dataclasses.field(default_factory=dict)
-
-    def check(self, path: str) -> None:
-        """Checks that the severities are complete, and that what is counted was evaluated."""
-        for name, row in self.corruptions.items():
-            place, count = f"{path}.corruptions.{name}", len(SEVERITIES)
-            _demand(len(row) == count, place, f"must have {count} severities; received {len(row)}")
-            for number, cell in enumerate(row):
-                problem = "must be a number; received none"
-                _demand(cell.metric("error") is not None, f"{place}[{number}].error", problem)
-        for name in self.counted:
-            problem = f"has {name!r}, which {path}.corruptions lacks"
-            _demand(name in self.corruptions, f"{path}.counted", problem)
 
     @property
     def evaluated(self) -> list[str]:
@@ -178,21 +158,15 @@ class Results:
 
     @classmethod
     def from_json(cls, document: Any, path: Path | str = "results.json") -> Results:
-        """Returns the results in the parsed content of a `results.json`.
-
-        Raises:
-            FileError: another schema, or a part that is missing or of another type; the message
-                has the path of the file and of the part in it.
-        """
+        """Returns the results in the parsed content of a `results.json`."""
         try:
-            _demand(isinstance(document, dict), "it", f"must be an object; received {document!r}")
-            schema, clean = document.get("schema"), document.get("clean")
-            _demand(schema in (1, SCHEMA), "schema", f"must be 1 or 2; received {schema!r}")
-            if schema == 1 and isinstance(clean, dict) and "temperature" in clean:
-                document = {"temperature": {"value": clean["temperature"]}, **document}
-            return _decode(cls, document, "")
-        except _DocumentError as error:
-            raise FileError(f"Cannot read {path}: {error}.") from error
+            if document["schema"] not in (1, SCHEMA):
+                raise ValueError(f"schema must be 1 or 2; received {document['schema']!r}")
+            if temperature := (document.get("clean") or {}).get("temperature"):
+                document = {"temperature": {"value": temperature}, **document}
+            return _decode(cls, document)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise FileError(f"Cannot read {path}: {error!r}.") from error
 
     def write(self, path: Path) -> None:
         """Writes `results.json` atomically, with the versions of the software in `provenance`."""
@@ -222,15 +196,6 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | installed
 
 
-class _DocumentError(ValueError):
-    """A part of a document is wrong."""
-
-
-def _demand(condition: bool, path: str, problem: str) -> None:
-    if not condition:
-        raise _DocumentError(f"{path} {problem}")
-
-
 def _encode(value: Any) -> Any:
     """A dataclass as JSON: without fields that are None, its metrics as its own keys."""
     if isinstance(value, Mapping):
@@ -251,54 +216,39 @@ def _encode(value: Any) -> Any:
     return entries
 
 
-_JSON_NAMES = {dict: "an object", list: "a list", float: "a number", int: "an integer", str: "text"}
-
-
-def _decode(kind: Any, value: Any, path: str) -> Any:
-    """JSON at a path of the document as a value of the type `kind`, checked."""
+def _decode(kind: Any, value: Any) -> Any:
+    """JSON as a value of the type `kind`; unknown names are ignored."""
     origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):  # of a type and None
-        return None if value is None else _decode(arguments[0], value, path)
-    if origin is Any:
+    if value is None or origin is Any:
         return value
-    if dataclasses.is_dataclass(origin):
-        return _decode_object(origin, _decode(dict[str, Any], value, path), path)
-    accepted = (int, float) if origin is float else origin
-    # In Python a bool is an int.
-    is_valid = isinstance(value, accepted) and not isinstance(value, bool)
-    problem = f"must be {_JSON_NAMES[origin]}; received {value!r}"
-    _demand(is_valid, path or "it", problem[:200])
+    if origin in (types.UnionType, typing.Union):  # of a type and None
+        return _decode(arguments[0], value)
     if origin is list:
-        return [_decode(arguments[0], e, f"{path}[{i}]") for i, e in enumerate(value)]
+        return [_decode(arguments[0], entry) for entry in value]
     if origin is dict:
-        return {name: _decode(arguments[1], e, f"{path}.{name}") for name, e in value.items()}
-    if origin is float:
-        _demand(math.isfinite(value), path, f"must be a finite number; received {value}")
+        return {name: _decode(arguments[1], entry) for name, entry in value.items()}
+    if dataclasses.is_dataclass(origin):
+        return _decode_object(origin, value)
+    if not isinstance(value, (int, float) if origin is float else origin):
+        raise TypeError(f"expected {origin.__name__}, received {value!r}"[:200])
     return value
 
 
-def _decode_object(kind: Any, entries: dict[str, Any], path: str) -> Any:
+def _decode_object(kind: Any, entries: Mapping[str, Any]) -> Any:
     hints, arguments = typing.get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
-        place = f"{path}.{field.name}".lstrip(".")
-        required = field.default is field.default_factory  # both are missing
         if "inputs" in field.metadata:
-            arguments[field.name] = _decode_metrics(field.metadata["inputs"], entries, path)
-        elif required or entries.get(field.name) is not None:
-            _demand(field.name in entries, place, "is missing")
-            arguments[field.name] = _decode(hints[field.name], entries[field.name], place)
-    record = kind(**arguments)
-    if hasattr(record, "check"):
-        record.check(path)
-    return record
+            arguments[field.name] = _decode_metrics(field.metadata["inputs"], entries)
+        elif field.name in entries:
+            arguments[field.name] = _decode(hints[field.name], entries[field.name])
+    return kind(**arguments)
 
 
-def _decode_metrics(inputs: Inputs, entries: dict[str, Any], path: str) -> Metrics:
+def _decode_metrics(inputs: Inputs, entries: Mapping[str, Any]) -> Metrics:
     metrics: Metrics = {}
-    for name in (metric.name for metric in table.select(inputs)):
-        group, _, last = name.rpartition(".")
-        part = _decode(dict[str, Any], entries.get(group) or {}, f"{path}.{group}")
-        part = part if group else entries
+    for metric in table.select(inputs):
+        group, _, last = metric.name.rpartition(".")
+        part = (entries.get(group) or {}) if group else entries
         if last in part:
-            metrics[name] = _decode(float | None, part[last], f"{path}.{name}")
+            metrics[metric.name] = _decode(float, part[last])
     return metrics

@@ -6,17 +6,23 @@ import collections
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from augmix_tf import files
-from augmix_tf.evaluation.results import Data, mean
+from augmix_tf.evaluation.results import CorruptedResults, Data, mean
 from augmix_tf.metrics import pool_bins
 from augmix_tf.metrics.table import Metric, Value, select
 from augmix_tf.report import ABSENT, cell, describe, directories, heading, plain, plots, table
 from augmix_tf.report.directories import Estimate, Run, common_corruptions, estimate, grouped
-from augmix_tf.report.run import GROUPS, IMAGES_PER_CELL, SEQUENCES, TITLE_WIDTH, corruption_figures
+from augmix_tf.report.run import (
+    GROUPS,
+    IMAGES_PER_CELL,
+    SEQUENCES,
+    corruption_figures,
+    terminal_table,
+)
 from augmix_tf.robustness import CORRUPTIONS, describe_corruptions
 
 REPORT, ROWS = "comparison.md", "comparison.csv"
@@ -24,27 +30,11 @@ REPORT, ROWS = "comparison.md", "comparison.csv"
 MAX_LISTED = 3
 
 
-class Benchmark(NamedTuple):
-    """A set of images that runs may have been evaluated on beside the clean test images."""
-
-    title: str
-    images: str  # what they are
-    unit: str  # what is counted
-    results: Callable[[Run], Any]  # None: not evaluated
-
-
 def write(workdirs: Sequence[files.PathLike], out: files.PathLike) -> Path:
     """Writes `comparison.md`, `comparison.csv` and `plots/*.png` over evaluated runs into `out`.
 
     Runs that differ only in the seed are averaged: mean and sample standard deviation. Means over
-    corruptions are over those that all runs of a dataset have.
-
-    Returns:
-        Path of `comparison.md`.
-
-    Raises:
-        ArgumentError: no directory, one given twice, or one without an evaluated run.
-        FileError: a file is damaged, or one cannot be written.
+    corruptions are over those that all runs of a dataset have. Returns the path of the first.
     """
     runs, folder = directories.read_runs(workdirs), Path(out)
     sections = [
@@ -92,7 +82,8 @@ def csv_rows(runs: Sequence[Run]) -> str:
 def _facts(run: Run) -> dict[str, Any]:
     """What `comparison.csv` has besides the metrics."""
     results = run.results
-    corrupted, perturbed = _data(results.corrupted), _data(results.perturbed)
+    parts = results.corrupted, results.perturbed
+    corrupted, perturbed = [(part and part.data) or Data() for part in parts]
     return {
         "workdir": str(run.folder),
         "dataset": run.dataset,
@@ -114,9 +105,6 @@ def comparison_table(folders: Sequence[files.PathLike]) -> str:
 
     Columns are in the order of `folders`, named after the methods, or the directories if two runs
     have the same method. Means over corruptions are over those that all runs have.
-
-    Raises:
-        ArgumentError, FileError: as `write`.
     """
     by_folder = {run.folder: run for run in directories.read_runs(folders)}
     runs = [by_folder[Path(folder)] for folder in folders]
@@ -129,22 +117,11 @@ def comparison_table(folders: Sequence[files.PathLike]) -> str:
         if not first.with_temperature:
             texts = [first.metric.text(value.value) if value else ABSENT for value in values]
             rows.append((first.short, texts))
-    times = [_clock(run.training_seconds) for run in runs]
-    rows += [("training time, about", times)] if set(times) != {ABSENT} else []
-    width = max(TITLE_WIDTH, *(len(title) for title, _ in rows))
-    widths = [max(map(len, column)) for column in zip(*(texts for _, texts in rows), strict=True)]
-    return "\n" + "\n".join(
-        f"  {title:<{width}}  " + "  ".join(f"{v:>{w}}" for v, w in zip(texts, widths, strict=True))
-        for title, texts in rows
-    )
-
-
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return ABSENT
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d} h" if hours else f"{minutes}:{rest:02d} min"
+    times = [run.training_seconds for run in runs]
+    if any(times):
+        texts = [f"{seconds / 60:.1f} min" if seconds else ABSENT for seconds in times]
+        rows.append(("training time, about", texts))
+    return terminal_table(rows)
 
 
 def values_by_run(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[Value | None]]:
@@ -197,11 +174,10 @@ def _dataset(dataset: str, runs: Sequence[Run]) -> Iterator[str]:
     if lines := warnings(runs):
         bullets = (f"> - {line}" for line in lines)
         yield "\n".join(["> **The runs are not all comparable.**", *bullets])
-    for benchmark in _benchmarks(runs):
-        entries = [part.data for part in map(benchmark.results, runs) if part and part.data]
-        if entries:
-            texts = dict.fromkeys(describe(data, benchmark.unit) for data in entries)
-            yield f"{benchmark.title}: {'; '.join(texts)}."
+    for title, (unit, parts) in _benchmarks(runs).items():
+        texts = dict.fromkeys(describe(part.data, unit) for part in parts if part and part.data)
+        if texts:
+            yield f"{title}: {'; '.join(texts)}."
     names = common_corruptions(runs)
     for title, values in values_by_run(runs, names).items():
         metric = next(value.metric for value in values if value)
@@ -213,19 +189,15 @@ def _dataset(dataset: str, runs: Sequence[Run]) -> Iterator[str]:
             yield _by_corruption(alike, names)
 
 
-def _benchmarks(runs: Sequence[Run]) -> list[Benchmark]:
-    def shifted(name: str) -> Benchmark:
-        return Benchmark(
-            cell(name), cell(name), "images", lambda run: run.results.shifted.get(name)
-        )
-
-    corrupted = ("Corrupted", "corrupted images", IMAGES_PER_CELL)
-    perturbed = ("Perturbed", "perturbation sequences", SEQUENCES)
-    return [
-        Benchmark(*corrupted, lambda run: run.results.corrupted),
-        Benchmark(*perturbed, lambda run: run.results.perturbed),
-        *map(shifted, dict.fromkeys(name for run in runs for name in run.results.shifted)),
-    ]
+def _benchmarks(runs: Sequence[Run]) -> dict[str, tuple[str, list[Any]]]:
+    """Title -> what is counted, and the results of each run, None where it was not evaluated."""
+    benchmarks: dict[str, tuple[str, list[Any]]] = {
+        "Corrupted": (IMAGES_PER_CELL, [run.results.corrupted for run in runs]),
+        "Perturbed": (SEQUENCES, [run.results.perturbed for run in runs]),
+    }
+    for name in dict.fromkeys(name for run in runs for name in run.results.shifted):
+        benchmarks[cell(name)] = ("images", [run.results.shifted.get(name) for run in runs])
+    return benchmarks
 
 
 def _methods_by_models(runs: Sequence[Run], metric: Metric, values: Sequence[float | None]) -> str:
@@ -302,67 +274,47 @@ def _runs_table(runs: Sequence[Run]) -> str:
 
 def warnings(runs: Sequence[Run]) -> list[str]:
     """Returns the differences of runs on one dataset that make their comparison unfair."""
-    lines = _differences("", runs, _shared_facts(runs))
+    lines = _differences(
+        runs,
+        {
+            "Clean test images": [run.clean.images for run in runs],
+            "Limit on training images": [run.config.get("train_limit") for run in runs],
+            **{title: list(map(_benchmark_facts, parts))
+               for title, (_, parts) in _benchmarks(runs).items()},
+        },
+    )  # fmt: skip
     for model, alike in grouped(runs, lambda run: run.model).items():
-        settings = {"the epochs": "epochs", "the limit on training images": "train_limit"}
-        facts = {what: [run.config.get(name) for run in alike] for what, name in settings.items()}
-        lines += _differences(f" of {model}", alike, facts)
+        epochs = [run.config.get("epochs") for run in alike]
+        lines += _differences(alike, {f"Epochs of {model}": epochs})
         for method, members in grouped(alike, lambda run: run.method).items():
-            seeds = collections.Counter(run.config.get("seed") for run in members)
-            for seed in sorted((seed for seed, n in seeds.items() if n > 1), key=repr):
-                lines.append(f"several runs of {method} of {model} have seed {plain(seed)}")
-    for benchmark in _benchmarks(runs):
-        absent = [run for run in runs if benchmark.results(run) is None]
-        if 0 < len(absent) < len(runs):
-            lines.append(f"not evaluated on {benchmark.images}: {_directories(absent)}")
+            seeds = collections.Counter(plain(run.config.get("seed")) for run in members)
+            for seed in sorted(seed for seed, count in seeds.items() if count > 1):
+                lines.append(f"Several runs of {method} of {model} have seed {seed}")
     return lines
 
 
-def _shared_facts(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """What all runs on a dataset should have in common, of each run; None: unknown."""
-    facts: dict[str, list[Any]] = {
-        "the number of clean test images": [run.clean.images for run in runs]
-    }
-    corrupted, perturbed, *shifted = _benchmarks(runs)
-    for benchmark in (corrupted, perturbed):
-        data = [_data(benchmark.results(run)) for run in runs]
-        facts[f"the source of the {benchmark.images}"] = list(map(_source, data))
-        facts[f"the number of {benchmark.unit}"] = [entry.images for entry in data]
-        if benchmark is corrupted:
-            facts["the evaluated corruptions"] = [
-                describe_corruptions(part.evaluated) if part else None
-                for part in map(corrupted.results, runs)
-            ]
-    for benchmark in shifted:
-        for fact in ("images", "classes"):
-            values = [getattr(benchmark.results(run), fact, None) for run in runs]
-            facts[f"the {fact} of {benchmark.title}"] = values
-    return facts
+def _benchmark_facts(results: Any) -> str:
+    """What results on a benchmark should have in common."""
+    if results is None:
+        return "not evaluated"
+    data = results.data or Data()
+    facts = [data.source, f"{data.images} images"]
+    facts += [f"{n} {getattr(data, n)}" for n in ("seed", "table") if getattr(data, n) is not None]
+    if isinstance(results, CorruptedResults):
+        facts.append(describe_corruptions(results.evaluated))
+    return ", ".join(filter(None, facts))
 
 
-def _data(results: Any) -> Data:
-    return (results and results.data) or Data()
-
-
-def _source(data: Data) -> str | None:
-    facts = {name: getattr(data, name) for name in ("seed", "table")}
-    texts = [f"{name} {value}" for name, value in facts.items() if value is not None]
-    return ", ".join(filter(None, [data.source, *texts])) or None
-
-
-def _differences(of: str, runs: Sequence[Run], facts: Mapping[str, Sequence[Any]]) -> list[str]:
+def _differences(runs: Sequence[Run], facts: Mapping[str, Sequence[Any]]) -> list[str]:
     lines = []
     for what, values in facts.items():
-        members = collections.defaultdict(list)
+        members: dict[str, list[str]] = {}
         for run, value in zip(runs, values, strict=True):
-            if value is not None:
-                members[plain(value)].append(run)
+            members.setdefault(plain(value), []).append(f"`{cell(run.folder)}`")
         if len(members) > 1:
-            texts = (f"{value} ({_directories(alike)})" for value, alike in members.items())
-            lines.append(f"runs{of} differ in {what}: {'; '.join(texts)}")
+            texts = (
+                f"{value} ({', '.join(folders) if len(folders) <= MAX_LISTED else len(folders)})"
+                for value, folders in members.items()
+            )
+            lines.append(f"{what}: {'; '.join(texts)}")
     return lines
-
-
-def _directories(runs: Sequence[Run]) -> str:
-    folders = ", ".join(f"`{cell(run.folder)}`" for run in runs)
-    return folders if len(runs) <= MAX_LISTED else f"{len(runs)} runs"

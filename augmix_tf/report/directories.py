@@ -9,10 +9,10 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from augmix_tf import recipes
-from augmix_tf.errors import ArgumentError, FileError, require
+from augmix_tf.errors import FileError, first_line, require
 from augmix_tf.evaluation.results import CorruptedResults, ImageResults, Results
 from augmix_tf.files import PathLike
 from augmix_tf.report import plain
@@ -21,8 +21,6 @@ from augmix_tf.robustness import CORRUPTIONS
 CONFIG, RESULTS, METRICS = "config.json", "results.json", "metrics.csv"
 # Settings that the name of the model contains.
 _MODEL_SIZES = ("depth", "widen_factor")
-
-Content = TypeVar("Content")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,22 +76,17 @@ def estimate(values: Iterable[float | None]) -> Estimate:
 
 
 def read(folder: PathLike) -> Run:
-    """Reads a run directory's `config.json`, `results.json` and `metrics.csv`.
-
-    Raises:
-        ArgumentError: the directory has none of them.
-        FileError: one of them is damaged, or of another schema.
-    """
+    """Reads a run directory's `config.json`, `results.json` and `metrics.csv`; one is enough."""
     folder = Path(folder)
-    if not any((folder / name).exists() for name in (CONFIG, RESULTS, METRICS)):
-        expected = f"a run directory with {CONFIG}, {RESULTS} or {METRICS}"
-        raise ArgumentError(f"Expected {expected}; received {folder}, which has none of them.")
-    document = _read_file(folder / RESULTS, _parse_object)
+    names = CONFIG, RESULTS, METRICS
+    expected = f"a run directory with {', '.join(names[:2])} or {METRICS}"
+    require(any((folder / name).exists() for name in names), expected, folder)
+    results = _read(folder / RESULTS, json.loads)
     return Run(
         folder,
-        _read_file(folder / CONFIG, _parse_object) or {},
-        Results() if document is None else Results.from_json(document, folder / RESULTS),
-        _read_file(folder / METRICS, _parse_columns) or {},
+        _read(folder / CONFIG, lambda text: dict(json.loads(text))) or {},
+        Results() if results is None else Results.from_json(results, folder / RESULTS),
+        _read(folder / METRICS, _columns) or {},
     )
 
 
@@ -102,18 +95,10 @@ def read_runs(folders: Sequence[PathLike]) -> list[Run]:
 
     Returns them by dataset, model, method (in the paper's order), seed and directory. Names of
     methods have the settings in which runs differ otherwise.
-
-    Raises:
-        ArgumentError: no directory, one given twice, or one without an evaluated run.
-        FileError: a file is damaged.
     """
     require(len(folders) > 0, "at least one run directory", "none")
-    seen: dict[Path, PathLike] = {}
-    for folder in folders:
-        path = Path(folder).resolve()
-        repeated = f"{folder} twice (also as {seen.get(path)})"
-        require(path not in seen, "each run directory once", repeated)
-        seen[path] = folder
+    once = len({Path(folder).resolve() for folder in folders}) == len(folders)
+    require(once, "each run directory once", ", ".join(map(str, folders)))
     return _with_different_settings([_read_evaluated(Path(folder)) for folder in folders])
 
 
@@ -142,17 +127,9 @@ def method_order(run: Run) -> tuple[Any, ...]:
 
 def _read_evaluated(folder: Path) -> Run:
     run = read(folder)
-    for name in (CONFIG, RESULTS):
-        if not (folder / name).exists():
-            raise ArgumentError(
-                f"Expected evaluated runs; received {folder}, which has no {name}."
-                + " Evaluate the run." * (name == RESULTS)
-            )
-    if run.clean.metric("error") is None:
-        raise _damaged(folder / RESULTS, "clean.error must be a number; received none")
-    for name in ("dataset", "model", "method"):
-        if not run.config.get(name):
-            raise _damaged(folder / CONFIG, f"{name} is missing")
+    known = all(run.config.get(name) for name in ("dataset", "model", "method"))
+    expected = f"evaluated runs, with {CONFIG} and the clean error in {RESULTS}"
+    require(known and run.clean.metric("error") is not None, expected, folder)
     sizes = [run.config[name] for name in _MODEL_SIZES if run.config.get(name) is not None]
     model = "-".join(map(plain, [run.config["model"], *sizes]))
     row = recipes.METHODS.get(run.config["method"])
@@ -195,37 +172,16 @@ def _order(run: Run) -> tuple[Any, ...]:
     return run.dataset, run.model, method_order(run), number, str(run.folder)
 
 
-def _damaged(path: Path, reason: object) -> FileError:
-    return FileError(f"Cannot read {path}: {reason}.")
-
-
-def _read_file(path: Path, parse: Callable[[str], Content]) -> Content | None:
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
     """Returns the parsed text of a file, None where it does not exist."""
     try:
         return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise _damaged(path, error.strerror or error) from error
-    except ValueError as error:  # not UTF-8, or refused by `parse`
-        raise _damaged(path, error) from error
+    except (OSError, ValueError, TypeError) as error:
+        raise FileError(f"Cannot read {path}: {first_line(error)}.") from error
 
 
-def _parse_object(text: str) -> dict[str, Any]:
-    content = json.loads(text)
-    if not isinstance(content, dict):
-        raise ValueError(f"it must be an object; received {type(content).__name__}")
-    return content
-
-
-def _parse_columns(text: str) -> dict[str, list[float]]:
-    header, *rows = list(csv.reader(text.splitlines())) or [[]]
-    if "epoch" not in header:
-        raise ValueError(f"it must have a column epoch; received {','.join(header)!r}")
-    for line, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise ValueError(f"line {line} must have {len(header)} values; received {len(row)}")
-    return {
-        name: [float(row[column].strip() or "nan") for row in rows]
-        for column, name in enumerate(header)
-    }
+def _columns(text: str) -> dict[str, list[float]]:
+    rows = list(csv.DictReader(text.splitlines()))
+    return {name: [float(row[name] or "nan") for row in rows] for name in (rows or [{}])[0]}

@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 import io
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
 
-from augmix_tf.errors import require
 from augmix_tf.metrics import ReliabilityBin
 from augmix_tf.report.directories import Estimate
 from augmix_tf.robustness import CORRUPTION_GROUPS, SEVERITIES
@@ -50,11 +50,8 @@ MAX_MARKED_POINTS = 40
 MAX_NUMBERED_CLASSES = 12
 # Between groups of bars, in widths of a corruption.
 GROUP_GAP = 0.6
-# Of the grid of views, in pixels.
-GUTTER, WIDER_GUTTER, MARGIN = 6, 18, 12
-SMALLEST_CELL, TEXT_SIZE = 96, 15
-# Longer titles of rows are cut.
-MAX_LETTERS = 24
+# Of the grid of views: height in pixels; longer titles of rows are cut.
+SMALLEST_CELL, MAX_LETTERS = 96, 24
 
 
 # Color, marker, line and hatch of each series. The colors are those of Okabe and Ito, for all kinds
@@ -173,22 +170,6 @@ def confusion_matrix(class_names: Sequence[str], counts: Sequence[Sequence[int]]
             text = f"{value:.0f}" if value >= 0.5 else "<1"
             color = "white" if value > 35 else "#222222"
             axes.text(column, row, text, ha="center", va="center", fontsize=9, color=color)
-    return drawn
-
-
-@styled
-def operation_bars(counts: Mapping[str, int]) -> Figure:
-    """Plots how often each operation was applied, and the mean over operations as a line."""
-    drawn = figure(4.6, 0.8 + 0.26 * len(counts))
-    axes = drawn.subplots()
-    bars = axes.barh(list(counts), list(counts.values()), color=BLUE)
-    axes.bar_label(bars, padding=3, fontsize=9)
-    axes.invert_yaxis()
-    axes.margins(x=0.1)
-    total = sum(counts.values())
-    axes.axvline(total / len(counts), color=GREY, linestyle="--", linewidth=1)
-    axes.set_xlabel(f"applied in one batch ({total:,}; dashed: mean)")
-    axes.grid(visible=False, axis="y")
     return drawn
 
 
@@ -321,45 +302,24 @@ def _diagram(axes: Axes, caption: str, series: Mapping[str, Bins]) -> None:
     axes.set_title(caption, fontsize=10)
 
 
-def views_grid(views: npt.ArrayLike, titles: Sequence[str]) -> bytes:
+@styled
+def views_grid(views: npt.ArrayLike, titles: Sequence[str]) -> Figure:
     """Draws one row per image with its title: the original, then its augmented views.
 
-    `views` are [N, V, H, W, 3], 0..255, with the original first. Images with a side under 96
-    pixels are enlarged by an integer factor.
+    `views` are [N, V, H, W, 3], 0..255, with the original first.
     """
-    import matplotlib
-    from PIL import Image, ImageDraw, ImageFont
-
-    values = np.asarray(views)
-    expected = "views [N, V, H, W, 3] with at least one image and view"
-    require(values.ndim == 5 and values.shape[-1] == 3 and values.size > 0, expected, values.shape)
-    require(len(titles) == len(values), f"{len(values)} titles", len(titles))
-    pixels = np.rint(np.clip(values, 0, 255)).astype(np.uint8)
-    factor = -(-SMALLEST_CELL // min(pixels.shape[2:4]))
-    pixels = pixels.repeat(factor, axis=2).repeat(factor, axis=3)
+    pixels = np.rint(np.clip(np.asarray(views), 0, 255)).astype(np.uint8)
     rows, columns, height, width, _ = pixels.shape
-    # The sans-serif that matplotlib brings: it has accents, Greek and Cyrillic.
-    path = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
-    font = ImageFont.truetype(path, TEXT_SIZE)
-    titles = [" ".join(title.split()) for title in titles]
-    titles = [
-        t if len(t) <= MAX_LETTERS else t[: MAX_LETTERS - 1].rstrip(" ,") + "…" for t in titles
-    ]
-
-    left = MARGIN + max(round(font.getlength(title)) for title in titles)
-    left += MARGIN if any(titles) else 0
-    top = MARGIN + TEXT_SIZE + GUTTER
-    xs = [left + i * (width + GUTTER) + (i > 0) * (WIDER_GUTTER - GUTTER) for i in range(columns)]
-    ys = [top + i * (height + GUTTER) for i in range(rows)]
-    sheet = Image.new("RGB", (xs[-1] + width + MARGIN, ys[-1] + height + MARGIN), "white")
-    text = functools.partial(ImageDraw.Draw(sheet).text, fill=(40, 40, 40), font=font)
-    for i, x in enumerate(xs):
-        name = f"view {i}" if i else "original"
-        text((x + width / 2, top - GUTTER), name, anchor="ms")
-    for y, title, row in zip(ys, titles, pixels, strict=True):
-        text((left - MARGIN, y + height / 2), title, anchor="rm")
-        for x, cell in zip(xs, row, strict=True):
-            sheet.paste(Image.fromarray(cell), (x, y))
-    content = io.BytesIO()
-    sheet.save(content, "png", optimize=True)
-    return content.getvalue()
+    scale = max(SMALLEST_CELL, height) / height / STYLE["figure.dpi"]
+    drawn = figure(columns * width * scale + 1.5, rows * height * scale + 0.5)
+    grid = drawn.subplots(rows, columns, squeeze=False)
+    for (row, column), axes in np.ndenumerate(grid):
+        axes.imshow(pixels[row, column])
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        if row == 0:
+            axes.set_title(f"view {column}" if column else "original", fontsize=10)
+    for axes, title in zip(grid[:, 0], titles, strict=True):
+        text = textwrap.shorten(title, MAX_LETTERS, placeholder="…")
+        axes.set_ylabel(text, rotation=0, ha="right", va="center")
+    return drawn

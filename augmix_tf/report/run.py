@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -50,27 +49,12 @@ CAPTIONS = {
     "error_over_severity": "Error over the severity of the corruption",
     "calibration_over_severity": "RMS calibration error over the severity of the corruption",
 }
-FILES = {
-    "config.json": "settings of the run",
-    "results.json": "results, for programs",
-    "metrics.csv": "loss, errors and throughput of each epoch",
-    "plots": "plots of this report",
-    "checkpoints": "weights and optimizer state, to resume the run",
-    "logs": "curves and example images, for TensorBoard",
-    "export": "exported models to serve (TensorFlow SavedModel)",
-    "model.keras": "Keras model: images 0..255 to probabilities",
-}
 
 
 def write(workdir: files.PathLike) -> Path:
     """Writes `report.md` and `plots/*.png` into a run directory and returns the path of the first.
 
-    The directory has any of `config.json`, `results.json` and `metrics.csv`. What they do not have
-    is left out of the report.
-
-    Raises:
-        ArgumentError: the directory has none of the three files.
-        FileError: one of them is damaged, or a file cannot be written.
+    What the files of the directory do not have is left out of the report.
     """
     run = directories.read(workdir)
     drawn, path = figures(run), run.folder / REPORT
@@ -153,7 +137,7 @@ def _points(runs: Sequence[Run], names: Sequence[str], metric: str) -> list[Esti
 
 
 def results_table(folder: Path) -> str:
-    """Returns results, files and next commands of an evaluated run, for the terminal."""
+    """Returns results and files of an evaluated run, for the terminal."""
     run = directories.read(folder)
     compared = metrics.compared(run.results.values())
     rows = [(entry.short, entry.metric.text(entry.value)) for entry in compared]
@@ -167,12 +151,24 @@ def results_table(folder: Path) -> str:
     rows += [(title, str(folder / n)) for title, n in written.items() if (folder / n).exists()]
     if (folder / "logs").exists():
         rows.append(("dashboard", f"tensorboard --logdir {folder / 'logs'}"))
-    rows += [
-        ("augmented views", "python main.py --mode=views"),
-        ("train on CIFAR-10", "python main.py --dataset=cifar10 --model=wrn"),
-    ]
+    return terminal_table([(title, [value]) for title, value in rows], align="<")
+
+
+def terminal_table(rows: Sequence[tuple[str, Sequence[str]]], align: str = ">") -> str:
+    """Returns rows of a title and values, in columns."""
     width = max(TITLE_WIDTH, *(len(title) for title, _ in rows))
-    return "\n" + "\n".join(f"  {title:<{width}}  {value}" for title, value in rows)
+    widths = [max(map(len, column)) for column in zip(*(texts for _, texts in rows), strict=True)]
+    lines = [
+        "  ".join(
+            [
+                "",
+                f"{title:<{width}}",
+                *(f"{t:{align}{w}}" for t, w in zip(texts, widths, strict=True)),
+            ]
+        )
+        for title, texts in rows
+    ]
+    return "\n".join(["", *(line.rstrip() for line in lines)])
 
 
 def _parts(run: Run, images: Mapping[str, str]) -> Iterator[str]:
@@ -196,8 +192,6 @@ def _parts(run: Run, images: Mapping[str, str]) -> Iterator[str]:
         if speeds:
             yield f"Median throughput: {statistics.median_high(speeds):,.0f} images/s."
     yield from _configuration(run)
-    yield from _files(run.folder)
-    yield _next_commands(run.folder)
 
 
 def _title(run: Run) -> Iterator[str]:
@@ -364,33 +358,3 @@ def _configuration(run: Run) -> Iterator[str]:
     if isinstance(versions, Mapping) and versions:
         texts = ", ".join(f"{cell(name)} {plain(value)}" for name, value in versions.items())
         yield f"Software: {texts}."
-
-
-def _files(folder: Path) -> Iterator[str]:
-    rows = [
-        (f"`{name}{'/' * (folder / name).is_dir()}`", description)
-        for name, description in FILES.items()
-        if (folder / name).exists()
-    ]
-    yield "## Files"
-    yield table(("in this directory", "content"), rows, numbers_from=2)
-
-
-def _next_commands(folder: Path) -> str:
-    place = shlex.quote(str(folder))
-    commands = []
-    if (folder / "checkpoints").is_dir():
-        commands += [
-            ("evaluate again", f"python main.py --mode=evaluate --workdir={place}"),
-            ("export to serve", f"python main.py --mode=export --workdir={place}"),
-        ]
-    if (folder / "logs").is_dir():
-        commands.append(("show the curves", f"tensorboard --logdir {place}/logs"))
-    versions = [path.name for path in folder.glob("export/*") if path.name.isdecimal()]
-    if versions:
-        newest = f"{place}/export/{max(versions, key=int)}"
-        commands.append(("show the signatures", f"saved_model_cli show --dir {newest} --all"))
-    commands.append(("write this report again", f"python main.py --mode=report --workdir={place}"))
-    width = max(len(command) for _, command in commands)
-    lines = [f"{command:<{width}}  # {text}" for text, command in commands]
-    return "\n".join(["## Next commands", "", "```sh", *lines, "```"])

@@ -16,7 +16,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from tqdm import auto, std
 
@@ -37,7 +36,6 @@ COLUMNS = (
     "learning_rate",
     "images_per_second",
 )
-FRAME = 1  # white pixels around each image of `Monitor.views`
 
 
 def progress_bar(**options: Any) -> auto.tqdm:
@@ -300,16 +298,6 @@ class Monitor(contextlib.AbstractContextManager):
             # One event for all of them takes a fifth of the time of one for each.
             tf.summary.experimental.write_raw_pb(_scalar_event(values), step)
 
-    def views(self, step: int, views: npt.ArrayLike) -> None:
-        """Logs [N, V, H, W, C] in 0..255 as one image: a row for each original and its views."""
-        cells = np.rint(np.clip(np.asarray(views), 0, 255)).astype(np.uint8)
-        frame = (FRAME, FRAME)
-        cells = np.pad(cells, ((0, 0), (0, 0), frame, frame, (0, 0)), constant_values=255)
-        rows, columns, height, width, channels = cells.shape
-        grid = cells.transpose(0, 2, 1, 3, 4).reshape(1, rows * height, columns * width, channels)
-        with self._writing():
-            tf.summary.image("views", grid, step)
-
     def image(self, step: int, tag: str, png: bytes) -> None:
         """Logs a PNG file."""
         with self._writing():
@@ -320,7 +308,7 @@ class Monitor(contextlib.AbstractContextManager):
         from tensorboard.plugins.histogram import metadata
 
         with self._writing():
-            for tag, (edges, counts, description, _) in histograms.items():
+            for tag, (edges, counts, description) in histograms.items():
                 bins = np.stack([edges[:-1], edges[1:], counts], axis=1).astype(np.float64)
                 tf.summary.write(
                     tag, bins, step, metadata.create_summary_metadata(tag, description)
