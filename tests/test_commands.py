@@ -187,6 +187,7 @@ def check_form(pattern: str) -> Callable[[list[str]], None]:
 
 
 CHECKS: dict[str, Callable[[list[str]], None]] = {
+    "addons": check_form(""),
     "curl": check_form(r"-L -o \S+ https://[\w.]+/[\w./-]+|http://localhost:\d+/v[12]/[\w/]+"),
     "docker": check_form(r"run --rm (-[pve] \S+ )+tensorflow/serving"),
     "pip": check_pip,
