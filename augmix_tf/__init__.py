@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from augmix_tf import augment, corruptions, losses, metrics, models, ops, seeds
+    from augmix_tf import augment, corruptions, evaluation, losses, metrics, models, ops, seeds
     from augmix_tf.augment.layer import AugMix
     from augmix_tf.training.keras_model import AugMixModel
 
@@ -20,6 +20,7 @@ __all__ = [
     "AugMixModel",
     "augment",
     "corruptions",
+    "evaluation",
     "losses",
     "metrics",
     "models",

@@ -9,7 +9,7 @@ Perturbations, ICLR 2019 (arXiv 1903.12261).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -84,3 +84,17 @@ def describe_corruptions(names: Collection[str]) -> str:
     if len(excluded) > len(names):
         return f"{count}: {', '.join(names)}" if names else count
     return f"{count}, {', '.join(excluded)} excluded"
+
+
+def at_severities(severities: Sequence[int] | None) -> str:
+    """Describes at which severities corruptions were evaluated, "" for all of them (None).
+
+    >>> at_severities([1, 3])
+    ' at severities 1, 3'
+    >>> at_severities([5])
+    ' at severity 5'
+    """
+    if severities is None or tuple(severities) == SEVERITIES:
+        return ""
+    word = "severity" if len(severities) == 1 else "severities"
+    return f" at {word} {', '.join(map(str, severities))}"

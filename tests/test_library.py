@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 INTERFACE = {
     "augment": ["AugMixPlan", "AugMixSettings", "apply_plan", "augmix_views", "draw_plan"],
     "corruptions": ["CORRUPTIONS", "EXTRA_CORRUPTIONS", "PERTURBATIONS", "corrupt"],
+    "evaluation": ["benchmark"],
     "losses": ["augmix_loss", "jensen_shannon"],
     "metrics": [
         "brier_score",

@@ -208,6 +208,10 @@ WARNINGS = {
         with_data(source="generated", seed=1, images=100),
         "100 images, seed 1, 15 corruptions (",
     ),
+    "severities": (
+        {"parts": {"corrupted": corrupted({n: [0.2] for n in CORRUPTIONS}) | {"severities": [3]}}},
+        "100 images, seed 0, 15 corruptions at severity 3 (",
+    ),
     "cells": (
         with_data(source="generated", seed=0, images=50),
         "Corrupted: generated, 100 images, seed 0, 15 corruptions (",

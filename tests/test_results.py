@@ -274,6 +274,19 @@ def test_means_are_over_the_counted_corruptions_that_are_there(key):
     assert "frost" in got["missing"]
 
 
+def test_means_over_some_severities_are_none_of_the_published_ones():
+    tables, labels = tables_of(robustness.CORRUPTIONS, classes=1000)
+    some = dataclasses.replace(set_of(tables, labels), severities=(2, 4))
+    got = evaluate(looked_up(tables), some)
+    assert got["severities"] == [2, 4]
+    assert got["mean_corruption_error"] is None
+    assert "alexnet" not in got
+    errors = np.stack(list(errors_by_hand(tables, labels).values()))[:, [1, 3]]
+    assert got["mean_error"] == pytest.approx(errors.mean())
+    document = {"schema": 2, "corrupted": got}
+    assert results.Results.from_json(document).to_json() == document
+
+
 def test_a_temperature_reaches_every_cell():
     tables, labels = tables_of(["fog"])
     got = evaluate(looked_up(tables), set_of(tables, labels), temperature=2.0)

@@ -43,12 +43,14 @@ class CorruptedSet:
         data: where they come from, as `results.json` keeps it: "source" (official, generated or
             tfds), "description", "images" (per cell) and, of generated ones, "seed", "table" and
             "versions".
-        cell: (name, severity 1..5) -> batches of `batch_size` images and then the rest.
+        cell: (name, severity) -> batches of `batch_size` images and then the rest.
+        severities: those that it has, ascending.
     """
 
     names: tuple[str, ...]
     data: Mapping[str, Any]
     cell: Callable[[str, int], Iterator[Batch]]
+    severities: tuple[int, ...] = robustness.SEVERITIES
 
     @property
     def missing(self) -> tuple[str, ...]:

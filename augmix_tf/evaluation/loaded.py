@@ -13,13 +13,12 @@ import tensorflow as tf
 
 from augmix_tf import files
 from augmix_tf.errors import ArgumentError, first_line, require
-from augmix_tf.evaluation.predict import Predictor
+from augmix_tf.evaluation.predict import Predictor, log_probabilities
 from augmix_tf.models import last_activation
 
 Size = tuple[int | None, int | None]
 """(height, width) in pixels."""
 
-_LEAST = 1e-30  # the smallest probability that is distinguished from 0
 _PROBES = 8
 _SUM_TOLERANCE = 1e-2  # of probabilities in bfloat16
 # Whether outputs of these names, or of layers with these activations, are probabilities.
@@ -64,11 +63,11 @@ class SavedClassifier:
         name = next(name for name in (*_BY_NAME, *names) if name in names)
         softmax = _BY_NAME.get(name, _BY_ACTIVATION.get(str(self.activations.get(name))))
         if softmax is None:
-            softmax = _sums_to_one(probed[name])
+            softmax = are_probabilities(probed[name])
 
         def logits(images: tf.Tensor) -> tf.Tensor:
-            values = tf.cast(self.outputs(images)[name], tf.float32)
-            return tf.math.log(tf.maximum(values, _LEAST)) if softmax else values
+            values = self.outputs(images)[name]
+            return log_probabilities(values) if softmax else tf.cast(values, tf.float32)
 
         return logits
 
@@ -136,6 +135,7 @@ def _pixels(size: Size) -> str:
     return "x".join("any" if side is None else str(side) for side in size)
 
 
-def _sums_to_one(values: tf.Tensor) -> bool:
+def are_probabilities(values: tf.Tensor) -> bool:
+    """Whether all rows [N, K] are nonnegative and sum to 1."""
     rows = np.asarray(tf.cast(values, tf.float32))
     return bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1.0, atol=_SUM_TOLERANCE))

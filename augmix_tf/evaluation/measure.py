@@ -131,13 +131,14 @@ def corrupted(
     Means are over severities first, then over the 15 corruptions of the benchmark, as far as they
     are there; the extra ones and the replacement of frost are in no mean.
     """
-    total = len(corrupted_set.names) * len(SEVERITIES)
+    severities = corrupted_set.severities
+    total = len(corrupted_set.names) * len(severities)
     progress(0, total)
     cells: dict[str, list[results.ImageResults]] = {name: [] for name in corrupted_set.names}
     per_severity = [metric.name for metric in table.select("images", per_severity=True)]
     classes = 0
     for name, row in cells.items():
-        for severity in SEVERITIES:
+        for severity in severities:
             parts = [(predict_batch(program, x), y) for x, y in corrupted_set.cell(name, severity)]
             scores, labels = map(np.concatenate, zip(*parts, strict=True))
             with _named(f"{name}, severity {severity}"):
@@ -155,6 +156,7 @@ def corrupted(
         counted=counted,
         missing=[name for name in CORRUPTIONS if name not in cells],
         corruptions=cells,
+        severities=None if severities == SEVERITIES else list(severities),
     )
     means = {name: measured.mean_over(counted, name) for name in per_severity}
     return dataclasses.replace(measured, mean=means)

@@ -31,6 +31,11 @@ def predict_batch(program: Predictor, images: npt.ArrayLike) -> np.ndarray:
     return np.asarray(program(tf.cast(images, tf.float32)))
 
 
+def log_probabilities(values: npt.ArrayLike) -> tf.Tensor:
+    """Returns the logarithm of probabilities, float32; those below 1e-30 count as 1e-30."""
+    return tf.math.log(tf.maximum(tf.cast(values, tf.float32), 1e-30))
+
+
 def predictor(classifier: keras.Model) -> Predictor:
     """Returns the classifier as a function of batches of any size, traced once.
 

@@ -18,7 +18,7 @@ from augmix_tf import files
 from augmix_tf.errors import FileError
 from augmix_tf.metrics import ReliabilityBin, pool_bins, table
 from augmix_tf.metrics.table import Inputs, Value
-from augmix_tf.robustness import CORRUPTIONS
+from augmix_tf.robustness import CORRUPTIONS, SEVERITIES
 
 SCHEMA = 2  # files of schema 1 have `clean` and `provenance`, and the temperature in `clean`
 Metrics = dict[str, float | None]
@@ -89,11 +89,17 @@ class CorruptedResults:
     missing: list[str] = dataclasses.field(default_factory=list)
     mean: Metrics = dataclasses.field(default_factory=dict)
     corruptions: dict[str, list[ImageResults]] = dataclasses.field(default_factory=dict)
+    severities: list[int] | None = None  # None: all five
 
     @property
     def evaluated(self) -> list[str]:
         """Those of the 15 corruptions that were evaluated, in the benchmark's order."""
         return [name for name in CORRUPTIONS if name in self.counted]
+
+    @property
+    def evaluated_severities(self) -> Sequence[int]:
+        """The severities of each row of `corruptions`."""
+        return self.severities or SEVERITIES
 
     @property
     def extra(self) -> list[str]:
@@ -110,9 +116,11 @@ class CorruptedResults:
         return table.mean_over_severities(rows)
 
     def at_severity(self, names: Iterable[str], metric: str, severity: int) -> float | None:
-        """Returns the mean over corruptions at one severity, 1 to 5."""
-        rows = [self.corruptions.get(name) for name in names]
-        return mean(row[severity - 1].metric(metric) if row else None for row in rows)
+        """Returns the mean over corruptions at one severity, None if it was not evaluated."""
+        if severity not in self.evaluated_severities:
+            return None
+        rows, column = map(self.corruptions.get, names), self.evaluated_severities.index(severity)
+        return mean(row[column].metric(metric) if row else None for row in rows)
 
     def reliability(self, names: Iterable[str]) -> list[ReliabilityBin]:
         """Returns the reliability diagram of all images under these corruptions."""
@@ -168,7 +176,7 @@ class Results:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"Cannot read {path}: {error!r}.") from error
 
-    def write(self, path: Path) -> None:
+    def write(self, path: files.PathLike) -> None:
         """Writes `results.json` atomically, with the versions of the software in `provenance`."""
         provenance = self.provenance | {"versions": versions()}
         document = dataclasses.replace(self, provenance=provenance).to_json()

@@ -18,7 +18,7 @@ from augmix_tf.data.benchmark import Batch, CorruptedSet, PerturbedSet
 from augmix_tf.data.images import ImageStore
 from augmix_tf.errors import ArgumentError, lookup, require
 from augmix_tf.metrics.benchmarks import LARGEST_TOP5_DISTANCE
-from augmix_tf.robustness import PERTURBATIONS
+from augmix_tf.robustness import CORRUPTIONS, PERTURBATIONS, SEVERITIES
 
 Rates = Mapping[str, Mapping[str, float]]
 """Of a baseline network: "flip_probability", "top5_distance" -> perturbation -> value."""
@@ -52,12 +52,13 @@ def generate_corrupted(
     table: str | None = None,
     frost_dir: str | Path | None = None,
     source: str = "the test images",
+    names: Iterable[str] = CORRUPTIONS,
+    severities: Iterable[int] = SEVERITIES,
 ) -> CorruptedSet:
     """Returns a -C set of clean images, generated each time it is iterated over.
 
-    The images are those that `corruptions.write_corrupted` with the same arguments writes: of the
-    15 corruptions, or 14 without frost if its photographs are not available. Synthetic frost is
-    left out because it enters no mean. Random choices follow from the `ids` of the store.
+    The images are those that `corruptions.write_corrupted` with the same arguments writes, without
+    frost if its photographs are not available. Random choices follow from the store's `ids`.
 
     Raises:
         ArgumentError: an argument is invalid, or `frost_dir` does not hold the photographs.
@@ -66,8 +67,12 @@ def generate_corrupted(
     require(len(store) > 0, "at least one image", "none")
     ids = arrays.check_ids(store.ids, len(store))
     chosen = catalogue.table_name(table, *store.image_size)
-    no_frost = weather.find_photographs(frost_dir) is None
-    names = [n for n in corruptions.CORRUPTIONS if not (no_frost and n == "frost")]
+    asked = {n: lookup("corruption", n, dict.fromkeys(benchmark.CORRUPTIONS, n)) for n in names}
+    no_frost = "frost" in asked and weather.find_photographs(frost_dir) is None
+    kept = [n for n in benchmark.CORRUPTIONS if n in asked and not (no_frost and n == "frost")]
+    levels = sorted({arrays.check_integer("severity", s, 1, len(SEVERITIES)) for s in severities})
+    received = "none" + " (frost needs its photographs)" * no_frost
+    require(bool(kept and levels), "at least one corruption and one severity", received)
 
     def cell(name: str, severity: int) -> Iterator[Batch]:
         first = 0
@@ -88,7 +93,7 @@ def generate_corrupted(
         "table": chosen,
         "versions": corruptions.versions(),
     }
-    return CorruptedSet(tuple(names), data, cell)
+    return CorruptedSet(tuple(kept), data, cell, tuple(levels))
 
 
 def open_shifted(

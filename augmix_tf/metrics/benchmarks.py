@@ -28,7 +28,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from augmix_tf.errors import ArgumentError, RunError, require, unknown_name
-from augmix_tf.robustness import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS, CORRUPTIONS, PERTURBATIONS
+from augmix_tf.robustness import (
+    ALEXNET_CLEAN_ERROR,
+    ALEXNET_ERRORS,
+    CORRUPTIONS,
+    PERTURBATIONS,
+    SEVERITIES,
+)
 
 Errors = Mapping[str, ArrayLike]
 Values = Mapping[str, float]
@@ -276,8 +282,9 @@ class CorruptionErrors:
 
     @property
     def complete(self) -> bool:
-        """Whether all 15 corruptions were evaluated."""
-        return len(self.errors) == len(CORRUPTIONS)
+        """Whether all 15 corruptions were evaluated at all severities."""
+        has_all = all(np.size(row) == len(SEVERITIES) for row in self.errors.values())
+        return has_all and len(self.errors) == len(CORRUPTIONS)
 
 
 class SequencePredictions:

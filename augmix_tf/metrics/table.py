@@ -305,20 +305,21 @@ def _of_images(
         if metric.per_severity:
             rows = [[lookup(cell, path) for cell in cells.get(name) or [None]] for name in names]
             mean = mean_over_severities(rows)
-            texts = _of_corruptions(metric, title, short, column, names)
+            at = robustness.at_severities(corrupted.get("severities"))
+            texts = _of_corruptions(metric, title, short, column, names, at)
             found.append(Value(metric, *texts, mean, bool(prefix), bool(prefix)))
     return found
 
 
 def _of_corruptions(
-    metric: Metric, title: str, short: str, column: str, names: Sequence[str]
+    metric: Metric, title: str, short: str, column: str, names: Sequence[str], at: str
 ) -> tuple[str, str, str, str]:
     """Title, short title, column and tag of a mean over corruptions."""
-    over = f"{title}, mean over {robustness.describe_corruptions(names)}"
+    over = f"{title}, mean over {robustness.describe_corruptions(names)}{at}"
     if metric.name != "error":
-        return over, f"corrupted {short}", f"corrupted_{column}", f"corrupted/{column}"
-    if len(names) == len(robustness.CORRUPTIONS):
+        return over, f"corrupted {short}{at}", f"corrupted_{column}", f"corrupted/{column}"
+    if len(names) == len(robustness.CORRUPTIONS) and not at:
         over = short = "mean corruption error"
     else:
-        short = f"error on {len(names)} corruptions"
+        short = f"error on {len(names)} corruptions{at}"
     return over, short, "mean_error", "corrupted/mean_error"

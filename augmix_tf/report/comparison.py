@@ -23,7 +23,7 @@ from augmix_tf.report.run import (
     corruption_figures,
     terminal_table,
 )
-from augmix_tf.robustness import CORRUPTIONS, describe_corruptions
+from augmix_tf.robustness import CORRUPTIONS, at_severities, describe_corruptions
 
 REPORT, ROWS = "comparison.md", "comparison.csv"
 # Up to so many directories are listed in a warning.
@@ -96,6 +96,9 @@ def _facts(run: Run) -> dict[str, Any]:
         "corrupted_source": corrupted.source,
         "corrupted_images": corrupted.images,
         "corruptions_counted": len(run.corrupted.evaluated) if results.corrupted else None,
+        "severities": " ".join(map(str, run.corrupted.evaluated_severities))
+        if results.corrupted
+        else None,
         "perturbed_source": perturbed.source,
     }
 
@@ -301,7 +304,7 @@ def _benchmark_facts(results: Any) -> str:
     facts = [data.source, f"{data.images} images"]
     facts += [f"{n} {getattr(data, n)}" for n in ("seed", "table") if getattr(data, n) is not None]
     if isinstance(results, CorruptedResults):
-        facts.append(describe_corruptions(results.evaluated))
+        facts.append(describe_corruptions(results.evaluated) + at_severities(results.severities))
     return ", ".join(filter(None, facts))
 
 
@@ -310,7 +313,8 @@ def _differences(runs: Sequence[Run], facts: Mapping[str, Sequence[Any]]) -> lis
     for what, values in facts.items():
         members: dict[str, list[str]] = {}
         for run, value in zip(runs, values, strict=True):
-            members.setdefault(plain(value), []).append(f"`{cell(run.folder)}`")
+            if value is not None:  # unknown, as of networks trained elsewhere
+                members.setdefault(plain(value), []).append(f"`{cell(run.folder)}`")
         if len(members) > 1:
             texts = (
                 f"{value} ({', '.join(folders) if len(folders) <= MAX_LISTED else len(folders)})"

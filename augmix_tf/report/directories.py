@@ -21,6 +21,8 @@ from augmix_tf.robustness import CORRUPTIONS
 CONFIG, RESULTS, METRICS = "config.json", "results.json", "metrics.csv"
 # Settings that the name of the model contains.
 _MODEL_SIZES = ("depth", "widen_factor")
+# What every evaluated run has.
+_NAMES = ("dataset", "model", "method")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,10 @@ def read(folder: PathLike) -> Run:
 
 
 def read_runs(folders: Sequence[PathLike]) -> list[Run]:
-    """Reads evaluated runs: directories with `config.json` and the clean error in `results.json`.
+    """Reads evaluated runs: directories with the clean error in `results.json`.
+
+    Dataset, model and method are those of `config.json`; where there is none, as of saved models,
+    of the provenance in `results.json`. Such runs are never averaged with each other.
 
     Returns them by dataset, model, method (in the paper's order), seed and directory. Names of
     methods have the settings in which runs differ otherwise.
@@ -127,13 +132,17 @@ def method_order(run: Run) -> tuple[Any, ...]:
 
 def _read_evaluated(folder: Path) -> Run:
     run = read(folder)
-    known = all(run.config.get(name) for name in ("dataset", "model", "method"))
+    is_run = (folder / CONFIG).exists()
+    if not is_run:
+        config = {name: run.results.provenance.get(name) for name in _NAMES}
+        run = dataclasses.replace(run, config=config | {"directory": str(folder)})
+    known = all(map(run.config.get, _NAMES))
     expected = f"evaluated runs, with {CONFIG} and the clean error in {RESULTS}"
     require(known and run.clean.metric("error") is not None, expected, folder)
     sizes = [run.config[name] for name in _MODEL_SIZES if run.config.get(name) is not None]
     model = "-".join(map(plain, [run.config["model"], *sizes]))
     row = recipes.METHODS.get(run.config["method"])
-    method = plain(row.method.label(run.config) if row else run.config["method"])
+    method = plain(row.method.label(run.config) if row and is_run else run.config["method"])
     return dataclasses.replace(run, model=model, method=method)
 
 

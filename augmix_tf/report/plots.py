@@ -8,6 +8,7 @@ configuration file says. Equal values give equal bytes.
 from __future__ import annotations
 
 import functools
+import inspect
 import io
 import math
 import textwrap
@@ -90,6 +91,17 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, bytes]:
             return png(draw(*args, **kwargs))
 
     return call
+
+
+def as_figure(draw: Callable[Arguments, bytes], *args: Any) -> Figure:
+    """Returns what a function of this module draws as a figure, which notebooks show."""
+    from matplotlib import style
+
+    with style.context(["default", STYLE]):
+        drawn: Any = inspect.unwrap(draw)(*args)
+    # Notebooks know figures of `pyplot` only.
+    drawn._repr_png_ = functools.partial(png, drawn)
+    return drawn
 
 
 def png(drawn: Figure) -> bytes:

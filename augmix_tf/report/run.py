@@ -12,6 +12,7 @@ from augmix_tf.evaluation.results import (
     Data,
     ImageResults,
     PerturbedResults,
+    Results,
     ShiftedResults,
 )
 from augmix_tf.metrics import table as metrics
@@ -28,7 +29,13 @@ from augmix_tf.report import (
     table,
 )
 from augmix_tf.report.directories import Estimate, Run, estimate
-from augmix_tf.robustness import CORRUPTION_GROUPS, CORRUPTIONS, SEVERITIES, describe_corruptions
+from augmix_tf.robustness import (
+    CORRUPTION_GROUPS,
+    CORRUPTIONS,
+    SEVERITIES,
+    at_severities,
+    describe_corruptions,
+)
 
 REPORT = "report.md"
 RMS = "rms_calibration_error"
@@ -63,6 +70,12 @@ def write(workdir: files.PathLike) -> Path:
     images = {name: f"![{CAPTIONS[name]}](plots/{name}.png)" for name in drawn}
     files.write_text_atomically(path, "\n\n".join(filter(None, _parts(run, images))) + "\n")
     return path
+
+
+def results_text(results: Results) -> str:
+    """Returns the report of results that are in no run directory, without plots."""
+    run = Run(Path(), {}, results, {})
+    return "\n\n".join(filter(None, _parts(run, {}))) + "\n"
 
 
 def figures(run: Run) -> dict[str, bytes]:
@@ -107,9 +120,7 @@ def corruption_figures(
     Bars are means over the runs of a label, lines means over its runs and corruptions. The titles
     of bars and curves end in `subject` and `over`.
     """
-    title = f"Error on each corruption, mean over severities 1 to 5{subject}"
-    bars = {label: _bars(runs, names) for label, runs in methods.items()}
-    drawn = {"corruption_errors": plots.corruption_bars(bars, title)}
+    drawn = {"corruption_errors": plots.corruption_bars(*bars(methods, names, subject))}
     for name, metric, title, y_label in SEVERITY_CURVES:
         points = {
             label: _points(runs, members, metric)
@@ -119,6 +130,17 @@ def corruption_figures(
         if any(point.mean is not None for line in points.values() for point in line):
             drawn[name] = plots.severity_curves(points, f"{title} over {over}", y_label)
     return drawn
+
+
+def bars(
+    methods: Mapping[str, Sequence[Run]], names: Sequence[str], subject: str = ""
+) -> tuple[dict[str, dict[str, Estimate]], str]:
+    """Returns the arguments of `plots.corruption_bars` for the runs of each label."""
+    parts = [run.corrupted for runs in methods.values() for run in runs]
+    texts = dict.fromkeys(at_severities(part.severities) for part in parts)
+    at = " or".join(text or ", mean over severities 1 to 5" for text in texts)
+    values = {label: _bars(runs, names) for label, runs in methods.items()}
+    return values, f"Error on each corruption{at}{subject}"
 
 
 def _bars(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Estimate]:
@@ -215,6 +237,7 @@ def _clean(clean: ImageResults | None) -> Iterator[str]:
 
 def _corrupted(results: CorruptedResults) -> Iterator[str]:
     names, mean = results.evaluated, results.metrics.get("mean_corruption_error")
+    at = at_severities(results.severities)
     yield "## Corrupted test images"
     if mean is not None:
         yield (
@@ -224,8 +247,9 @@ def _corrupted(results: CorruptedResults) -> Iterator[str]:
     elif names:
         error = results.mean_over(names, "error") or 0.0
         yield (
-            f"**Mean error: {100 * error:.2f} %**, over {describe_corruptions(names)}. Published "
-            f"means are over all {len(CORRUPTIONS)} corruptions and are not comparable with it."
+            f"**Mean error: {100 * error:.2f} %**, over {describe_corruptions(names)}{at}. "
+            f"Published means are over all {len(CORRUPTIONS)} corruptions"
+            f"{' and five severities' if at else ''} and are not comparable with it."
         )
     else:
         yield f"None of the {len(CORRUPTIONS)} corruptions of the mean was evaluated."
@@ -242,7 +266,8 @@ def _corrupted(results: CorruptedResults) -> Iterator[str]:
 
 def _errors(results: CorruptedResults, names: Sequence[str], with_mean: bool) -> str:
     (error,) = metrics.select("images", name="error")
-    head = ("corruption", *(f"severity {severity}" for severity in SEVERITIES), "mean")
+    severities = results.evaluated_severities
+    head = ("corruption", *(f"severity {severity}" for severity in severities), "mean")
     groups = {name: f"{group}: " for group, members in GROUPS for name in members}
     rows = []
     for name in names:
@@ -250,7 +275,7 @@ def _errors(results: CorruptedResults, names: Sequence[str], with_mean: bool) ->
         values.append(results.over_severities(name, "error"))
         rows.append((groups.get(name, "") + spoken(name), *map(error.number, values)))
     if with_mean:
-        means = [results.at_severity(names, "error", severity) for severity in SEVERITIES]
+        means = [results.at_severity(names, "error", severity) for severity in severities]
         means.append(results.mean_over(names, "error"))
         rows.append(("**mean**", *(f"**{error.number(value)}**" for value in means)))
     return table(head, rows)
@@ -325,7 +350,8 @@ def _calibration(run: Run) -> Iterator[str]:
         return
     yield "## Calibration under corruption" if names else "## Calibration"
     if names:
-        yield f"Corrupted: mean over severities and {describe_corruptions(names)}."
+        at = at_severities(run.corrupted.severities)
+        yield f"Corrupted: mean over severities and {describe_corruptions(names)}{at}."
     if temperature:
         text = "unknown" if temperature.value is None else f"{temperature.value:.3f}"
         if temperature.images is not None:
