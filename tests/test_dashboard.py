@@ -205,8 +205,7 @@ def test_the_graph_is_that_of_the_network(server):
     assert text.count('op: "MatMul"') == 1
 
 
-def test_the_settings_are_shown_and_the_steps_asked_for_were_profiled(server, folder):
-    assert "config" in server.json("plugin/text/tags")["augmix/logs"]
+def test_the_steps_asked_for_were_profiled(server, folder):
     (trace,) = (folder / "standard" / "logs" / "plugins" / "profile").glob("*/*.xplane.pb")
     assert trace.stat().st_size > 1000
     assert not (folder / "augmix" / "logs" / "plugins").exists()
@@ -373,13 +372,13 @@ def profiled_steps(said, profile, steps_per_epoch: int, epochs: int) -> list[int
     ],
 )
 def test_the_calls_that_hold_the_steps_are_profiled(profiler, steps, wanted):
-    profile = Profile("nowhere", steps, steps_per_epoch=19, epochs=2)
+    profile = Profile("nowhere", steps, steps_per_epoch=19)
     assert profiled_steps(profiler, profile, 19, 2) == list(wanted)
     assert profiler == ["start", "stop"]
 
 
 def test_a_profile_that_is_open_at_the_end_is_written(profiler):
-    profile = Profile("nowhere", (1, 19), steps_per_epoch=19, epochs=1)
+    profile = Profile("nowhere", (1, 19), steps_per_epoch=19)
     profile.on_train_batch_begin(0)
     for _ in range(2):
         profile.close()
@@ -387,18 +386,11 @@ def test_a_profile_that_is_open_at_the_end_is_written(profiler):
 
 
 def test_steps_of_an_earlier_process_are_not_profiled(profiler):
-    profile = Profile("nowhere", (3, 8), steps_per_epoch=19, epochs=2)
+    profile = Profile("nowhere", (3, 8), steps_per_epoch=19)
     profile.on_epoch_begin(1)
     profile.on_train_batch_begin(0)
     profile.on_train_batch_end(7)
     assert profiler == []
-
-
-def test_steps_behind_the_end_are_refused():
-    with pytest.raises(
-        ArgumentError, match=r"profile_steps must be within the 38 steps .* received 1,39"
-    ):
-        Profile("nowhere", (1, 39), steps_per_epoch=19, epochs=2)
 
 
 @pytest.mark.parametrize("given", ["", "5", "5,", "0,3", "4,3", "1,2,3", "-1,2", "a,b", "1, 2"])

@@ -358,8 +358,8 @@ def test_several_gpus_are_all_used(monkeypatch):
     ("text", "message"),
     [
         ("", "Strategy 'multiworker' needs the environment variable TF_CONFIG"),
-        ("{", "Expected TF_CONFIG as JSON; received '{'"),
-        ("[]", r"Expected TF_CONFIG as JSON; received '\[\]'"),
+        ("{", "Cannot read TF_CONFIG: "),
+        ("[]", "Strategy 'multiworker' needs"),
     ],
 )
 def test_a_worker_without_a_cluster_is_refused(monkeypatch, text, message):

@@ -15,17 +15,14 @@ from augmix_tf.training.callbacks import Monitor
 
 LOSSES = [2.5, 1.75, 1.25, 0.5]
 AFTER_RESTART = [1.0, 0.25]  # logged anew for steps 30 and 40
-CONFIG = {"dataset": "shapes", "severity": 3.0, "note": "a|b\nc"}
 
 
 def log_interrupted_run(folder) -> None:
     """A run that is resumed from step 20 after it has logged step 40."""
     with Monitor(folder) as monitor:
-        monitor.config(CONFIG)
         for step, loss in zip((10, 20, 30, 40), LOSSES, strict=True):
             monitor.scalars(step, {"train/loss": loss, "train/learning_rate": 0.1})
     with Monitor(folder, resumed_step=20) as monitor:
-        monitor.config(CONFIG)
         for step, loss in zip((30, 40), AFTER_RESTART, strict=True):
             monitor.scalars(step, {"train/loss": loss, "test/error": np.float32(0.25)})
 
@@ -92,14 +89,6 @@ def test_tensorboard_serves_the_scalars_once(server):
     want = list(zip((10, 20, 30, 40), LOSSES[:2] + AFTER_RESTART, strict=True))
     assert points(server, "train/loss") == want
     assert points(server, "test/error") == [(30, 0.25), (40, 0.25)]
-
-
-def test_tensorboard_serves_the_configuration_as_text(server):
-    assert server.json("plugin/text/tags")["run"] == ["config"]
-    entries = server.json("plugin/text/text", run="run", tag="config")
-    assert [entry["step"] for entry in entries] == [0, 21]
-    for cell in ("<table>", "<code>severity</code>", "<td>3.0</td>", "<td>a|b c</td>"):
-        assert cell in entries[0]["text"]
 
 
 def recorded(folder) -> list[tuple[int, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -68,15 +67,3 @@ def test_warm_up_does_not_move_the_drops():
 
 def test_fewer_than_three_epochs_use_a_hundredth():
     assert_rates([step_schedule(0.1, 2, 5)(s) for s in (0, 9)], [0.001] * 2, 0.1)
-
-
-@pytest.mark.parametrize("rate", [cosine_schedule(0.1, 100, 7), step_schedule(0.2, 9, 5, 3)])
-def test_keras_stores_and_follows_a_schedule(rate):
-    restored = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(rate))
-    assert restored.get_config() == rate.get_config()
-    weight = keras.Variable(np.zeros(2), dtype="float64")
-    optimizer = keras.optimizers.SGD(restored)
-    for step in range(9):
-        before = weight.numpy()
-        optimizer.apply([tf.ones(2, tf.float64)], [weight])
-        np.testing.assert_allclose(before - weight.numpy(), [rate(step)] * 2, rtol=1e-6)

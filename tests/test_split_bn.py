@@ -226,11 +226,6 @@ def test_a_classifier_without_batch_normalisation_is_refused():
         Trainer(model, batch_norms=2)
 
 
-def test_what_is_no_count_is_refused():
-    with pytest.raises(ArgumentError, match="batch_norms of at least 1; received 0"):
-        Trainer(stock(), batch_norms=0)
-
-
 def test_another_number_of_views_is_refused():
     trainer = trainer_of(stock(), 3)
     with pytest.raises(ArgumentError, match=r"Expected 3 views .*; received \(4, 2, 9, 6, 3\)"):

@@ -32,12 +32,11 @@ def callbacks(
     callbacks: list[keras.callbacks.Callback] = []
     profiled = parse_steps(config.profile_steps)
     if profiled is not None:
-        profile = Profile(run.directory.logs, profiled, steps, config.epochs)
+        profile = Profile(run.directory.logs, profiled, steps)
         stack.callback(profile.close)
         callbacks.append(profile)
     first_step = start.epoch * steps
     monitor = stack.enter_context(Monitor(run.directory.logs, first_step + start.step))
-    monitor.config(config.settings())
     monitor.graph(_inference_graph(run.trainer.classifier))
     monitor.image(first_step, "views", views_png(config, run.data.source))
     if draws(run, start.epoch):

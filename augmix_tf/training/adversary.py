@@ -7,7 +7,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from augmix_tf import errors, losses, seeds
+from augmix_tf import losses, seeds
 
 FULL_RANGE = 255.0
 # Random starts lie on a grid with this many points on either side; float32 holds each exactly.
@@ -27,11 +27,8 @@ class Adversary:
     attack changes no state, does not depend on the rest of the batch, and targets the network that
     will be evaluated.
 
-    Attributes:
-        epsilon: radius of the ball, 1 being the full range of a pixel (255 levels); 0 to 1. At 0
-            images stay unchanged.
-        step_size: length of a step in the same unit, above 0.
-        steps: number of steps, at least 1; each costs a forward and a backward pass.
+    `epsilon` and `step_size` are shares of the full range of a pixel. Each of the `steps` costs a
+    forward and a backward pass.
 
     Source: Madry et al., ICLR 2018 (arXiv 1706.06083), section 2.1; epsilon 8/255, steps of 2/255
     and the random start are those of its CIFAR-10 runs, which take 7 steps.
@@ -40,11 +37,6 @@ class Adversary:
     epsilon: float = 8 / 255
     step_size: float = 2 / 255
     steps: int = 10
-
-    def __post_init__(self) -> None:
-        errors.require(0.0 <= self.epsilon <= 1.0, "epsilon of 0 to 1", self.epsilon)
-        errors.require(self.step_size > 0.0, "a positive step_size", self.step_size)
-        errors.require(self.steps >= 1, "steps of at least 1", self.steps)
 
     def draw_start(self, seed: tf.Tensor, shape: seeds.Shape | tf.Tensor) -> tf.Tensor:
         """Draws float32 of `shape`, uniform within the ball, in levels: +-255 * epsilon."""
@@ -61,22 +53,11 @@ class Adversary:
         replica: int | tf.Tensor = 0,
         replicas: int = 1,
     ) -> tf.Tensor:
-        """Returns adversarial images near `images`, from a start drawn with `seed`.
+        """Returns adversarial images float32 [N, H, W, 3] near `images`, from a random start.
 
-        Args:
-            classifier: float32 [N, H, W, 3] in 0..255 to logits [N, K].
-            images: float32 [N, H, W, 3] in 0..255.
-            labels: of the images, as `losses.cross_entropy` takes them.
-            seed: int32 [2].
-            replica, replicas: the images are part `replica` of a batch of `replicas` equal parts;
-                starts are drawn for the whole batch, so that the parts differ.
-
-        Returns:
-            float32 [N, H, W, 3] in 0..255, within 255 * epsilon of `images`. No gradient flows
-            through it.
+        The images, 0..255, are part `replica` of a batch of `replicas` equal parts; starts are
+        drawn for the whole batch, so that the parts differ. No gradient flows through the result.
         """
-        fits = images.dtype == tf.float32 and images.shape.rank == 4
-        errors.require(fits, "float32 images [N, H, W, 3]", f"{images.dtype.name} {images.shape}")
         rows = images.shape[0] or tf.shape(images)[0]
         image_shape = images.shape[1:]
         starts = self.draw_start(seed, [replicas * rows, *image_shape])

@@ -22,7 +22,7 @@ from tqdm import auto, std
 from augmix_tf import errors, files
 from augmix_tf.augment.method import Histogram
 from augmix_tf.data.pipeline import Position
-from augmix_tf.errors import ArgumentError, RunError, SettingError
+from augmix_tf.errors import ArgumentError, RunError
 from augmix_tf.training.loop import STEPS_PER_CALL
 
 COLUMNS = (
@@ -141,12 +141,8 @@ class Records(_OfRun):
 
         (steps_b * mean_b - steps_a * mean_a) / (steps_b - steps_a)
 
-    Args:
-        path: of the CSV; its rows up to `start`, where this process starts, are kept.
-        monitor: for TensorBoard.
-        steps_per_epoch: of the run.
-        start: the position at which this process starts.
-        progress: knows the throughput; called before.
+    Rows of the CSV up to `start`, where this process starts, are kept. `progress` knows the
+    throughput; it is called before.
     """
 
     def __init__(
@@ -217,23 +213,13 @@ class Profile(_OfRun):
     """Writes a profile of the loop's calls that hold some steps, for TensorBoard's Profile tab.
 
     The loop calls its callbacks every eight steps or fewer, so a few more steps may be profiled.
-    Steps that were trained by an earlier process are not profiled again.
-
-    Args:
-        folder: the run's log folder; the profile is in its `plugins/profile/`.
-        steps: the first and the last one, counted from 1 over the whole run.
-        steps_per_epoch, epochs: of the run.
+    Steps, the first and the last one, are counted from 1 over the whole run. Those that an earlier
+    process trained are not profiled again.
     """
 
-    def __init__(
-        self, folder: Path, steps: tuple[int, int], steps_per_epoch: int, epochs: int
-    ) -> None:
+    def __init__(self, folder: Path, steps: tuple[int, int], steps_per_epoch: int) -> None:
         super().__init__(steps_per_epoch)
-        total, (self._first, self._last) = steps_per_epoch * epochs, steps
-        if self._last > total:
-            received = f"received {self._first},{self._last}"
-            problem = f"must be within the {total} steps of the run; {received}."
-            raise SettingError("profile_steps", problem)
+        self._first, self._last = steps
         self._folder, self._running = folder, False
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -267,15 +253,8 @@ class Monitor(contextlib.AbstractContextManager):
     event file therefore starts where older ones lie in the folder (`tf.summary` never appends),
     and a marker tells TensorBoard to forget their later steps. Older files are not changed.
 
-    Args:
-        folder: one run's log folder, which is made if need be.
-        resumed_step: the step of the checkpoint that the run resumes from; later steps of older
-            files are forgotten. 0: forget all of them.
-        anew: removes the event files in the folder.
-
-    Raises:
-        ArgumentError: TensorBoard is not installed.
-        RunError: something cannot be written; every method may raise it.
+    `resumed_step` is that of the checkpoint that the run resumes from; later steps of older files
+    are forgotten (0: all of them). `anew` removes the older files.
     """
 
     def __init__(self, folder: files.PathLike, resumed_step: int = 0, anew: bool = False) -> None:
@@ -331,14 +310,6 @@ class Monitor(contextlib.AbstractContextManager):
         with self._writing():
             tf.summary.experimental.write_raw_pb(row.SerializeToString(), 0)
             tf.summary.experimental.write_raw_pb(_scalar_event(metrics), 0)
-
-    def config(self, settings: Mapping[str, Any]) -> None:
-        """Logs the settings as a table, at the first step."""
-        cells = [(name, " ".join(str(value).split())) for name, value in settings.items()]
-        rows = ["| `{}` | {} |".format(name, text.replace("|", r"\|")) for name, text in cells]
-        with self._writing():
-            table = "\n".join(["| setting | value |", "| --- | --- |", *rows])
-            tf.summary.text("config", table, self.first_step)
 
     def __exit__(self, *error: object) -> None:
         with _about_logs(self.folder):

@@ -7,7 +7,6 @@ The strategy is created first and entered where a model is built; from then on i
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -33,13 +32,9 @@ def make_strategy(
 ) -> tf.distribute.Strategy:
     """Returns the strategy of that name. Call it before anything else runs in TensorFlow.
 
-    Args:
-        name: `none`: one device. `mirrored`: all GPUs of this machine. `multiworker`: all GPUs of
-            the machines that TF_CONFIG names. `tpu`: all cores of a TPU. `auto`: multiworker or
-            mirrored if there are several workers or GPUs, otherwise none.
-        tpu: name or address of the TPU; None: the one that this machine belongs to.
-        cpu_replicas: number of `mirrored` replicas on this machine's CPU; 0: one for each GPU, or
-            one replica without a GPU.
+    `none`: one device. `mirrored`: all GPUs of this machine, or `cpu_replicas` on its CPU.
+    `multiworker`: all GPUs of the machines that TF_CONFIG names. `tpu`: all cores of a TPU. `auto`:
+    multiworker or mirrored if there are several workers or GPUs, otherwise none.
     """
     if name == "auto":
         multiple_gpus = len(tf.config.list_physical_devices("GPU")) > 1
@@ -90,8 +85,7 @@ def has_several_workers() -> bool:
     strategy = tf.distribute.get_strategy()
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return False
-    tasks = strategy.cluster_resolver.cluster_spec().as_dict()
-    return sum(len(tasks.get(kind, ())) for kind in ("chief", "worker")) > 1
+    return _workers(strategy.cluster_resolver) > 1
 
 
 def distribute(
@@ -185,9 +179,14 @@ def _tpu(name: str | None) -> tf.distribute.Strategy:
 
 def _worker_count() -> int:
     """Number of workers in TF_CONFIG, including the chief; 0 without it."""
-    text = os.environ.get("TF_CONFIG", "")
+    if not os.environ.get("TF_CONFIG"):
+        return 0
     try:
-        cluster = json.loads(text).get("cluster", {}) if text else {}
-        return sum(len(cluster.get(kind, ())) for kind in ("chief", "worker"))
+        return _workers(tf.distribute.cluster_resolver.TFConfigClusterResolver())
     except (ValueError, AttributeError, TypeError) as error:
-        raise ArgumentError(f"Expected TF_CONFIG as JSON; received {text!r}: {error}.") from error
+        raise ArgumentError(f"Cannot read TF_CONFIG: {first_line(error)}.") from error
+
+
+def _workers(resolver: tf.distribute.cluster_resolver.ClusterResolver) -> int:
+    tasks = resolver.cluster_spec().as_dict()
+    return sum(len(tasks.get(kind, ())) for kind in ("chief", "worker"))

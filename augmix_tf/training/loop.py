@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType, TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from types import FrameType
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
@@ -39,27 +39,16 @@ def train(
 ) -> None:
     """Trains from `start` to the end of the last epoch, under the current strategy.
 
-    Several workers call it together, with the same arguments but for their batches.
-
-    Args:
-        trainer: with an optimizer; its metrics hold what was logged before `start` in that epoch.
-        batches: from `start` on, as `data.pipeline.training_batches` makes them; or distributed.
-        epochs, steps_per_epoch: of the whole run.
-        start: the position of the first batch.
-        callbacks: told of epochs and calls; `logs` hold the metrics of the epoch so far, as floats.
-        save: after each epoch and when the run is interrupted.
-        checkpoint_steps: saves after every so many steps of an epoch too; 0: does not.
-        steps_per_call: most steps between calls of the callbacks and checks for signals.
-
-    Raises:
-        RunError: the loss is no longer finite, the message names the step; or another worker
-            stopped.
-        Interrupted: SIGINT or SIGTERM came, here or to another worker; the position was saved
-            before, the same one by all of them.
+    Several workers call it together, with the same arguments but for their batches, which are those
+    of `data.pipeline.training_batches` from `start` on. The callbacks are told of epochs and calls
+    of at most `steps_per_call` steps; `logs` hold the metrics of the epoch so far. It saves after
+    each epoch, after every `checkpoint_steps` steps of one, and before `Interrupted` is raised.
     """
     # Under a strategy, variables that the compiled call makes itself stay without a value.
     trainer.optimizer.build(trainer.trainable_variables)
-    run_steps = _Steps(trainer, steps_per_call)
+    names, several = [m.name for m in trainer.metrics], distribution.has_several_workers()
+    run_steps = _compiled_steps(trainer, steps_per_call, several)
+    logs: dict[str, float] = {}
     for callback in callbacks:
         callback.set_model(trainer)
 
@@ -79,49 +68,25 @@ def train(
                 due = step - step % checkpoint_steps + checkpoint_steps if checkpoint_steps else 0
                 end = min(step + steps_per_call, steps_per_epoch, due or steps_per_epoch)
                 notify("on_train_batch_begin", step)
-                outcome = run_steps(iterator, end - step, stop.signal_number)
-                if outcome.not_finite is not None:
+                is_stopped = tf.constant(float(stop.signal_number > 0))
+                flags, means = run_steps(iterator, tf.constant(end - step), is_stopped)
+                *not_finite, stopped = (flags.numpy() > 0).tolist()
+                if any(not_finite):
                     raise RunError(
-                        f"The loss is not finite after step {step + outcome.not_finite + 1} of "
+                        f"The loss is not finite after step {step + not_finite.index(True) + 1} of "
                         f"epoch {epoch + 1}; the last checkpoint is kept. Lower the learning rate "
                         "or the weight of the consistency loss, or train in float32."
                     )
-                step = end
-                notify("on_train_batch_end", step - 1, outcome.logs)
-                asked = stop.asked(outcome.stop)
+                step, shared = end, stopped if several else None
+                logs = dict(zip(names, means.numpy().tolist(), strict=True))
+                notify("on_train_batch_end", step - 1, logs)
+                asked = stop.asked(shared)
                 if step < steps_per_epoch and (step == due or asked):
                     save(Position(epoch, step), None)
                     _raise_if(asked)
-            logs = dict(outcome.logs)
             notify("on_epoch_end", epoch, logs)
             save(Position(epoch + 1, 0), logs.get("test_error"))
-            _raise_if(stop.asked(outcome.stop, at_the_end=epoch + 1 == epochs))
-
-
-class _Outcome(NamedTuple):
-    """What came out of some steps."""
-
-    logs: dict[str, float]  # the means of the epoch so far
-    not_finite: int | None  # number, in the call, of the first step without a finite loss
-    stop: bool | None  # whether any worker was to stop before; None: there is one worker only
-
-
-class _Steps:
-    """Runs some steps in one compiled call."""
-
-    def __init__(self, trainer: Trainer, most: int) -> None:
-        self._names = [metric.name for metric in trainer.metrics]
-        self._several = distribution.has_several_workers()
-        self._run = _compiled_steps(trainer, most, self._several)
-
-    def __call__(self, iterator: Iterator, count: int, stop: int) -> _Outcome:
-        flags, means = self._run(iterator, tf.constant(count), tf.constant(float(stop > 0)))
-        *not_finite, stopped = flags.numpy() > 0
-        return _Outcome(
-            dict(zip(self._names, means.numpy().tolist(), strict=True)),
-            not_finite.index(True) if any(not_finite) else None,
-            bool(stopped) if self._several else None,
-        )
+            _raise_if(stop.asked(shared, at_the_end=epoch + 1 == epochs))
 
 
 def _compiled_steps(
@@ -176,12 +141,7 @@ class _SignalsAsFlag:
             self._before = {}
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras.optimizers.schedules import CosineDecay, LearningRateSchedule, PiecewiseConstantDecay
-
-from augmix_tf import errors
 
 
 def cosine_schedule(
@@ -56,32 +53,18 @@ def step_schedule(
     return WarmUp(schedule, warmup_steps) if warmup_steps else schedule
 
 
-@keras.saving.register_keras_serializable(package="augmix_tf")
 class WarmUp(LearningRateSchedule):
     """(s + 1) / (w + 1) of another schedule's rate at each step s before `warmup_steps`, w."""
 
     def __init__(self, schedule: LearningRateSchedule, warmup_steps: int) -> None:
         self.schedule, self.warmup_steps = schedule, warmup_steps
 
-    def __call__(self, step: int | tf.Tensor | keras.Variable) -> tf.Tensor:
-        """Returns the rate of update number `step`, from 0."""
+    def __call__(self, step: int | tf.Tensor | keras.Variable) -> tf.Tensor:  # noqa: D102
         rate = self.schedule(step)
         done = tf.minimum(tf.cast(tf.convert_to_tensor(step), rate.dtype), self.warmup_steps) + 1
         return rate * done / (self.warmup_steps + 1)
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        schedule = keras.optimizers.schedules.serialize(self.schedule)
-        return {"schedule": schedule, "warmup_steps": self.warmup_steps}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> WarmUp:
-        """Returns the schedule of a configuration."""
-        schedule = keras.optimizers.schedules.deserialize(config["schedule"])
-        return cls(schedule, config["warmup_steps"])
-
-
-@keras.saving.register_keras_serializable(package="augmix_tf")
 class CoupledSGD(keras.optimizers.Optimizer):
     """SGD with momentum, weight decay in the gradient, learning rate outside the momentum.
 
@@ -95,15 +78,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
     holds the rate, so that a change of the rate reaches the weights some steps late.
 
     Every trainable variable decays: kernels, biases, and the scale and offset of normalization. A
-    variable without a gradient is left alone. Arithmetic is in the variable's own type. Clipping,
-    moving averages and gradient accumulation are not offered.
-
-    Args:
-        learning_rate: positive float, or a schedule by step.
-        momentum: 0 to below 1.
-        nesterov: look one momentum step ahead; needs momentum above 0.
-        weight_decay: factor of w in the gradient (of w itself, not of w^2), at least 0.
-        name, loss_scale_factor: as of every Keras optimizer.
+    variable without a gradient is left alone. Arithmetic is in the variable's own type.
 
     Source: documentation of `torch.optim.SGD` (dampening 0).
     """
@@ -114,16 +89,9 @@ class CoupledSGD(keras.optimizers.Optimizer):
         momentum: float = 0.9,
         nesterov: bool = True,
         weight_decay: float = 5e-4,
-        name: str = "coupled_sgd",
-        loss_scale_factor: float | None = None,
     ) -> None:
-        if isinstance(learning_rate, float):
-            errors.require(learning_rate > 0.0, "a positive learning_rate", learning_rate)
-        errors.require(0.0 <= momentum < 1.0, "momentum of 0 to below 1", momentum)
-        errors.require(momentum > 0.0 or not nesterov, "momentum above 0 with nesterov", momentum)
-        errors.require(weight_decay >= 0.0, "weight_decay of at least 0", weight_decay)
         # The base class is told of no decay: it would apply a decoupled one besides.
-        super().__init__(learning_rate, name=name, loss_scale_factor=loss_scale_factor)
+        super().__init__(learning_rate, name="coupled_sgd")
         self.momentum = momentum
         self.nesterov = nesterov
         self.coupled_weight_decay = weight_decay
@@ -148,15 +116,3 @@ class CoupledSGD(keras.optimizers.Optimizer):
         self.assign(momenta, velocity)
         direction = gradient + self.momentum * velocity if self.nesterov else velocity
         self.assign_sub(variable, tf.cast(learning_rate, weight.dtype) * direction)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments; a schedule in serialised form."""
-        base = super().get_config()
-        return {
-            "learning_rate": base["learning_rate"],
-            "momentum": self.momentum,
-            "nesterov": self.nesterov,
-            "weight_decay": self.coupled_weight_decay,
-            "name": base["name"],
-            "loss_scale_factor": base["loss_scale_factor"],
-        }

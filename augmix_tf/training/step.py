@@ -23,14 +23,10 @@ class Trainer(keras.Model):
 
         CE(clean view, label) + jsd_weight * JSD(all views),   averaged over the global batch.
 
-    Args:
-        classifier: float32 images [N, H, W, 3] to logits [N, K].
-        jsd_weight: weight of the Jensen-Shannon divergence, lambda; 12 in the paper. It has no
-            effect with one view.
-        batch_norms: 1, or V: each of exactly V views is trained with its own batch normalization
-            (`split_batch_norm`), in V forward passes. Inference uses that of the clean view.
-        adversary: trains on adversarial images near the only view instead of that view.
-        run_seed: the adversary's random starts follow from it and the number of the step.
+    `classifier` maps float32 images [N, H, W, 3] to logits [N, K]. With `batch_norms` = V > 1, each
+    of exactly V views is trained with its own batch normalization (`split_batch_norm`), and
+    inference uses that of the clean view. An `adversary` trains on adversarial images near the only
+    view; its random starts follow from `run_seed` and the number of the step.
 
     Logged metrics, over the examples since the last reset: `loss` (the sum above), `cross_entropy`,
     `jsd` (before the weight) and `error` (fraction of clean views whose top class is not that of
@@ -49,9 +45,6 @@ class Trainer(keras.Model):
     ) -> None:
         # bfloat16 cannot hold all 256 levels of a pixel. The classifier casts by itself.
         super().__init__(autocast=False, **kwargs)
-        errors.require(batch_norms >= 1, "batch_norms of at least 1", batch_norms)
-        if adversary is not None:
-            errors.require(batch_norms == 1, "batch_norms=1 with an adversary", batch_norms)
         self.classifier = classifier
         self.classifiers = split_batch_norm(classifier, batch_norms) if batch_norms > 1 else []
         self.jsd_weight = jsd_weight
