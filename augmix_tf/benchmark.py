@@ -124,11 +124,8 @@ def benchmark(
     expected = f"labels from 0 to {classes - 1}, as the predictions have {classes} classes"
     require(low >= 0 and high < classes, expected, f"labels from {low} to {high}")
     if from_logits and are_probabilities(scores):
-        warnings.warn(
-            "The predictions look like probabilities: they are at least 0, with sum 1 in each row. "
-            "If they are, pass `from_logits=False`.",
-            stacklevel=2,
-        )
+        advice = "if they are, pass `from_logits=False`."
+        warnings.warn(f"The predictions look like probabilities: {advice}", stacklevel=2)
 
     def program(batch: tf.Tensor) -> npt.ArrayLike:
         images = np.asarray(batch).astype(np.uint8)
@@ -147,19 +144,16 @@ def benchmark(
             severities=severities,
         )
     names = list(map(str, range(classes) if class_names is None else class_names))
-    counter = Counter if progress else None
-    measured = measure.measure(
-        program, store, names, sets.Benchmarks(corrupted_set), progress=counter
-    )
+    benchmarks, counter = sets.Benchmarks(corrupted_set), Counter if progress else None
+    measured = measure.measure(program, store, names, benchmarks, progress=counter)
     provenance: dict[str, Any] = {"dataset": dataset, "model": model, "method": method}
-    provenance |= {"versions": results.versions()}
-    parts = {field.name: getattr(measured, field.name) for field in dataclasses.fields(measured)}
-    return BenchmarkResults(**parts | {"provenance": provenance})
+    provenance["versions"] = results.versions()
+    return BenchmarkResults(**vars(measured) | {"provenance": provenance})
 
 
 def _store(images: Any, labels: Any) -> InMemoryStore:
     pixels, classes = np.asarray(images), np.asarray(labels)
-    require(len(pixels) > 0 if pixels.ndim else False, "at least one image", "none")
+    require(pixels.size > 0, "at least one image", "none")
     if classes.shape == (len(pixels), 1):  # as in `keras.datasets`
         classes = classes[:, 0]
     return InMemoryStore(images=pixels, labels=classes, ids=np.arange(len(pixels)))
@@ -176,9 +170,8 @@ def _scores(values: Any, rows: int, classes: int | None, from_logits: bool) -> n
     except (TypeError, ValueError) as error:
         received = f"{type(values).__name__} ({first_line(error)})"
         raise ArgumentError(f"Expected {expected}; received {received}.") from error
-    is_valid = scores.ndim == 2 and len(scores) == rows
-    is_valid = is_valid and scores.shape[1] == (classes or max(2, scores.shape[1]))
-    require(is_valid, expected, f"shape {list(scores.shape)}")
+    columns = classes or max(2, scores.shape[-1] if scores.ndim else 0)
+    require(scores.shape == (rows, columns), expected, f"shape {list(scores.shape)}")
     if not from_logits:
         expected = "probabilities of at least 0 with sum 1 in each row, or `from_logits=True`"
         totals = f"rows with values from {scores.min():g} and sums to {scores.sum(axis=1).max():g}"

@@ -89,10 +89,8 @@ def describe_corruptions(names: Collection[str]) -> str:
 def at_severities(severities: Sequence[int] | None) -> str:
     """Describes at which severities corruptions were evaluated, "" for all of them (None).
 
-    >>> at_severities([1, 3])
-    ' at severities 1, 3'
-    >>> at_severities([5])
-    ' at severity 5'
+    >>> at_severities([5]), at_severities([1, 3])
+    (' at severity 5', ' at severities 1, 3')
     """
     if severities is None or tuple(severities) == SEVERITIES:
         return ""
