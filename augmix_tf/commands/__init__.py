@@ -12,13 +12,7 @@ from augmix_tf.request import Request
 
 
 def run(request: Request) -> None:
-    """Carries out a request.
-
-    Raises:
-        ArgumentError: the request is wrong.
-        FileError, RunError: it could not be carried out.
-        Interrupted: a signal stopped it; the same request resumes it.
-    """
+    """Carries out a request; `Interrupted` if a signal stopped it."""
     if request.mode == "config":
         print(request.config.to_json(), end="")
         return

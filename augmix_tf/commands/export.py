@@ -30,11 +30,7 @@ def run(request: Request) -> None:
 
 
 def check(config: ExperimentConfig) -> None:
-    """Refuses what could not be exported, before hours of training.
-
-    Raises:
-        ArgumentError: packages for the export format are missing.
-    """
+    """Refuses what could not be exported, before hours of training."""
     if config.export_format:
         convert.check(config.export_format)
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from augmix_tf import metrics, recipes
@@ -71,7 +69,7 @@ def train(config: ExperimentConfig, directory: Workdir, devices: tf.distribute.S
     start = run.checkpoints.restore() or Position()
     distribution.require_same(devices, "checkpoints", str(start))
     if config.epochs > stored_epochs:
-        check_extension(config, stored_epochs, start, len(data.source.train))
+        _check_extension(config, stored_epochs, start)
         directory.extend(config)
     if start.epoch < config.epochs:
         _train(run, start)
@@ -119,39 +117,14 @@ def _train(run: Run, start: Position) -> None:
         )
 
 
-def check_extension(
-    config: ExperimentConfig, epochs: int, trained: Position, examples: int
-) -> None:
-    """Refuses more epochs where steps already trained would have had other learning rates.
-
-    Args:
-        config: with the new number of epochs.
-        epochs: the number before.
-        trained: the position of the run.
-        examples: in one epoch.
-
-    Raises:
-        CommandError: a trained step would have had another learning rate.
-    """
-    if config.schedule == "constant":
-        return
-    done = trained.epoch * pipeline.steps_per_epoch(examples, config.batch_size) + trained.step
-
-    def rates(length: int) -> np.ndarray:
-        schedule = build.learning_rate(dataclasses.replace(config, epochs=length), examples)
-        of_steps = tf.function(lambda s: tf.map_fn(schedule, s, fn_output_signature=tf.float64))
-        return of_steps(tf.range(done, dtype=tf.int64)).numpy()
-
-    before, now = rates(epochs), rates(config.epochs)
-    if np.array_equal(before, now):
-        return
-    first = int(np.argmax(before != now))
-    raise CommandError(
-        f"--epochs must stay {epochs}; received {config.epochs}. The {config.schedule} schedule of "
-        f"the learning rate depends on it: step {first + 1} was trained with {before[first]:.6g} "
-        f"and would have had {now[first]:.6g}. Use another --workdir; a run with "
-        "--schedule=constant can always be extended."
-    )
+def _check_extension(config: ExperimentConfig, epochs: int, trained: Position) -> None:
+    """Refuses more epochs where steps already trained may have had other learning rates."""
+    if config.schedule != "constant" and trained != Position():
+        raise CommandError(
+            f"--epochs must stay {epochs}; received {config.epochs}. The {config.schedule} "
+            "schedule of the learning rate depends on it. Use another --workdir; a run with "
+            "--schedule=constant can always be extended."
+        )
 
 
 def _print_finished(run: Run) -> None:

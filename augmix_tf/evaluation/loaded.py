@@ -43,9 +43,6 @@ class SavedClassifier:
         follows from the last activation. Only where that cannot be told, as in a SavedModel of
         others, it holds probabilities if its rows for eight random images are nonnegative and sum
         to 1. Probabilities become logits by their logarithm; those below 1e-30 count as 1e-30.
-
-        Raises:
-            ArgumentError: the model takes other images or has other classes.
         """
         own, given = map(_pixels, (self.image_size, image_size))
         fits = all(side in (None, of) for side, of in zip(self.image_size, image_size, strict=True))
@@ -77,9 +74,6 @@ def load(path: Path) -> SavedClassifier:
 
     The model takes images [N, H, W, 3] in 0..255. Classes of models and layers outside Keras, such
     as `augmix_tf.AugMixModel`, must have been imported before, which registers them with Keras.
-
-    Raises:
-        ArgumentError: there is no such file, or no model that can be loaded.
     """
     require(path.exists(), "a .keras file or the folder of a SavedModel", path)
     try:

@@ -39,17 +39,8 @@ def measure(
 ) -> results.Results:
     """Evaluates a classifier on the test images and on benchmarks.
 
-    Args:
-        program: of `predict.predictor`, or of a `loaded.SavedClassifier`.
-        test: test images with their labels.
-        class_names: K of them, in the order of the logits.
-        benchmarks: to evaluate as well.
-        temperature: fitted on held-out images; adds the calibrated metrics.
-        progress: called with what is counted; returns the function to report it to.
-
-    Raises:
-        FileError: a file is damaged.
-        RunError: a logit is NaN or infinite; names the set, corruption or perturbation.
+    A temperature adds the calibrated metrics. `progress` is called with what is counted and returns
+    the function to report it to.
     """
     sets = benchmarks or Benchmarks()
     report = progress or (lambda counted: NO_PROGRESS)
@@ -85,14 +76,6 @@ def of_images(
     """Returns the results on one set of images.
 
     Unless the temperature is None or 1, they have the metrics of logits / temperature as well.
-
-    Args:
-        logits: float [M, K].
-        labels: int [M].
-        temperature: fitted on held-out images, above 0.
-
-    Raises:
-        RunError: a logit is NaN or infinite.
     """
     predictions, calibrated = metrics.Predictions(logits, labels), None
     if temperature is not None and temperature != 1.0:

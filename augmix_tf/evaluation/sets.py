@@ -16,7 +16,7 @@ from augmix_tf.corruptions import arrays, catalogue, weather
 from augmix_tf.data import benchmark, class_folders
 from augmix_tf.data.benchmark import Batch, CorruptedSet, PerturbedSet
 from augmix_tf.data.images import ImageStore
-from augmix_tf.errors import ArgumentError, lookup, require
+from augmix_tf.errors import ArgumentError, first_line, lookup, require
 from augmix_tf.metrics.benchmarks import LARGEST_TOP5_DISTANCE
 from augmix_tf.robustness import CORRUPTIONS, PERTURBATIONS, SEVERITIES
 
@@ -108,15 +108,7 @@ def open_shifted(
     ids) or, as in ImageNet-V2, by their indices "0", "1", ... among the sorted names of the model's
     classes. Images are resized so that the short side is 256 / 224 of the model's, and cropped.
 
-    Args:
-        folders: the directories.
-        class_names: of all classes of the model, in the order of its logits.
-        image_size: (H, W) of the model.
-        eval_limit: number of images to use of each set, from the first; 0 uses all.
-
-    Raises:
-        ArgumentError: no such directory, a subdirectory that is not a class of the model (the
-            message has the nearest one) or has no images, or two directories with the same name.
+    `class_names` are in the order of the logits; `eval_limit` images of each set are used, 0: all.
     """
     benchmark.taken(0, eval_limit)
     opened: dict[str, ShiftedSet] = {}
@@ -148,27 +140,18 @@ def read_rates(path: str | Path) -> dict[str, dict[str, float]]:
     """Reads flip probabilities and top-5 distances of a baseline network (published: AlexNet).
 
     The JSON file has {"flip_probability": {...}, "top5_distance": {...}} or one of the two, each
-    with a number above 0 and up to 1 or 15 for each of the ten perturbations of the paper.
-
-    Raises:
-        ArgumentError: the file is missing, or holds something else.
+    with a positive number for each of the ten perturbations of the paper.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        expected = "Expected a JSON file with a network's rates"
-        raise ArgumentError(f"{expected}; received {path} ({reason}).") from error
-    expected = f"an object with {' or '.join(LARGEST_RATES)} in {path}"
-    require(isinstance(content, dict) and bool(content), expected, repr(content)[:60])
-    names = dict.fromkeys(PERTURBATIONS)
-    for key, rates in content.items():
-        largest = lookup(f"rate in {path}", key, LARGEST_RATES)
-        require(isinstance(rates, dict), f"{key} to be an object in {path}", repr(rates))
-        for name, rate in rates.items():
-            lookup(f"perturbation in {key} of {path}", name, names)
-            is_valid = type(rate) in (int, float) and 0 < rate <= largest
-            require(is_valid, f"{key} of {name} above 0 and up to {largest:g} in {path}", rate)
-        missing = ", ".join(name for name in names if name not in rates)
-        require(not missing, f"{key} of all ten perturbations in {path}", f"none for {missing}")
-    return content
+        rates = {
+            key: {name: float(content[key][name]) for name in PERTURBATIONS}
+            for key in LARGEST_RATES
+            if key in content
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ArgumentError(f"Cannot read the rates of a network in {path}: {reason}.") from error
+    fits = [0 < r <= LARGEST_RATES[key] for key, row in rates.items() for r in row.values()]
+    require(bool(fits) and all(fits), f"rates above 0 and up to {LARGEST_RATES} in {path}", rates)
+    return rates

@@ -51,20 +51,11 @@ def convert(
     images: npt.NDArray[np.uint8],
     temperature: float = 1.0,
 ) -> Path:
-    """Writes a classifier in another format, after its runtime gave the outputs of the model.
+    """Writes a classifier as "onnx" or "litert", after its runtime gave the outputs of the model.
 
     The file computes in float32, and is compared with the model in float32, also if the model was
     trained in another precision. The runtime runs on all `images`, and on the first alone to check
-    that the batch size is dynamic.
-
-    Args:
-        export_format: "onnx" or "litert".
-        classifier, class_names, folder, images, temperature: as for `saved_model.export`.
-
-    Raises:
-        ArgumentError: the format is unknown, or its packages are missing.
-        RunError: the classifier cannot be converted, or the file gives other outputs.
-        FileError: the file cannot be written.
+    that the batch size is dynamic. Other arguments are as for `saved_model.export`.
     """
     check(export_format)
     target = FORMATS[export_format]

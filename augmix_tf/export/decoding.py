@@ -50,14 +50,7 @@ def decode(
 
     Images are decoded one at a time, which bounds the memory of a request: `docs/serving.md`.
 
-    Args:
-        image_bytes: string [N], the contents of files; N may be 0.
-        height, width: of the result, in pixels.
-        short_side: of the resized image before its center is cropped, in pixels; None resizes
-            without a crop.
-
-    Raises:
-        ArgumentError: `height` or `width` exceeds `short_side`.
+    `image_bytes` are string [N], the contents of files; N may be 0.
     """
     size = height, width
     if short_side is not None:

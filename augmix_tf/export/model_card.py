@@ -24,14 +24,11 @@ _CIFAR = (
 
 
 class Licence(NamedTuple):
-    """The terms of a dataset, for readers and as an identifier of the Hugging Face Hub.
-
-    `hub_name` is the name of the dataset on the Hub, None where it is not there.
-    """
+    """The terms of a dataset."""
 
     text: str
-    identifier: str
-    hub_name: str | None
+    identifier: str  # of the Hugging Face Hub
+    hub_name: str | None  # of the dataset there
 
 
 LICENCES = {
@@ -55,15 +52,9 @@ def make(
     temperature: float = 1.0,
     left_out: str = "",
 ) -> dict[str, Any]:
-    """Returns the card of a model.
+    """Returns the card of a model, from the settings (without paths) and results of its run.
 
-    Args:
-        settings: of the run, without paths.
-        results: its `results.json`; {} if nothing was measured.
-        class_names: in the order of the logits.
-        image_size: (H, W) of the network's input.
-        temperature: by which the export divides the logits.
-        left_out: which training examples could not be read, such as "2 of 40 images left out".
+    `left_out` says which training examples could not be read, such as "2 of 40 images left out".
     """
     provenance = results.get("provenance") or {}
     dataset = str(settings.get("dataset", "unknown"))
