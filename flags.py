@@ -15,10 +15,9 @@ from typing import Any
 from absl import flags as absl_flags
 
 from augmix_tf import recipes
-from augmix_tf.config import ExperimentConfig
+from augmix_tf.config import MODES, BenchmarkFiles, Devices, ExperimentConfig, Request
 from augmix_tf.data import EMBEDDED
 from augmix_tf.errors import CommandError, SettingError, nearest_name
-from augmix_tf.request import MODES, BenchmarkFiles, Devices, Request
 from augmix_tf.settings import (
     GROUPS,
     RUN_MODES,
@@ -63,12 +62,7 @@ def define(values: absl_flags.FlagValues) -> dict[str, Setting]:
 
 
 def parse(arguments: Sequence[str]) -> Request | None:
-    """Turns a command line (without the program's name) into a request; None for `--help`.
-
-    Raises:
-        CommandError: unknown flags or names (with the nearest), values out of range, or a setting
-            that the request does not use.
-    """
+    """Turns a command line (without the program's name) into a request; None for `--help`."""
     values = absl_flags.FlagValues()
     declared = define(values)
     try:
@@ -90,11 +84,7 @@ def parse(arguments: Sequence[str]) -> Request | None:
 
 
 def make_request(given: dict[str, Any], declared: Mapping[str, Setting]) -> Request:
-    """Returns the request of the settings that were given, by name.
-
-    Raises:
-        ArgumentError: as for `parse`.
-    """
+    """Returns the request of the settings that were given, by name."""
     for name, value in given.items():
         setting = declared[name]
         value = tuple(value) if isinstance(value, list) else value

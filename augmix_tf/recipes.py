@@ -134,15 +134,9 @@ def recipe(
 ) -> ExperimentConfig:
     """Returns the configuration of one cell of the paper's tables, with changes.
 
-    Args:
-        dataset, method: names.
-        model: name; None: ResNet-50 for ImageNet and folders, WideResNet otherwise.
-        variant: of ImageNet's recipe, a name of `IMAGENET_RECIPES`.
-        given: settings that replace the recipe's. Others follow from them: see `_derived`.
-
-    Raises:
-        ArgumentError: unknown names (with the nearest), values out of range, or a variant of
-            another dataset.
+    The default model is ResNet-50 for ImageNet and folders, WideResNet otherwise; `variant` is a
+    name of `IMAGENET_RECIPES`. The settings in `given` replace the recipe's; others follow from
+    them: see `_derived`.
     """
     if not dataset:
         raise ArgumentError(unknown_name("dataset", dataset, ("shapes", "cifar10", "cifar100")))
@@ -197,9 +191,6 @@ def from_json(text: str) -> ExperimentConfig:
     """Returns the configuration that `ExperimentConfig.to_json` wrote.
 
     Settings that another method or model uses are left out: earlier versions wrote them too.
-
-    Raises:
-        ArgumentError: not such a record; the message names the setting.
     """
     try:
         values = json.loads(text)

@@ -30,39 +30,27 @@ USES = (*RUN_MODES, "evaluate_model", "corrupt", "report", "views")
 class Setting:
     """What is known of a setting beside its name and default.
 
-    Attributes:
-        help: noun phrase with unit; the command line adds the default.
-        group: heading of `--help`, one of `GROUPS`.
-        low, high: bounds of a number, included.
-        above: bound of a number, excluded.
-        choices: names that a text may have.
-        modes: modes of the program that use it.
-        needs: name of another setting -> its values under which this one is used; the value
-            `...` stands for any that is set.
-        datasets: kinds of datasets that it applies to (`recipes.dataset_kind`); empty: all.
-        resume: "fixed": another value makes another run; "evaluation": a finished run may be
-            evaluated with another value; "free": a run may also be resumed with another value.
-        names_run: whether a comparison names it when runs differ in it.
-        path: whether it is a path (or several), which may differ between machines.
-        per_worker: whether workers that train together may differ in it.
-        kinds: types of its values, such as `(int, NoneType)`; follow from the field's type.
-        models, methods: names of those that declare it; empty for settings of every experiment.
+    `models` and `methods` are the names of those that declare it; empty for settings of every
+    experiment.
     """
 
-    help: str
-    group: str
-    low: float | None = None
+    help: str  # noun phrase with unit; the command line adds the default
+    group: str  # heading of `--help`, one of `GROUPS`
+    low: float | None = None  # bounds of a number, included
     high: float | None = None
-    above: float | None = None
+    above: float | None = None  # excluded
     choices: tuple[str, ...] = ()
-    modes: tuple[str, ...] = RUN_MODES
+    modes: tuple[str, ...] = RUN_MODES  # that use it
+    # Name of another setting -> its values under which this one is used; `...`: any that is set.
     needs: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
-    datasets: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()  # kinds (`recipes.dataset_kind`) it applies to; empty: all
+    # "fixed": another value makes another run; "evaluation": a finished run may be evaluated with
+    # another value; "free": a run may also be resumed with another value.
     resume: Resume = "fixed"
-    names_run: bool = True
-    path: bool = False
-    per_worker: bool = False
-    kinds: tuple[type, ...] = ()
+    names_run: bool = True  # whether a comparison names it when runs differ in it
+    path: bool = False  # whether it is a path (or several), which may differ between machines
+    per_worker: bool = False  # whether workers that train together may differ in it
+    kinds: tuple[type, ...] = ()  # types of its values; follow from the field's type
     models: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
 
@@ -121,11 +109,7 @@ def values_of(record: Any) -> dict[str, Any]:
 
 
 def check(record: Any) -> None:
-    """Checks every setting of a record against its declaration; called by `__post_init__`.
-
-    Raises:
-        SettingError: a value of another type, out of range or not among the choices.
-    """
+    """Checks every setting of a record against its declaration; called by `__post_init__`."""
     for name, declared in settings_of(record).items():
         check_value(name, getattr(record, name), declared)
 

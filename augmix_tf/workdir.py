@@ -14,13 +14,7 @@ from augmix_tf.errors import ArgumentError, FileError
 
 
 class Workdir:
-    """One run's directory.
-
-    Attributes:
-        config, metrics, results, report, model: files `config.json`, `metrics.csv`, `results.json`,
-            `report.md` and `model.keras`.
-        checkpoints, logs: directories; `export/` and `plots/` are beside them.
-    """
+    """The files of one run's directory; `export/` and `plots/` are beside them."""
 
     def __init__(self, root: files.PathLike) -> None:
         self.root = root = Path(root)
@@ -46,13 +40,8 @@ class Workdir:
     def open(self, config: ExperimentConfig) -> int:
         """Creates and locks the directory for a new run, or for resuming the run in it.
 
-        Returns:
-            The epochs of the run in it. Where `config` has more, the caller decides whether the run
-            can be extended, and then calls `extend`.
-
-        Raises:
-            ArgumentError: the directory holds another configuration.
-            FileError: it cannot be written, or another process uses it.
+        Returns the epochs of the run in it. Where `config` has more, the caller decides whether the
+        run can be extended, and then calls `extend`.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,8 @@ import pytest
 
 import flags
 from augmix_tf import recipes
+from augmix_tf.config import MODES, BenchmarkFiles, Devices, Request
 from augmix_tf.errors import ArgumentError, CommandError
-from augmix_tf.request import MODES, BenchmarkFiles, Devices, Request
 from augmix_tf.settings import settings_of
 from augmix_tf.workdir import Workdir
 from tests.settings_values import other_value

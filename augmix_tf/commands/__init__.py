@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 
 from augmix_tf import quiet
-from augmix_tf.request import Request
+from augmix_tf.config import Request
 
 
 def run(request: Request) -> None:

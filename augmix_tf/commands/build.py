@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
 from augmix_tf import models, quiet
-from augmix_tf.config import ExperimentConfig
+from augmix_tf.config import Devices, ExperimentConfig
 from augmix_tf.data import FOLDER, class_folders, pipeline, sources
 from augmix_tf.data.images import ImageStore, Source
 from augmix_tf.data.pipeline import Position, ReplicaSlice
@@ -23,7 +23,6 @@ from augmix_tf.models import (
     IMAGENET_NORMALIZATION,
     with_normalization,
 )
-from augmix_tf.request import Devices
 from augmix_tf.training import distribution
 from augmix_tf.training.adversary import Adversary
 from augmix_tf.training.checkpoints import Checkpoints
@@ -135,32 +134,29 @@ def build_trainer(
 ) -> Trainer:
     """Builds the untrained network with its optimizer, on these devices or on one."""
     with (devices or tf.distribute.get_strategy()).scope():
-        return _build_trainer(config, source)
-
-
-def _build_trainer(config: ExperimentConfig, source: Source) -> Trainer:
-    backbone = models.build_model(
-        config.model,
-        source.num_classes,
-        (*source.image_size, 3),
-        seed=config.seed,
-        synchronized_bn=tf.distribute.get_strategy().num_replicas_in_sync > 1,
-    )
-    normalization = IMAGENET_NORMALIZATION if config.large else CIFAR_NORMALIZATION
-    attack = config.method.attack
-    trainer = Trainer(
-        with_normalization(backbone, *normalization),
-        config.method.jsd_weight,
-        batch_norms=config.method.batch_norms,
-        adversary=attack and Adversary(attack.epsilon / 255, attack.step_size / 255, attack.steps),
-        run_seed=config.seed,
-    )
-    rate = learning_rate(config, len(source.train))
-    optimizer = CoupledSGD(rate, nesterov=config.nesterov, weight_decay=config.weight_decay)
-    if config.precision == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    trainer.compile(optimizer=optimizer)
-    return trainer
+        backbone = models.build_model(
+            config.model,
+            source.num_classes,
+            (*source.image_size, 3),
+            seed=config.seed,
+            synchronized_bn=tf.distribute.get_strategy().num_replicas_in_sync > 1,
+        )
+        normalization = IMAGENET_NORMALIZATION if config.large else CIFAR_NORMALIZATION
+        attack = config.method.attack
+        trainer = Trainer(
+            with_normalization(backbone, *normalization),
+            config.method.jsd_weight,
+            batch_norms=config.method.batch_norms,
+            adversary=attack
+            and Adversary(attack.epsilon / 255, attack.step_size / 255, attack.steps),
+            run_seed=config.seed,
+        )
+        rate = learning_rate(config, len(source.train))
+        optimizer = CoupledSGD(rate, nesterov=config.nesterov, weight_decay=config.weight_decay)
+        if config.precision == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        trainer.compile(optimizer=optimizer)
+        return trainer
 
 
 def learning_rate(config: ExperimentConfig, examples: int) -> float | LearningRateSchedule:

@@ -6,8 +6,8 @@ from typing import Any
 
 from augmix_tf import corruptions
 from augmix_tf.commands import build
+from augmix_tf.config import Devices, Request
 from augmix_tf.errors import CommandError
-from augmix_tf.request import Devices, Request
 from augmix_tf.training.callbacks import Counter
 
 

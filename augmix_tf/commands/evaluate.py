@@ -13,7 +13,7 @@ import augmix_tf.training.keras_model  # noqa: F401 - registers AugMixModel with
 from augmix_tf import metrics
 from augmix_tf.commands import build, dashboard
 from augmix_tf.commands.build import Data, Run
-from augmix_tf.config import ExperimentConfig
+from augmix_tf.config import Devices, ExperimentConfig, Request
 from augmix_tf.data import corrupted, perturbed
 from augmix_tf.data.benchmark import CorruptedSet
 from augmix_tf.data.images import Source
@@ -23,7 +23,6 @@ from augmix_tf.evaluation.loaded import SavedClassifier
 from augmix_tf.evaluation.results import Results, Temperature
 from augmix_tf.evaluation.sets import Benchmarks
 from augmix_tf.report import run as run_report
-from augmix_tf.request import Devices, Request
 from augmix_tf.training import distribution
 from augmix_tf.training.callbacks import Counter
 from augmix_tf.workdir import Workdir

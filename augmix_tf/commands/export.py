@@ -6,13 +6,12 @@ from typing import Any
 
 from augmix_tf.commands import evaluate
 from augmix_tf.commands.build import Run
-from augmix_tf.config import ExperimentConfig
+from augmix_tf.config import Devices, ExperimentConfig, Request
 from augmix_tf.data.pipeline import Position
 from augmix_tf.export import convert, model_card, saved_model
 from augmix_tf.export.saved_model import Exported
 from augmix_tf.ops import decoding
 from augmix_tf.report import directories
-from augmix_tf.request import Devices, Request
 
 _IMAGES_COMPARED = 6
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from augmix_tf.config import Request
 from augmix_tf.errors import CommandError
 from augmix_tf.report import comparison
 from augmix_tf.report import run as run_report
-from augmix_tf.request import Request
 
 
 def run(request: Request) -> None:

@@ -11,14 +11,13 @@ import tensorflow as tf
 from augmix_tf import metrics, recipes
 from augmix_tf.commands import build, dashboard, evaluate, export
 from augmix_tf.commands.build import Run
-from augmix_tf.config import ExperimentConfig
+from augmix_tf.config import ExperimentConfig, Request
 from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
 from augmix_tf.errors import CommandError
 from augmix_tf.evaluation import predict
 from augmix_tf.report import comparison
 from augmix_tf.report import run as run_report
-from augmix_tf.request import Request
 from augmix_tf.settings import values_of
 from augmix_tf.training import distribution, loop
 from augmix_tf.workdir import Workdir, default_root
@@ -145,15 +144,11 @@ def _summary_line(run: Run) -> str:
     """Returns what is trained, in one line."""
     config, source = run.config, run.data.source
     sizes = "".join(f" {n}={v}" for n, v in values_of(config.model).items())
-    devices = distribution.describe(run.trainer.distribute_strategy)
-    parts = [
-        f"{config.dataset} {len(source.train)}+{len(source.test)} images",
-        f"{config.model.name}{sizes}, {build.parameters(run.trainer):,} parameters",
-        config.method.label(config.settings()),
-        f"{config.epochs} epochs of batch {config.batch_size}",
-        config.precision,
-        f"{devices['replicas']} replicas ({devices['strategy']})" * (devices["replicas"] > 1),
-        f"seed {config.seed}",
-        str(run.directory.root),
-    ]
-    return " | ".join(filter(None, parts))
+    replicas = run.trainer.distribute_strategy.num_replicas_in_sync
+    return (
+        f"{config.dataset} {len(source.train)}+{len(source.test)} images | "
+        f"{config.model.name}{sizes}, {build.parameters(run.trainer):,} parameters | "
+        f"{config.method.label(config.settings())} | {config.epochs} epochs of batch "
+        f"{config.batch_size} | {config.precision} | replicas {replicas} | seed {config.seed} | "
+        f"{run.directory.root}"
+    )

@@ -11,10 +11,9 @@ import tensorflow as tf
 from augmix_tf import files
 from augmix_tf.augment.method import BatchShape
 from augmix_tf.commands import build
-from augmix_tf.config import ExperimentConfig
+from augmix_tf.config import Devices, ExperimentConfig, Request
 from augmix_tf.data.images import Source
 from augmix_tf.report import plots
-from augmix_tf.request import Devices, Request
 from augmix_tf.seeds import BatchSeeds
 
 SHOWN = 6

@@ -17,11 +17,7 @@ Predictor = Callable[[tf.Tensor], tf.Tensor]
 
 
 def predict(program: Predictor, store: ImageStore) -> np.ndarray:
-    """Returns the logits float32 [M, K] of the M images of a store, which is read by batches.
-
-    Raises:
-        FileError: an image cannot be read; names the file.
-    """
+    """Returns the logits float32 [M, K] of the M images of a store, which is read by batches."""
     batches = store.batches(benchmark.batch_size(store.image_size))
     return np.concatenate([predict_batch(program, images) for images in batches])
 

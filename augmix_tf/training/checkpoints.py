@@ -37,11 +37,8 @@ class Checkpoints:
     train together all of them save and restore at the same time, and the files of one count. The
     number of replicas may change between saving and restoring.
 
-    Args:
-        trainer: with an optimizer.
-        folder: of the checkpoints, the same for all workers; made when it is first saved to.
-        chief: whether this process's files count.
-        data: tells the training data from others; a checkpoint of others is refused.
+    The files of the `chief` count, and all workers have the same `folder`. `data` tells the
+    training data from others, whose checkpoints are refused.
     """
 
     def __init__(self, trainer: Trainer, folder: Path, chief: bool = True, data: int = 0) -> None:
@@ -90,9 +87,7 @@ class Checkpoints:
     def save(self, position: Position, test_error: float | None = None) -> None:
         """Saves everything, with the position of the next batch and the test error if measured.
 
-        Raises:
-            RunError: a weight is not finite. The checkpoints from before are kept.
-            FileError: the files could not be written. The checkpoints from before are kept.
+        After an error, the checkpoints from before are kept.
         """
         with self._strategy.scope(), distribution.reraise_as_run_error():
             self._require_finite(position)
@@ -113,10 +108,6 @@ class Checkpoints:
         """Restores the newest checkpoint that can be read; None where there is none at all.
 
         Damaged ones are named on standard error; later checkpoints replace them.
-
-        Raises:
-            FileError: there are checkpoints, and none can be read or belongs to this trainer.
-            RunError: the newest is of other training data.
         """
         damaged: dict[int, str] = {}
         with files.without_patterns(self._folder) as folder:
