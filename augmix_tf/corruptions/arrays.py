@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,35 +14,16 @@ from augmix_tf import errors
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]
 Draws = tuple[npt.NDArray[Any], ...]
+SliceableImages: TypeAlias = Any
+"""Images uint8 [N, H, W, 3]: an array, or an object with `shape`, `dtype`, `len` and slices."""
 
 MIN_SIDE = 16
 _EXPECTED = f"images uint8 [N, H, W, 3] with H and W of at least {MIN_SIDE}"
 
 
-class SliceableImages(Protocol):
-    """Images uint8 [N, H, W, 3]: an array, or an object that decodes the slices it is asked for."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: slice, /) -> Images: ...
-
-
 def to_uint8(values: Floats) -> Images:
     """Converts values in [0, 1] to 0..255: clipped, multiplied by 255, truncated (not rounded)."""
     return (np.clip(values, 0, 1) * 255).astype(np.uint8)
-
-
-def check_images(images: npt.NDArray[Any]) -> Images:
-    """Returns `images` if they are an array uint8 [N, H, W, 3], sides at least `MIN_SIDE`."""
-    errors.require(isinstance(images, np.ndarray), _EXPECTED, type(images).__name__)
-    check_sliceable(images)
-    return images
 
 
 def as_array(images: Any) -> npt.NDArray[Any]:
@@ -68,14 +49,13 @@ def as_rgb(images: npt.NDArray[Any]) -> Images:
     return check_images(images if images.shape[3] == 3 else np.repeat(images, 3, axis=3))
 
 
-def check_sliceable(images: SliceableImages) -> SliceableImages:
-    """Returns `images` if type and shape are those of `check_images`, without reading any."""
-    is_array_like = hasattr(images, "dtype") and hasattr(images, "shape")
-    errors.require(is_array_like, _EXPECTED, type(images).__name__)
-    shape = images.shape
-    is_valid = images.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
+def check_images(images: SliceableImages) -> SliceableImages:
+    """Returns `images` if they are uint8 [N, H, W, 3], sides at least `MIN_SIDE`; reads none."""
+    shape: Any = getattr(images, "shape", ())
+    dtype = getattr(images, "dtype", type(images).__name__)
+    is_valid = dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
     is_valid = is_valid and min(shape[1:3]) >= MIN_SIDE
-    errors.require(is_valid, _EXPECTED, f"{images.dtype} {list(shape)}")
+    errors.require(is_valid, _EXPECTED, f"{dtype} {list(shape)}")
     return images
 
 

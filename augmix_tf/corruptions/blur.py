@@ -1,13 +1,10 @@
-"""Blur: defocus, glass, motion, zoom, gaussian. Snow uses its motion blur and zoom too.
-
-`catalogue.Corruption` describes arguments and results of `draw_*` and `*_blur`.
-"""
+"""Blur: defocus, glass, motion, zoom, gaussian; see `catalogue.Corruption`."""
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,37 +13,8 @@ from scipy import ndimage, sparse
 
 from augmix_tf.corruptions.arrays import Draws, Floats, Images, to_uint8
 
-
-class Defocus(NamedTuple):
-    """Disk radius in pixels, and sigma of the Gaussian that smooths its edge."""
-
-    radius: float
-    edge_sigma: float
-
-
-class Glass(NamedTuple):
-    """Sigma of the blur in pixels, largest shift of a pixel, passes of the shuffle."""
-
-    sigma: float
-    max_shift: int
-    passes: int
-
-
-class Motion(NamedTuple):
-    """Radius and sigma of the one-sided kernel, in pixels."""
-
-    radius: int
-    sigma: float
-
-
-class Zoom(NamedTuple):
-    """Factors 1, 1 + step, ...
-
-    Their number is stored because rounding makes numpy.arange include the end in some rows.
-    """
-
-    step: float
-    factors: int
+Motion = tuple[int, float]
+"""Radius and sigma of a one-sided kernel, in pixels."""
 
 
 def smooth(values: Floats, sigma: float, truncate: float = 4.0) -> Floats:
@@ -60,51 +28,51 @@ def gaussian_blur(images: Images, sigma: float, draws: Draws) -> Images:
 
 
 @functools.cache
-def disk(setting: Defocus) -> Floats:
+def disk(radius: float, edge_sigma: float) -> Floats:
     """Returns a disk with a smoothed edge and sum 1, float32 [17, 17] or larger."""
-    reach, edge = (8, 3) if setting.radius <= 8 else (int(setting.radius), 5)
+    reach, edge = (8, 3) if radius <= 8 else (int(radius), 5)
     offsets = np.arange(-reach, reach + 1)
-    sharp = (offsets**2 + offsets[:, None] ** 2 <= setting.radius**2).astype(np.float32)
-    return cv2.GaussianBlur(sharp / sharp.sum(), (edge, edge), sigmaX=setting.edge_sigma)
+    sharp = (offsets**2 + offsets[:, None] ** 2 <= radius**2).astype(np.float32)
+    return cv2.GaussianBlur(sharp / sharp.sum(), (edge, edge), sigmaX=edge_sigma)
 
 
-def defocus_blur(images: Images, setting: Defocus, draws: Draws) -> Images:
-    """Correlates with a disk; the image is mirrored about its outermost pixels."""
+def defocus_blur(images: Images, setting: tuple[float, float], draws: Draws) -> Images:
+    """Correlates with a disk (radius, sigma of its edge), mirrored about the outermost pixels."""
     # OpenCV filters large kernels by Fourier transform. Its rounding changes truncated values, so
     # this must be the original's call, on float64.
-    blurred = [cv2.filter2D(image / 255.0, -1, disk(setting)) for image in images]
+    blurred = [cv2.filter2D(image / 255.0, -1, disk(*setting)) for image in images]
     return to_uint8(np.stack(blurred))
 
 
-def draw_glass(rng: np.random.RandomState, image: Images, setting: Glass) -> Draws:
+def draw_glass(rng: np.random.RandomState, image: Images, setting: tuple[float, int, int]) -> Draws:
     """Draws shifts (right, down), int8 [passes (H - 2 d) (W - 2 d), 2], d the largest shift.
 
     They are between -d and d - 1, in scan order: rows from H - d down to d + 1, the pixels of a
     row likewise, pass after pass.
     """
-    reach = setting.max_shift
+    _, reach, passes = setting
     height, width = image.shape[:2]
-    count = setting.passes * (height - 2 * reach) * (width - 2 * reach)
+    count = passes * (height - 2 * reach) * (width - 2 * reach)
     return (rng.randint(-reach, reach, size=(count, 2)).astype(np.int8),)
 
 
-def glass_blur(images: Images, setting: Glass, draws: Draws) -> Images:
-    """Blurs, replaces pixels by near ones, blurs again.
+def glass_blur(images: Images, setting: tuple[float, int, int], draws: Draws) -> Images:
+    """Blurs, replaces pixels by near ones, blurs again; sigma, largest shift, passes.
 
     The original is written as a swap of two pixels. As numpy rows are views, it copies the near
     pixel onto the scanned one and leaves the near pixel unchanged.
     """
     (shifts,) = draws
     count, height, width, channels = images.shape
-    reach = setting.max_shift
-    blurred = to_uint8(smooth(images / 255.0, setting.sigma))
+    sigma, reach, passes = setting
+    blurred = to_uint8(smooth(images / 255.0, sigma))
     pixels = blurred.reshape(count, height * width, channels)
-    shape = (count, setting.passes, height - 2 * reach, width - 2 * reach, 2)
+    shape = (count, passes, height - 2 * reach, width - 2 * reach, 2)
     # The scan runs from the last row and column to the first.
     for shift in np.moveaxis(shifts.reshape(shape)[:, :, ::-1, ::-1], 1, 0):
         source = glass_sources(shift, reach, height, width)
         pixels = np.take_along_axis(pixels, source[:, :, None], axis=1)
-    return to_uint8(smooth(pixels.reshape(images.shape) / 255.0, setting.sigma))
+    return to_uint8(smooth(pixels.reshape(images.shape) / 255.0, sigma))
 
 
 def glass_sources(
@@ -142,15 +110,15 @@ def draw_motion(rng: np.random.RandomState, image: Images, setting: Motion) -> D
 
 def motion_blur(images: Images, setting: Motion, draws: Draws) -> Images:
     """Motion blur along the drawn direction, as ImageMagick does it."""
-    (angle_degrees,) = draws
-    return directional_blur(images, setting, angle_degrees)
+    return directional_blur(images, setting, *draws)
 
 
 @functools.cache
 def taps(motion: Motion) -> Floats:
     """Returns the kernel, float64 [2 radius + 1]: one side of a Gaussian, with sum 1."""
-    steps = np.arange(2 * math.ceil(motion.radius) + 1)
-    weights = np.exp(-(steps**2) / (2.0 * motion.sigma**2))
+    radius, sigma = motion
+    steps = np.arange(2 * radius + 1)
+    weights = np.exp(-(steps**2) / (2.0 * sigma**2))
     return weights / weights.sum()
 
 
@@ -200,17 +168,19 @@ def _weighted_shifts(images: Images, weights: Floats, offsets: npt.NDArray[np.in
     return ((total + 0.5).astype(np.int32) // 257).astype(np.uint8)
 
 
-def zoom_blur(images: Images, setting: Zoom, draws: Draws) -> Images:
-    """Mean of the image and of its centre at every zoom factor, in float32."""
+def zoom_blur(images: Images, setting: tuple[float, int], draws: Draws) -> Images:
+    """Mean of the image and of its centre at every zoom factor 1, 1 + step, ..., in float32."""
     height, width = images.shape[1:3]
+    # Their number is stored because rounding makes numpy.arange include the end in some rows.
+    step, factors = setting
     values = pixels_first((images / 255.0).astype(np.float32))
     exact = values.astype(np.float64)
     total = np.zeros_like(values)
     # numpy.arange in the original: its step is the second factor minus the first.
-    for number in range(setting.factors):
-        factor = 1 + number * ((1 + setting.step) - 1)
+    for number in range(factors):
+        factor = 1 + number * ((1 + step) - 1)
         total += zoom_centre(exact, height, width, factor).astype(np.float32)
-    mean = (values + total) / np.float32(setting.factors + 1)
+    mean = (values + total) / np.float32(factors + 1)
     return to_uint8(images_first(mean, images.shape))
 
 

@@ -6,10 +6,9 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,12 +31,7 @@ from augmix_tf.corruptions.arrays import (
     check_images,
     check_integer,
 )
-from augmix_tf.corruptions.blur import Defocus, Glass, Motion, Zoom
-from augmix_tf.corruptions.digital import Elastic, Saturation
-from augmix_tf.corruptions.weather import Fog, Frost, Snow, Spatter
 from augmix_tf.robustness import FROST_SYNTHETIC
-
-T = TypeVar("T")
 
 # Images with no longer side use CIFAR's table by default.
 LARGEST_CIFAR_SIDE = 64
@@ -48,22 +42,19 @@ Draw = Callable[[np.random.RandomState, Images, Any], Draws]
 Apply = Callable[[Images, Any, Draws], Images]
 
 
-@dataclass(frozen=True)
-class Corruption:
+class Corruption(NamedTuple):
     """The two functions of a corruption, or of a perturbation sequence.
 
-    Attributes:
-        apply: (images uint8 [N, H, W, 3], setting, draws) -> uint8 [N, H, W, 3], or sequences
-            [N, T, H, W, 3]. In its docstring x is the image in [0, 1]. Unless it says otherwise,
-            results are clipped to [0, 1], multiplied by 255 and truncated.
-        draw: (random stream, image uint8 [H, W, 3], setting) -> draws of one image, for random
-            corruptions. `apply` takes the draws of N images, stacked.
-        moves_image: `apply` moves the image, so that its surroundings come into view.
+    In the docstring of `apply` x is the image in [0, 1]. Unless it says otherwise, results are
+    clipped to [0, 1], multiplied by 255 and truncated.
     """
 
+    # (images uint8 [N, H, W, 3], setting, draws) -> uint8 [N, H, W, 3], or [N, T, H, W, 3]
     apply: Apply
+    # (random stream, image uint8 [H, W, 3], setting) -> draws of one image; `apply` takes them
+    # stacked
     draw: Callable[..., Draws] | None = None
-    moves_image: bool = False
+    moves_image: bool = False  # its surroundings come into view
 
 
 CATALOGUE = {
@@ -90,96 +81,83 @@ CATALOGUE = {
 }
 
 
-def _rows(kind: Callable[..., T], *rows: tuple[Any, ...]) -> tuple[T, ...]:
-    return tuple(kind(*row) for row in rows)
-
-
-# Table -> corruption -> constants at severities 1 to 5, for images of 32x32 and of 224x224.
+# Table -> corruption -> constants at severities 1 to 5, for images of 32x32 and of 224x224. What
+# they mean stands at the functions, and at the types of longer rows (`weather.Snow`, ...).
 # Source: make_cifar_c.py and make_imagenet_c.py of github.com/hendrycks/robustness.
+# fmt: off
 TABLES: dict[str, dict[str, tuple[Any, ...]]] = {
     "cifar": {
         "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
         "shot_noise": (500, 250, 100, 75, 50),
         "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07),
-        "defocus_blur": _rows(Defocus, (0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
-        "glass_blur": _rows(
-            Glass, (0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)
-        ),
-        "motion_blur": _rows(Motion, (6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
-        "zoom_blur": _rows(Zoom, (0.01, 7), (0.01, 12), (0.01, 16), (0.01, 21), (0.01, 26)),
+        "defocus_blur": ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+        "glass_blur": ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+        "motion_blur": ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+        "zoom_blur": ((0.01, 7), (0.01, 12), (0.01, 16), (0.01, 21), (0.01, 26)),
         "snow": (
-            Snow(0.1, 0.2, 1, 0.6, Motion(8, 3), 0.95),
-            Snow(0.1, 0.2, 1, 0.5, Motion(10, 4), 0.9),
-            Snow(0.15, 0.3, 1.75, 0.55, Motion(10, 4), 0.9),
-            Snow(0.25, 0.3, 2.25, 0.6, Motion(12, 6), 0.85),
-            Snow(0.3, 0.3, 1.25, 0.65, Motion(14, 12), 0.8),
+            (0.1, 0.2, 1, 0.6, (8, 3), 0.95), (0.1, 0.2, 1, 0.5, (10, 4), 0.9),
+            (0.15, 0.3, 1.75, 0.55, (10, 4), 0.9), (0.25, 0.3, 2.25, 0.6, (12, 6), 0.85),
+            (0.3, 0.3, 1.25, 0.65, (14, 12), 0.8),
         ),
-        "frost": _rows(
-            partial(Frost, photo_scale=0.2, side=32),
-            *((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)),
+        "frost": (
+            (1, 0.2, 0.2, 32), (1, 0.3, 0.2, 32), (0.9, 0.4, 0.2, 32), (0.85, 0.4, 0.2, 32),
+            (0.75, 0.45, 0.2, 32),
         ),
-        "fog": _rows(Fog, (0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+        "fog": ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
         "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
         "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
-        "elastic_transform": _rows(
-            Elastic,
-            *((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05)),
-            (0.1, 0.03, 0.03),
+        "elastic_transform": (
+            (0, 0, 0.08, 224), (0.05, 0.2, 0.07, 224), (0.08, 0.06, 0.06, 224),
+            (0.1, 0.04, 0.05, 224), (0.1, 0.03, 0.03, 224),
         ),
         "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),
         "jpeg_compression": (80, 65, 58, 50, 40),
         "speckle_noise": (0.06, 0.1, 0.12, 0.16, 0.2),
         "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1.0),
         "spatter": (
-            Spatter(0.62, 0.1, 0.7, 0.7, 0.5, False),
-            Spatter(0.65, 0.1, 0.8, 0.7, 0.5, False),
-            Spatter(0.65, 0.3, 1, 0.69, 0.5, False),
-            Spatter(0.65, 0.1, 0.7, 0.69, 0.6, True),
-            Spatter(0.65, 0.1, 0.5, 0.68, 0.6, True),
+            (0.62, 0.1, 0.7, 0.7, 0.5, False), (0.65, 0.1, 0.8, 0.7, 0.5, False),
+            (0.65, 0.3, 1, 0.69, 0.5, False), (0.65, 0.1, 0.7, 0.69, 0.6, True),
+            (0.65, 0.1, 0.5, 0.68, 0.6, True),
         ),
-        "saturate": _rows(Saturation, (0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+        "saturate": ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
     },
     "imagenet": {
         "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),
         "shot_noise": (60, 25, 12, 5, 3),
         "impulse_noise": (0.03, 0.06, 0.09, 0.17, 0.27),
-        "defocus_blur": _rows(Defocus, (3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
-        "glass_blur": _rows(Glass, (0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
-        "motion_blur": _rows(Motion, (10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
-        "zoom_blur": _rows(Zoom, (0.01, 12), (0.01, 16), (0.02, 11), (0.02, 13), (0.03, 11)),
+        "defocus_blur": ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+        "glass_blur": ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+        "motion_blur": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+        "zoom_blur": ((0.01, 12), (0.01, 16), (0.02, 11), (0.02, 13), (0.03, 11)),
         "snow": (
-            Snow(0.1, 0.3, 3, 0.5, Motion(10, 4), 0.8),
-            Snow(0.2, 0.3, 2, 0.5, Motion(12, 4), 0.7),
-            Snow(0.55, 0.3, 4, 0.9, Motion(12, 8), 0.7),
-            Snow(0.55, 0.3, 4.5, 0.85, Motion(12, 8), 0.65),
-            Snow(0.55, 0.3, 2.5, 0.85, Motion(12, 12), 0.55),
+            (0.1, 0.3, 3, 0.5, (10, 4), 0.8), (0.2, 0.3, 2, 0.5, (12, 4), 0.7),
+            (0.55, 0.3, 4, 0.9, (12, 8), 0.7), (0.55, 0.3, 4.5, 0.85, (12, 8), 0.65),
+            (0.55, 0.3, 2.5, 0.85, (12, 12), 0.55),
         ),
-        "frost": _rows(
-            partial(Frost, photo_scale=1, side=224),
-            *((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
+        "frost": (
+            (1, 0.4, 1, 224), (0.8, 0.6, 1, 224), (0.7, 0.7, 1, 224), (0.65, 0.7, 1, 224),
+            (0.6, 0.75, 1, 224),
         ),
-        "fog": _rows(Fog, (1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+        "fog": ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
         "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
         "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
-        "elastic_transform": _rows(
-            partial(Elastic, stretch=(244, 224)),
-            *((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02)),
-            (0.12, 0.01, 0.02),
+        "elastic_transform": (
+            (2, 0.7, 0.1, 244), (2, 0.08, 0.2, 244), (0.05, 0.01, 0.02, 244),
+            (0.07, 0.01, 0.02, 244), (0.12, 0.01, 0.02, 244),
         ),
         "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25),
         "jpeg_compression": (25, 18, 15, 10, 7),
         "speckle_noise": (0.15, 0.2, 0.35, 0.45, 0.6),
         "gaussian_blur": (1, 2, 3, 4, 6),
         "spatter": (
-            Spatter(0.65, 0.3, 4, 0.69, 0.6, False),
-            Spatter(0.65, 0.3, 3, 0.68, 0.6, False),
-            Spatter(0.65, 0.3, 2, 0.68, 0.5, False),
-            Spatter(0.65, 0.3, 1, 0.65, 1.5, True),
-            Spatter(0.67, 0.4, 1, 0.65, 1.5, True),
+            (0.65, 0.3, 4, 0.69, 0.6, False), (0.65, 0.3, 3, 0.68, 0.6, False),
+            (0.65, 0.3, 2, 0.68, 0.5, False), (0.65, 0.3, 1, 0.65, 1.5, True),
+            (0.67, 0.4, 1, 0.65, 1.5, True),
         ),
-        "saturate": _rows(Saturation, (0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+        "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
     },
 }
+# fmt: on
 # The weights of frost, with other textures.
 for _table in TABLES.values():
     _table[FROST_SYNTHETIC] = _table["frost"]
@@ -290,21 +268,15 @@ def corrupt(
 def apply(
     images: Images, name: str, severity: int, draws: Draws, table: str | None = None
 ) -> Images:
-    """Applies one corruption with given random draws.
+    """Applies one corruption with given random draws; arguments and errors as for `corrupt`.
 
     Args:
         images: uint8 [N, H, W, 3].
-        name: as for `corrupt`.
-        severity: 1 to 5.
         draws: the arrays that the corruption's `draw_*` function returns, stacked for N images; ()
             for a corruption that is not random.
-        table: as for `corrupt`.
 
     Returns:
         uint8 [N, H, W, 3].
-
-    Raises:
-        ArgumentError: an argument is invalid.
     """
     setting = setting_of(check_images(images), name, severity, table)
     return CATALOGUE[name].apply(images, setting, draws)
@@ -339,10 +311,9 @@ def versions() -> dict[str, str]:
 class Streams:
     """The random streams of all images for one (seed, name, severity).
 
-    The stream of an image is Philox 4x64 with a 128-bit key: the first 64 bits are a hash of
-    (seed, name, severity), the others the image's id. It is read through numpy's legacy
-    `RandomState`, whose distributions are frozen (NEP 19): later numpy releases draw the same, and
-    `RandomState(seed)` draws what the original scripts drew.
+    The stream of an image is Philox 4x64, keyed by a hash of (seed, name, severity) and the image's
+    id. It is read through numpy's legacy `RandomState`, whose distributions are frozen (NEP 19):
+    later numpy releases draw the same, and `RandomState(seed)` draws what the scripts drew.
     """
 
     def __init__(self, seed: int, name: str, severity: int) -> None:
@@ -395,9 +366,9 @@ def _available_frost(name: str, frost_dir: str | Path | None) -> str:
 
 
 def _frost_textures(
-    name: str, setting: Frost, side: int, frost_dir: str | Path | None
+    name: str, setting: weather.Frost, side: int, frost_dir: str | Path | None
 ) -> tuple[Images, ...]:
-    scale = setting.photo_scale * side / setting.side
+    scale = setting[2] * side / setting[3]
     if name == FROST_SYNTHETIC:
         return weather.synthetic(scale)
     folder = weather.find_photographs(frost_dir)

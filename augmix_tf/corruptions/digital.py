@@ -1,12 +1,8 @@
-"""Digital: contrast, elastic transform, pixelate, JPEG, saturate (extra); conversion to HSV.
-
-`catalogue.Corruption` describes arguments and results of the corruptions.
-"""
+"""Contrast, elastic transform, pixelate, JPEG, saturate; HSV; see `catalogue.Corruption`."""
 
 from __future__ import annotations
 
 import io
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,24 +11,9 @@ from scipy import ndimage
 
 from augmix_tf.corruptions.arrays import Draws, Floats, Images, to_uint8
 
-
-class Elastic(NamedTuple):
-    """Displacement, its smoothing and the jitter of the affine part, as fractions of the side.
-
-    The side is multiplied by `stretch[0] / stretch[1]`: ImageNet's script has 244 for 224.
-    """
-
-    alpha: float
-    sigma: float
-    jitter: float
-    stretch: tuple[int, int] = (1, 1)
-
-
-class Saturation(NamedTuple):
-    """New saturation = factor * saturation + offset."""
-
-    factor: float
-    offset: float
+Elastic = tuple[float, float, float, int]
+"""Displacement, its smoothing and jitter of the affine part, as fractions of the side of an image
+that has the fourth number for 224 pixels: 244 in ImageNet's script."""
 
 
 def contrast(images: Images, factor: float, draws: Draws) -> Images:
@@ -80,11 +61,11 @@ def from_hsv(hue: Floats, saturation: Floats, value: Floats) -> Images:
     return to_uint8(np.stack([red, green, blue], axis=-1))
 
 
-def saturate(images: Images, setting: Saturation, draws: Draws) -> Images:
+def saturate(images: Images, setting: tuple[float, float], draws: Draws) -> Images:
     """Changes the saturation of HSV: S factor + offset, clipped."""
+    factor, offset = setting
     hue, saturation, value = to_hsv(images)
-    saturation = np.clip(saturation * setting.factor + setting.offset, 0, 1)
-    return from_hsv(hue, saturation, value)
+    return from_hsv(hue, np.clip(saturation * factor + offset, 0, 1), value)
 
 
 def pixelate(images: Images, scale: float, draws: Draws) -> Images:
@@ -113,12 +94,9 @@ def encode_jpeg(image: Images, quality: int, optimize: bool = False) -> bytes:
 
 
 def draw_elastic(rng: np.random.RandomState, image: Images, setting: Elastic) -> Draws:
-    """Draws shifts of three points, float64 [3, 2] in pixels, and two fields in [-1, 1), [H, W].
-
-    The fields become displacements to the right and down.
-    """
+    """Draws shifts of three points, [3, 2], and fields right and down in [-1, 1), [H, W]."""
     size = image.shape[:2]
-    jitter = _to_pixels(setting.jitter, setting, size)
+    jitter = _to_pixels(setting[2], setting, size)
     points = rng.uniform(-jitter, jitter, size=(3, 2))
     return points, rng.uniform(-1, 1, size=size), rng.uniform(-1, 1, size=size)
 
@@ -150,8 +128,7 @@ def elastic_transform(images: Images, setting: Elastic, draws: Draws) -> Images:
 
 
 def _to_pixels(fraction: float, setting: Elastic, size: tuple[int, ...]) -> float:
-    numerator, denominator = setting.stretch
-    return min(size) * numerator / denominator * fraction
+    return min(size) * setting[3] / 224 * fraction
 
 
 def _warp(values: Floats, shift: Floats) -> Floats:

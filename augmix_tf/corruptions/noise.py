@@ -1,7 +1,4 @@
-"""Noise: gaussian, shot, impulse, speckle.
-
-`catalogue.Corruption` describes arguments and results of `draw_*` and `*_noise`.
-"""
+"""Noise: gaussian, shot, impulse, speckle; see `catalogue.Corruption`."""
 
 from __future__ import annotations
 

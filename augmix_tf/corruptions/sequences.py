@@ -1,14 +1,11 @@
-"""Perturbation sequences (-P benchmarks): frames in which an image changes step by step.
-
-`catalogue.Corruption` describes arguments and results of the perturbations.
-"""
+"""Perturbation sequences (-P): frames in which an image changes step by step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,53 +15,16 @@ from PIL import Image
 from augmix_tf import errors, robustness
 from augmix_tf.corruptions import arrays, blur, catalogue, digital, noise, weather
 from augmix_tf.corruptions.arrays import Draws, Floats, Images, to_uint8
-from augmix_tf.corruptions.blur import Motion
 from augmix_tf.corruptions.catalogue import Apply, Corruption, Draw, Streams, chunks, draw_all
-from augmix_tf.corruptions.weather import Snow, Spatter
 
 NOISY_FRAMES = 30
+Ramp = list[float]
+"""The value of each frame."""
 
 
-class Ramp(NamedTuple):
-    """Frame i of `frames` has the value (first + step i) / divisor."""
-
-    frames: int
-    first: float
-    step: float
-    divisor: float = 1
-
-    def values(self) -> list[float]:
-        """Returns the values of all frames."""
-        return [(self.first + self.step * i) / self.divisor for i in range(self.frames)]
-
-
-class MotionRamp(NamedTuple):
-    """Motion blur whose direction turns."""
-
-    motion: Motion
-    degrees: Ramp
-
-
-class BlurRamp(NamedTuple):
-    """Gaussian blur of growing sigma, its kernel cut off at `truncate` sigma."""
-
-    sigma: Ramp
-    truncate: float
-
-
-class SnowRamp(NamedTuple):
-    """Snow whose direction turns: `Snow` with the directions in degrees."""
-
-    snow: Snow
-    degrees: Ramp
-
-
-class SpatterRamp(NamedTuple):
-    """Drops that `kernel` moves down in each frame."""
-
-    spatter: Spatter
-    kernel: tuple[float, ...]
-    frames: int
+def ramp(frames: int, first: float, step: float, divisor: float = 1) -> list[float]:
+    """Returns (first + step i) / divisor of each frame i."""
+    return [(first + step * i) / divisor for i in range(frames)]
 
 
 def perturb(
@@ -78,15 +38,13 @@ def perturb(
     """Returns a perturbation sequence of each image.
 
     The result for an image is a function of (seed, name, its id) only. Given the same draws, values
-    equal those of the authors' scripts bit for bit.
+    equal those of the authors' scripts bit for bit. `seed`, `ids`, `table` and errors are as for
+    `corrupt`.
 
     Args:
         images: uint8 [N, H, W, 3], sides of at least 16 pixels.
         name: one of `PERTURBATIONS`, `EXTRA_PERTURBATIONS` or, for more noise,
             `HARDER_PERTURBATIONS`.
-        seed: integer of at least 0.
-        ids: N unique integers of at least 0 (default: 0, 1, 2, ...).
-        table: constants, "cifar" or "imagenet" (default: by size, as for `corrupt`).
         crop: side of the central square to return, at least 16. Perturbations that move the image
             are cropped afterwards, so that its real surroundings come into view; the others
             before. ImageNet-P has 224, from images whose short side is 256.
@@ -95,15 +53,10 @@ def perturb(
         uint8 [N, T, H, W, 3], or [N, T, crop, crop, 3]. T is 31, except: 21 in motion_blur and 16
         in translate with CIFAR's constants, 41 in translate with ImageNet's. Frame 0 is the image
         itself in the noises and zoom_blur.
-
-    Raises:
-        ArgumentError: an argument is invalid.
-
-    Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261).
     """
     chosen = TABLES[catalogue.table_name(table, *arrays.check_images(images).shape[1:3])]
     setting = errors.lookup("perturbation", name, chosen)
-    perturbation = CATALOGUE[base_name(name)]
+    perturbation = CATALOGUE[name[:-2] if name in robustness.HARDER_PERTURBATIONS else name]
     numbers = arrays.check_ids(ids, len(images))
     streams = Streams(arrays.check_integer("seed", seed, 0), f"sequence/{name}", 0)
     if crop is not None:
@@ -116,11 +69,6 @@ def perturb(
         draws = draw_all(perturbation.draw, streams, inputs[rows], numbers[rows], setting)
         sequences.append(_center_crop(perturbation.apply(inputs[rows], setting, draws), crop))
     return np.concatenate(sequences)
-
-
-def base_name(name: str) -> str:
-    """Returns `name` without the "_2" or "_3" of the harder noises."""
-    return name[:-2] if name in robustness.HARDER_PERTURBATIONS else name
 
 
 def _center_crop(batch: Images, crop: int | None) -> Images:
@@ -152,17 +100,18 @@ def add_float32_noise(images: Images, sigma: float, draws: Draws) -> Images:
     return to_uint8(values + draws[0].astype(np.float32))
 
 
-def motion_blur(images: Images, setting: MotionRamp, draws: Draws) -> Images:
-    """Motion blur whose direction turns. Also takes grey images [N, H, W]."""
-    angles = (np.full(len(images), angle) for angle in setting.degrees.values())
-    return _stack_frames(blur.directional_blur(images, setting.motion, angle) for angle in angles)
+def motion_blur(images: Images, setting: tuple[blur.Motion, Ramp], draws: Draws) -> Images:
+    """Motion blur whose direction, in degrees, turns. Also takes grey images [N, H, W]."""
+    motion, degrees = setting
+    angles = (np.full(len(images), angle) for angle in degrees)
+    return _stack_frames(blur.directional_blur(images, motion, angle) for angle in angles)
 
 
 def zoom_blur(images: Images, scales: Ramp, draws: Draws) -> Images:
     """The clean image, then means of all zooms so far, summed in float32."""
     total = images.astype(np.float32) / np.float32(255.0)
     frames = [images]
-    for scale in scales.values()[1:]:
+    for scale in scales[1:]:
         matrix = inverse_affine(images.shape[2], images.shape[1], scale=scale)
         total += affine(images, matrix).astype(np.float32) / np.float32(255.0)
         frames.append(to_uint8(total / np.float32(len(frames) + 1)))
@@ -172,53 +121,47 @@ def zoom_blur(images: Images, scales: Ramp, draws: Draws) -> Images:
 def brightness(images: Images, amounts: Ramp, draws: Draws) -> Images:
     """From darker to brighter: value of HSV + amount, clipped."""
     hue, saturation, value = digital.to_hsv(images)
-    values = (np.clip(value + amount, 0, 1) for amount in amounts.values())
+    values = (np.clip(value + amount, 0, 1) for amount in amounts)
     return _stack_frames(digital.from_hsv(hue, saturation, value) for value in values)
 
 
-def gaussian_blur(images: Images, setting: BlurRamp, draws: Draws) -> Images:
-    """Gaussian blur of growing sigma."""
-    values = images / 255.0
-    blurred = (blur.smooth(values, sigma, setting.truncate) for sigma in setting.sigma.values())
+def gaussian_blur(images: Images, setting: tuple[Ramp, float], draws: Draws) -> Images:
+    """Gaussian blur of growing sigma, its kernel cut off at a multiple of sigma."""
+    values, (sigmas, truncate) = images / 255.0, setting
+    blurred = (blur.smooth(values, sigma, truncate) for sigma in sigmas)
     return _stack_frames(to_uint8(frame) for frame in blurred)
 
 
-def affine_frames(parameter: str, images: Images, ramp: Ramp, draws: Draws) -> Images:
+def affine_frames(parameter: str, images: Images, values: Ramp, draws: Draws) -> Images:
     """Affine maps, one for every value of `parameter` of `inverse_affine`."""
     height, width = images.shape[1:3]
-    matrices = (inverse_affine(width, height, **{parameter: value}) for value in ramp.values())
+    matrices = (inverse_affine(width, height, **{parameter: value}) for value in values)
     nearest = parameter == "shift_pixels"
     return _stack_frames(affine(images, matrix, nearest) for matrix in matrices)
 
 
 def tilt(images: Images, degrees: Ramp, draws: Draws) -> Images:
     """Rotates about both axes of the image, in perspective, bilinear."""
-    return _stack_frames(warp_tilt(images, angle) for angle in degrees.values())
+    return _stack_frames(warp_tilt(images, angle) for angle in degrees)
 
 
-def snow(images: Images, setting: SnowRamp, draws: Draws) -> Images:
-    """One layer of flakes, motion-blurred in a direction that turns."""
-    (layer,), (chosen, degrees) = draws, setting
-    flakes = weather.snow_flakes(layer, chosen.zoom, chosen.threshold)
-    blurred = motion_blur(flakes, MotionRamp(chosen.motion, degrees), ())
-    frames = np.moveaxis(blurred, 1, 0) / 255.0
+def snow(images: Images, setting: Any, draws: Draws) -> Images:
+    """One layer of flakes (`weather.Snow`), motion-blurred in a direction that turns."""
+    _, _, zoom, threshold, motion, image_weight, degrees = setting
+    flakes = weather.snow_flakes(draws[0], zoom, threshold)
+    frames = np.moveaxis(motion_blur(flakes, (motion, degrees), ()), 1, 0) / 255.0
     values = images / 255.0
-    return _stack_frames(weather.add_snow(values, frame, chosen.image_weight) for frame in frames)
+    return _stack_frames(weather.add_snow(values, frame, image_weight) for frame in frames)
 
 
-def draw_ramp_layer(rng: np.random.RandomState, image: Images, setting: Any) -> Draws:
-    """Draws the layer of snow or spatter, which all frames of a sequence share."""
-    return weather.draw_layer(rng, image, setting[0])
-
-
-def spatter(images: Images, setting: SpatterRamp, draws: Draws) -> Images:
-    """Drops of water that run down."""
-    (layer,) = draws
-    drops = weather.drops_of(layer, setting.spatter)
+def spatter(images: Images, setting: Any, draws: Draws) -> Images:
+    """Drops of water (`weather.Spatter`) that a kernel moves down in each of some frames."""
+    *_, sigma, threshold, strength, kernel, count = setting
+    drops = weather.drops_of(draws[0], sigma, threshold)
     frames = []
-    for _ in range(setting.frames):
-        frames.append(weather.add_water(images, drops, setting.spatter.strength))
-        drops = run_down(drops, setting.kernel)
+    for _ in range(count):
+        frames.append(weather.add_water(images, drops, strength))
+        drops = run_down(drops, kernel)
     return _stack_frames(frames)
 
 
@@ -305,55 +248,52 @@ CATALOGUE = {
     "speckle_noise": _noise(noise.speckle_noise, noise.draw_normal),
     "motion_blur": Corruption(motion_blur),
     "zoom_blur": Corruption(zoom_blur, moves_image=True),
-    "snow": Corruption(snow, draw_ramp_layer),
+    "snow": Corruption(snow, weather.draw_layer),
     "brightness": Corruption(brightness),
     "translate": _affine("shift_pixels"),
     "rotate": _affine("angle_degrees"),
     "tilt": Corruption(tilt, moves_image=True),
     "scale": _affine("scale"),
     "gaussian_blur": Corruption(gaussian_blur),
-    "spatter": Corruption(spatter, draw_ramp_layer),
+    "spatter": Corruption(spatter, weather.draw_layer),
     "shear": _affine("shear_degrees"),
 }
 
 
-def _noise_levels(name: str, *levels: float) -> dict[str, float]:
-    """Constants of a noise and of its harder levels "<name>_2" and "<name>_3"."""
-    return dict(zip((name, f"{name}_2", f"{name}_3"), levels, strict=True))
-
-
-# table -> perturbation -> constants.
+# Table -> perturbation -> constants, which the functions name; of the noises as for a corruption.
+# fmt: off
 TABLES: dict[str, dict[str, Any]] = {
     "cifar": {
-        **_noise_levels("gaussian_noise", 0.02, 0.04, 0.06),
-        **_noise_levels("shot_noise", 700, 400, 200),
-        **_noise_levels("speckle_noise", 0.05, 0.07, 0.1),
-        "motion_blur": MotionRamp(Motion(6, 1.8), Ramp(21, -180, 9)),
-        "zoom_blur": Ramp(31, 1, 0.004),
-        "snow": SnowRamp(Snow(0.05, 0.3, 2, 0.5, Motion(10, 2), 0.85), Ramp(31, -150, 4)),
-        "brightness": Ramp(31, -22.5, 1.5, 100),
-        "translate": Ramp(16, -7, 1),
-        "rotate": Ramp(31, -15, 1),
-        "tilt": Ramp(31, -11.25, 0.75),
-        "scale": Ramp(31, 70, 2, 100),
-        "gaussian_blur": BlurRamp(Ramp(31, 0.3, 0.015), 7),
-        "spatter": SpatterRamp(Spatter(0.6, 0.265, 1.75, 0.7, 0.6), (0.2, 0.8), 31),
-        "shear": Ramp(31, -15, 1),
+        "gaussian_noise": 0.02, "gaussian_noise_2": 0.04, "gaussian_noise_3": 0.06,
+        "shot_noise": 700, "shot_noise_2": 400, "shot_noise_3": 200,
+        "speckle_noise": 0.05, "speckle_noise_2": 0.07, "speckle_noise_3": 0.1,
+        "motion_blur": ((6, 1.8), ramp(21, -180, 9)),
+        "zoom_blur": ramp(31, 1, 0.004),
+        "snow": (0.05, 0.3, 2, 0.5, (10, 2), 0.85, ramp(31, -150, 4)),
+        "brightness": ramp(31, -22.5, 1.5, 100),
+        "translate": ramp(16, -7, 1),
+        "rotate": ramp(31, -15, 1),
+        "tilt": ramp(31, -11.25, 0.75),
+        "scale": ramp(31, 70, 2, 100),
+        "gaussian_blur": (ramp(31, 0.3, 0.015), 7),
+        "spatter": (0.6, 0.265, 1.75, 0.7, 0.6, (0.2, 0.8), 31),
+        "shear": ramp(31, -15, 1),
     },
     "imagenet": {
-        **_noise_levels("gaussian_noise", 0.03, 0.05, 0.08),
-        **_noise_levels("shot_noise", 300, 120, 60),
-        **_noise_levels("speckle_noise", 0.05, 0.1, 0.15),
-        "motion_blur": MotionRamp(Motion(10, 3), Ramp(31, -120, 4)),
-        "zoom_blur": Ramp(31, 1, 0.004),
-        "snow": SnowRamp(Snow(0.05, 0.3, 3, 0.5, Motion(14, 4), 0.85), Ramp(31, -150, 4)),
-        "brightness": Ramp(31, -30, 2, 100),
-        "translate": Ramp(41, -20, 1),
-        "rotate": Ramp(31, -15, 1),
-        "tilt": Ramp(31, -15, 1),
-        "scale": Ramp(31, 40, 2.5, 100),
-        "gaussian_blur": BlurRamp(Ramp(31, 0.25, 0.035), 6),
-        "spatter": SpatterRamp(Spatter(0.65, 0.27, 3.7, 0.69, 0.6), (0.05, 0.1, 0.15, 0.7), 31),
-        "shear": Ramp(31, -15, 1),
+        "gaussian_noise": 0.03, "gaussian_noise_2": 0.05, "gaussian_noise_3": 0.08,
+        "shot_noise": 300, "shot_noise_2": 120, "shot_noise_3": 60,
+        "speckle_noise": 0.05, "speckle_noise_2": 0.1, "speckle_noise_3": 0.15,
+        "motion_blur": ((10, 3), ramp(31, -120, 4)),
+        "zoom_blur": ramp(31, 1, 0.004),
+        "snow": (0.05, 0.3, 3, 0.5, (14, 4), 0.85, ramp(31, -150, 4)),
+        "brightness": ramp(31, -30, 2, 100),
+        "translate": ramp(41, -20, 1),
+        "rotate": ramp(31, -15, 1),
+        "tilt": ramp(31, -15, 1),
+        "scale": ramp(31, 40, 2.5, 100),
+        "gaussian_blur": (ramp(31, 0.25, 0.035), 6),
+        "spatter": (0.65, 0.27, 3.7, 0.69, 0.6, (0.05, 0.1, 0.15, 0.7), 31),
+        "shear": ramp(31, -15, 1),
     },
 }
+# fmt: on

@@ -1,7 +1,4 @@
-"""Weather: snow, frost, fog, brightness; spatter (extra).
-
-`catalogue.Corruption` describes arguments and results of the corruptions.
-"""
+"""Weather: snow, frost, fog, brightness; spatter (extra); see `catalogue.Corruption`."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import hashlib
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,60 +40,29 @@ SYNTHETIC_LOOKS = (
 )
 
 
-class Snow(NamedTuple):
-    """Normal layer (mean, std), zoomed, set to 0 below the threshold, motion-blurred, added."""
-
-    mean: float
-    std: float
-    zoom: float
-    threshold: float
-    motion: Motion
-    image_weight: float
-
-
-class Frost(NamedTuple):
-    """Weights of image and photograph; photographs shrink by `photo_scale` at `side` pixels."""
-
-    image_weight: float
-    frost_weight: float
-    photo_scale: float
-    side: int
-
-
-class Fog(NamedTuple):
-    """Strength of the fog, and the factor by which finer detail of its fractal is weaker."""
-
-    strength: float
-    decay: float
-
-
-class Spatter(NamedTuple):
-    """Normal layer (mean, std) blurred by sigma, set to 0 below the threshold.
-
-    `strength` is the weight of water, or the sigma that smooths the edge of mud.
-    """
-
-    mean: float
-    std: float
-    sigma: float
-    threshold: float
-    strength: float
-    is_mud: bool = False
+Snow = tuple[float, float, float, float, Motion, float]
+"""Normal layer (mean, std), its zoom, threshold below which it is 0, motion blur, image weight."""
+Frost = tuple[float, float, float, int]
+"""Weights of image and photograph; factor by which photographs shrink for images of a side."""
+Fog = tuple[float, float]
+"""Strength of the fog, and the factor by which finer detail of its fractal is weaker."""
+Spatter = tuple[float, float, float, float, float, bool]
+"""Normal layer (mean, std), sigma of its blur, threshold below which it is 0, strength (weight of
+water, or sigma that smooths the edge of mud), whether it is mud."""
 
 
 def draw_snow(rng: np.random.RandomState, image: Images, setting: Snow) -> Draws:
     """Draws a normal layer, float64 [H, W], and the direction of the fall in degrees."""
-    layer = rng.normal(size=image.shape[:2], loc=setting.mean, scale=setting.std)
-    return layer, np.asarray(rng.uniform(-135, -45))
+    return *draw_layer(rng, image, setting), np.asarray(rng.uniform(-135, -45))
 
 
 def snow(images: Images, setting: Snow, draws: Draws) -> Images:
     """Whitens the image and adds flakes, once as drawn and once rotated by 180 degrees."""
     layer, angle_degrees = draws
-    flakes = snow_flakes(layer, setting.zoom, setting.threshold)
-    blurred = blur.directional_blur(flakes, setting.motion, angle_degrees) / 255.0
-    values = images.astype(np.float32) / np.float32(255.0)
-    return add_snow(values, blurred, setting.image_weight)
+    _, _, zoom, threshold, motion, image_weight = setting
+    flakes = snow_flakes(layer, zoom, threshold)
+    blurred = blur.directional_blur(flakes, motion, angle_degrees) / 255.0
+    return add_snow(images.astype(np.float32) / np.float32(255.0), blurred, image_weight)
 
 
 def snow_flakes(layer: Floats, factor: float, threshold: float) -> Images:
@@ -135,7 +101,7 @@ def draw_frost(
 def frost(images: Images, setting: Frost, draws: Draws) -> Images:
     """Weighted sum of image and photograph, in 0..255."""
     (crops,) = draws
-    mixed = setting.image_weight * images + setting.frost_weight * crops
+    mixed = setting[0] * images + setting[1] * crops
     return np.clip(mixed, 0, 255).astype(np.uint8)
 
 
@@ -154,12 +120,12 @@ def fog(images: Images, setting: Fog, draws: Draws) -> Images:
     f in [0, 1] is the fractal and s the strength.
     """
     height, width = images.shape[1:3]
-    (draw,) = draws
-    fractals = plasma_fractal(draw, _map_side(height, width), setting.decay)
+    (draw,), (strength, decay) = draws, setting
+    fractals = plasma_fractal(draw, _map_side(height, width), decay)
     values = images / 255.0
     maximum = values.max(axis=(1, 2, 3), keepdims=True)
-    values += setting.strength * fractals[:, :height, :width, None]
-    return to_uint8(values * maximum / (maximum + setting.strength))
+    values += strength * fractals[:, :height, :width, None]
+    return to_uint8(values * maximum / (maximum + strength))
 
 
 def plasma_fractal(draw: Floats, side: int, decay: float) -> Floats:
@@ -205,23 +171,23 @@ def brightness(images: Images, amount: float, draws: Draws) -> Images:
 
 
 def draw_layer(rng: np.random.RandomState, image: Images, setting: Any) -> Draws:
-    """Draws a normal layer, float64 [H, W]."""
-    return (rng.normal(size=image.shape[:2], loc=setting.mean, scale=setting.std),)
+    """Draws a normal layer, float64 [H, W]; mean and standard deviation begin the setting."""
+    return (rng.normal(size=image.shape[:2], loc=setting[0], scale=setting[1]),)
 
 
 def spatter(images: Images, setting: Spatter, draws: Draws) -> Images:
     """Adds bright drops of water, or covers with splashes of mud."""
-    (layer,) = draws
-    drops = drops_of(layer, setting)
-    if setting.is_mud:
-        return _cover_with_mud(images, drops > setting.threshold, setting.strength)
-    return add_water(images, drops, setting.strength)
+    *_, sigma, threshold, strength, is_mud = setting
+    drops = drops_of(draws[0], sigma, threshold)
+    if is_mud:
+        return _cover_with_mud(images, drops > threshold, strength)
+    return add_water(images, drops, strength)
 
 
-def drops_of(layer: Floats, setting: Spatter) -> Floats:
+def drops_of(layer: Floats, sigma: float, threshold: float) -> Floats:
     """Returns layers [N, H, W] blurred, with 0 below the threshold."""
-    drops = ndimage.gaussian_filter(layer, (0, setting.sigma, setting.sigma), mode="nearest")
-    drops[drops < setting.threshold] = 0
+    drops = ndimage.gaussian_filter(layer, (0, sigma, sigma), mode="nearest")
+    drops[drops < threshold] = 0
     return drops
 
 

@@ -57,7 +57,7 @@ def write_corrupted(
     frost_dir: str | Path | None = None,
     source: Mapping[str, str] | None = None,
     layout: str = "npy",
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[str] = (),
     workers: int | None = None,
     shard_index: int = 0,
     shard_count: int = 1,
@@ -66,39 +66,31 @@ def write_corrupted(
     """Writes a -C set, or the files of it that are missing.
 
     If the frost photographs are not available, "frost_synthetic" is written instead of "frost". It
-    is another corruption and enters no mean.
+    is another corruption and enters no mean. `seed`, `ids`, `table` and `frost_dir` are as for
+    `corrupt`.
 
     Args:
         directory: folder of the set; new, or with a set of the same settings and library versions.
         images: uint8 [N, H, W, 3]; images that are not in memory are read in slices.
         labels: integers [N].
         names: corruptions to write.
-        seed, ids, table, frost_dir: as for `corrupt`.
         source: description of the images ("dataset", "split", ...) for the manifest.
-        layout: "npy", as CIFAR-10-C, lossless; or "jpeg", as ImageNet-C, a tenth of the size.
-        class_names: name of every label; the names of the folders in the layout "jpeg".
+        layout: "npy", as CIFAR-10-C, lossless; or "jpeg", as ImageNet-C, a tenth of the size, in
+            folders with the `class_names`.
         workers: number of processes (default: one per core); 1 starts none.
-        shard_index: which shard to write, from 0.
-        shard_count: number of shards; shard i writes the corruptions i, i + shard_count, ...
+        shard_index, shard_count: shard i writes the corruptions i, i + shard_count, ...
         progress: called with the rows done and the rows of this shard; the first call counts those
             of finished files.
 
     Returns:
         The content of `manifest.json`; its "files" are the finished ones.
-
-    Raises:
-        ArgumentError: an argument is invalid, or the folder holds something else.
-        FileError: a file cannot be written, as on a full disk.
-        RunError: a worker process died.
     """
-    count = len(arrays.check_sliceable(images))
+    count = len(arrays.check_images(images))
     labels, numbers = arrays.check_labels(labels, count), arrays.check_ids(ids, count)
-    errors.lookup("layout", layout, dict.fromkeys(("npy", "jpeg")))
     if "frost" in names and weather.find_photographs(frost_dir) is None:
         others = [n for n in names if n not in ("frost", robustness.FROST_SYNTHETIC)]
         names = [*others, robustness.FROST_SYNTHETIC]
     shard = _shard("corruption", names, catalogue.CATALOGUE, shard_index, shard_count)
-    workers = _check_workers(workers)
     table = catalogue.table_name(table, *images.shape[1:3])
     settings = _settings("corruptions", images, numbers, seed, table, source)
     make: Callable[..., Any] = functools.partial(
@@ -136,19 +128,11 @@ def write_perturbed(
     shard_count: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Writes a -P set, or the files of it that are missing.
-
-    Args:
-        names: perturbations to write.
-        seed, ids, table, crop: as for `perturb`.
-        directory, images, source, workers, shard_index, shard_count, progress: as for
-            `write_corrupted`, which also describes result and errors.
-    """
-    numbers = arrays.check_ids(ids, len(arrays.check_sliceable(images)))
+    """Writes a -P set, or the files of it that are missing; see `write_corrupted` and `perturb`."""
+    numbers = arrays.check_ids(ids, len(arrays.check_images(images)))
     errors.require(len(images) > 0, "at least one image", "none")
     table = catalogue.table_name(table, *images.shape[1:3])
     shard = _shard("perturbation", names, sequences.TABLES[table], shard_index, shard_count)
-    workers = _check_workers(workers)
     settings = _settings("perturbations", images, numbers, seed, table, source) | {"crop": crop}
     make = functools.partial(sequences.perturb, seed=seed, table=table, crop=crop)
     makes = {name: [functools.partial(make, name=name)] for name in shard}
@@ -165,15 +149,9 @@ def _shard(
     for name in names:
         errors.lookup(kind, name, table)
     errors.require(len(set(names)) == len(names), f"each {kind} once", list(names))
-    arrays.check_integer("shard_count", shard_count, 1)
-    arrays.check_integer("shard_index", shard_index, 0, shard_count - 1)
+    expected = f"a shard_index below the shard_count, {shard_count}"
+    errors.require(shard_index < shard_count, expected, shard_index)
     return names[shard_index::shard_count]
-
-
-def _check_workers(workers: int | None) -> int:
-    if workers is not None:
-        return arrays.check_integer("workers", workers, 1)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settings(
@@ -190,7 +168,7 @@ def _settings(
         "images": list(images.shape),
         "images_sha256": sha256_of(images),
         "ids_sha256": hashlib.sha256(ids.data).hexdigest(),
-        "seed": arrays.check_integer("seed", seed, 0),
+        "seed": seed,
         "table": table,
         "source": dict(source or {}),
     }
@@ -211,11 +189,9 @@ def _slices(images: SliceableImages, frames: int = 1) -> Iterator[slice]:
 
 
 def _image_paths(
-    labels: npt.NDArray[Any], ids: npt.NDArray[np.uint64], class_names: Sequence[str] | None
+    labels: npt.NDArray[Any], ids: npt.NDArray[np.uint64], class_names: Sequence[str]
 ) -> list[str]:
     """Returns `<class>/<id>.JPEG` of every image; sorted by file name they are in order of ids."""
-    if class_names is None:
-        raise errors.ArgumentError("The layout 'jpeg' needs `class_names`; received none.")
     is_valid = labels.min() >= 0 and labels.max() < len(class_names)
     expected = f"labels of 0 to {len(class_names) - 1}, one for each class name"
     errors.require(bool(is_valid), expected, f"{labels.min()} to {labels.max()}")
@@ -238,15 +214,13 @@ def _write(
     images: SliceableImages,
     ids: npt.NDArray[np.uint64],
     frames: int,
-    workers: int,
+    workers: int | None,
     progress: Progress | None,
 ) -> dict[str, Any]:
     """Writes the files that are not finished, and returns the manifest.
 
-    Args:
-        makes: name of a file -> functions (images, ids=...) -> rows, an array or encoded images.
-            The file holds what each of them makes of all images, one after the other.
-        frames: the most frames that they make of an image.
+    `makes` has for each file the functions (images, ids=...) -> rows, of all images, that make it;
+    `frames` is the most frames that they make of an image.
     """
     missing = {name: parts for name, parts in makes.items() if not folder.is_finished(name)}
     total, left = (len(images) * sum(map(len, files.values())) for files in (makes, missing))
@@ -259,7 +233,7 @@ def _write(
         for rows in _slices(images, frames)
     )
     # All files share one stream of blocks, so that no worker waits at the end of a file.
-    with contextlib.closing(_run(tasks, workers)) as blocks:
+    with contextlib.closing(_run(tasks, workers or _cores())) as blocks:
 
         def next_blocks(rows: int) -> Iterator[Any]:
             nonlocal left
@@ -312,12 +286,13 @@ class _SetFolder:
     def manifest(self) -> dict[str, Any]:
         """Returns the manifest in the folder."""
         try:
-            manifest = json.loads(self._manifest_path.read_text())
-        except (OSError, ValueError) as error:
-            raise errors.FileError(f"cannot read {self._manifest_path}: {error}") from error
-        if not isinstance(manifest, dict) or not {*self._header, "files"} <= manifest.keys():
-            raise errors.FileError(f"cannot read {self._manifest_path}: it is no manifest")
-        return manifest
+            manifest: dict[str, Any] = json.loads(self._manifest_path.read_text())
+            if {*self._header, "files"} <= manifest.keys():
+                return manifest
+            problem: object = "it is no manifest"
+        except (OSError, ValueError, AttributeError) as error:
+            problem = error
+        raise errors.FileError(f"cannot read {self._manifest_path}: {problem}")
 
     def is_finished(self, name: str) -> bool:
         """Tells if a file is listed, exists and matches its checksum."""
@@ -361,8 +336,7 @@ class _SetFolder:
         digest = hashlib.sha256()
         for file in [path / image for image in self._image_paths or [""]]:
             with open(file, "rb") as stream:
-                while data := stream.read(2**20):
-                    digest.update(data)
+                hashlib.file_digest(stream, lambda: digest)
         return digest.hexdigest()
 
     def _save(self, manifest: dict[str, Any]) -> None:
@@ -433,6 +407,10 @@ def _run(tasks: Iterable[Callable[[], Any]], workers: int) -> Generator[Any, Non
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start_worker() -> None:

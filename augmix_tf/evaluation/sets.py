@@ -63,7 +63,7 @@ def generate_corrupted(
     Raises:
         ArgumentError: an argument is invalid, or `frost_dir` does not hold the photographs.
     """
-    arrays.check_sliceable(store.pixels)
+    arrays.check_images(store.pixels)
     require(len(store) > 0, "at least one image", "none")
     ids = arrays.check_ids(store.ids, len(store))
     chosen = catalogue.table_name(table, *store.image_size)
@@ -110,7 +110,6 @@ def open_shifted(
 
     `class_names` are in the order of the logits; `eval_limit` images of each set are used, 0: all.
     """
-    benchmark.taken(0, eval_limit)
     opened: dict[str, ShiftedSet] = {}
     for folder in folders:
         place = Path(os.path.abspath(Path(folder).expanduser()))
