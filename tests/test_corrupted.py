@@ -153,17 +153,8 @@ def test_a_folder_without_a_set_is_refused_with_what_it_must_hold(tmp_path, file
     for path in files[0].glob("*.npy"):
         path.unlink()
     (tmp_path / "empty" / "labels.npy").write_bytes((tmp_path / "kept").read_bytes())
-    with pytest.raises(ArgumentError, match=r"Did you mean .*empty\?"):
-        open_set(tmp_path)
     with pytest.raises(ArgumentError, match=r"labels.npy alone"):
         open_set(empty)
-
-
-def test_bad_requests_are_refused(files):
-    with pytest.raises(ArgumentError, match=r"eval_limit of 0 \(all\) or more; received -1"):
-        open_set(files[0], -1)
-    with pytest.raises(ArgumentError, match=r"Unknown crop 'cannonical'. Did you mean 'canonical'"):
-        open_set(files[0], imagenet_crop="cannonical")
 
 
 # Sets that we wrote

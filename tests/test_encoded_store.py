@@ -328,10 +328,9 @@ def test_the_fields_of_a_record_may_come_in_any_order(tmp_path, order):
         records.append(b"\x0a" + _varint(len(whole)) + whole)
         assert set(tf.train.Example.FromString(records[-1]).features.feature) == set(order)
     path = written(tmp_path / "x.tfrecord", records)
-    found = record_files.index(path, 4, "tfrecord")
-    assert found.labels == [label for label, _ in wanted]
-    assert found.names == [name for _, name in wanted]
-    assert found.places == [i and sum(16 + len(r) for r in records[:i]) for i in range(4)]
+    places = [i and sum(16 + len(r) for r in records[:i]) for i in range(4)]
+    entries = [(place, *pair) for place, pair in zip(places, wanted, strict=True)]
+    assert record_files.index(path, 4, "tfrecord") == entries
 
 
 def _varint(value):

@@ -19,7 +19,7 @@ from augmix_tf import seeds
 from augmix_tf.augment.autoaugment import draw_policy
 from augmix_tf.augment.method import BatchShape
 from augmix_tf.commands import build, dashboard, export
-from augmix_tf.data import encoded_store, sources
+from augmix_tf.data import sources
 from augmix_tf.errors import FileError
 from augmix_tf.export import saved_model
 from augmix_tf.ops import OPERATIONS
@@ -300,8 +300,7 @@ def test_a_run_that_is_interrupted_ends_with_the_same_weights(
 # What cannot be used
 
 
-def test_a_damaged_picture_ends_training_with_its_name(own_data, tmp_path, monkeypatch, capsys):
-    """As the only line of the program; where it takes long to find it, that is said as well."""
+def test_a_damaged_picture_ends_training_with_its_name(own_data, tmp_path):
     root, path = own_data
     place = (f"--data_dir={root}", f"--workdir={tmp_path / 'run'}")
     outcome = command(*SMALL, *ONE_VIEW, *place)
@@ -309,11 +308,6 @@ def test_a_damaged_picture_ends_training_with_its_name(own_data, tmp_path, monke
     last = outcome.line()
     assert last.startswith(f"main.py: cannot read 1 of 12 images: {path} (")
     assert last.endswith("; set skip_bad_examples to leave them out")
-
-    train = sources.load("folder", root, image_size=SIDE).train
-    monkeypatch.setattr(encoded_store, "_MANY", 11)
-    assert list(train.unreadable()) == [1]
-    assert "Decoding all 12 images" in capsys.readouterr().err
 
 
 def test_without_the_damaged_picture_a_run_trains_and_says_so(own_data, tmp_path, unreported):

@@ -96,8 +96,6 @@ def test_a_folder_without_a_set_is_refused_with_what_it_must_hold(tmp_path):
         perturbed.open_set(tmp_path, SIZE)
     with pytest.raises(ArgumentError, match="Expected a folder with a set"):
         perturbed.open_set(tmp_path / "nowhere", SIZE)
-    with pytest.raises(ArgumentError, match="eval_limit of 0"):
-        perturbed.open_set(tmp_path, SIZE, -3)
 
 
 # Videos

@@ -89,14 +89,6 @@ def test_a_linear_model_fails(splits):
     assert np.mean((x_test @ weights).argmax(axis=1) != y_test) > 0.6
 
 
-@pytest.mark.parametrize(
-    ("split", "seed", "message"),
-    [
-        ("tset", 0, "Unknown split 'tset'. Did you mean 'test'"),
-        ("test", -1, r"Expected a seed of 0 to 2\*\*64 - 1; received -1"),
-        ("test", 2**64, "received 18446744073709551616"),
-    ],
-)
-def test_make_refuses(split, seed, message):
-    with pytest.raises(ArgumentError, match=message):
-        shapes.make(split, seed)
+def test_another_split_is_refused():
+    with pytest.raises(ArgumentError, match=r"Unknown split 'tset'\. Did you mean 'test'"):
+        shapes.make("tset")

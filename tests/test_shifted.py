@@ -170,8 +170,6 @@ def test_folders_that_are_no_classes_are_refused(folder, tmp_path):
         ArgumentError, match=r"Expected a folder with one folder per class; received .*none"
     ):
         open_set(tmp_path / "none", CLASSES)
-    with pytest.raises(ArgumentError, match="eval_limit of 0"):
-        open_set(folder, CLASSES, SIZE, -1)
 
 
 def test_two_folders_of_one_name_are_refused(folder, tmp_path):

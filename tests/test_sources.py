@@ -217,9 +217,8 @@ def test_reading_says_nothing(data_dir, capfd):
             r"image_size must be 224 or .* received 0 for 'imagenet2012' with \(None, None, 3\)",
         ),
         ("ag_news_subset", "image classification.*'ag_news_subset' with description, label, title"),
-        ("emnist/leters", "dataset 'emnist/leters': .* Did you mean 'letters'?"),
-        ("cifar10/x", "'cifar10' has no configurations"),
-        ("cifar10:9.9.9", "cannot be loaded at version 9.9.9"),
+        ("emnist/leters", "cannot open dataset 'emnist/leters' .* Did you mean 'letters'?"),
+        ("cifar10/x", "cannot open dataset 'cifar10/x'"),
         ("huggingface:mnist", "Expected a dataset name such as .*; received 'huggingface:mnist'"),
         ("", "Expected a dataset name such as .*; received ''"),
         ("../cifar10", "Expected a dataset name such as"),
@@ -230,13 +229,6 @@ def test_wrong_names_are_refused(tmp_path, name, message):
         sources.load(name, tmp_path)
     assert len(one_line(error)) < 300
     assert not list(tmp_path.iterdir())
-
-
-def test_negative_limits_are_refused():
-    with pytest.raises(ArgumentError, match=r"train_limit of 0 \(all\) or more; received -1"):
-        sources.load("shapes", train_limit=-1)
-    with pytest.raises(ArgumentError, match="eval_limit of 0"):
-        sources.load("shapes", eval_limit=-2)
 
 
 def test_sets_without_usable_splits_are_refused(tmp_path):
@@ -268,11 +260,13 @@ def test_hidden_labels_are_refused(tmp_path, monkeypatch):
         sources.load("secret", tmp_path)
 
 
-def test_what_exceeds_the_memory_is_refused_unless_limited(data_dir, monkeypatch):
-    monkeypatch.setattr(tfds_sets, "_memory", lambda: 20 * HEIGHT * WIDTH * 3 / 2**30)
-    with pytest.raises(ArgumentError, match="fits into memory"):
+def test_what_exceeds_the_memory_is_refused(data_dir, monkeypatch):
+    def allocate(*_):
+        raise MemoryError("Unable to allocate 80. GiB")
+
+    monkeypatch.setattr(tfds_sets, "_images", allocate)
+    with pytest.raises(ArgumentError, match=r"tiny/1.0.0: Unable to allocate 80. GiB; a limit on"):
         sources.load("tiny", data_dir)
-    assert_holds(sources.load("tiny", data_dir, train_limit=15, eval_limit=5).train, "train", 15)
 
 
 # Data that are missing
@@ -300,18 +294,6 @@ def test_missing_data_are_noticed_before_tensorflow_is_loaded(tmp_path):
     )
     assert done.stdout.startswith("False cifar10/3.0.2 is not in")
     assert done.stderr == ""
-
-
-def test_missing_data_name_the_version_that_is_there(tmp_path):
-    (tmp_path / "cifar10" / "3.0.1").mkdir(parents=True)
-    (tmp_path / "cifar10" / "3.0.1" / "dataset_info.json").touch()
-    with pytest.raises(FileError, match=r"it holds version 3\.0\.1"):
-        sources.load("cifar10", tmp_path, download=False)
-
-
-def test_missing_directory(tmp_path):
-    with pytest.raises(FileError, match=f"no data directory {tmp_path}/none; prepare it with"):
-        sources.load("cifar10", tmp_path / "none", download=False)
 
 
 def refuse_download(*args, **kwargs):
@@ -360,7 +342,7 @@ def test_failing_downloads_leave_nothing_and_say_why(tmp_path, monkeypatch):
     def fail(self, dl_manager):
         raise ConnectionResetError("the line went dead\nand more")
 
-    monkeypatch.setattr(tfds_sets, "_unreachable", lambda hosts: "")
+    monkeypatch.setattr(tfds_sets, "_unreachable", lambda builder: "")
     monkeypatch.setattr(TinyCode, "_split_generators", fail)
     with pytest.raises(FileError, match=r"cannot download and prepare tiny_code.*line went dead;"):
         sources.load("tiny_code", tmp_path)

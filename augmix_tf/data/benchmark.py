@@ -36,21 +36,15 @@ _GROUPS = ("blur", "digital", "noise", "weather", "extra", "validation")
 
 @dataclass(frozen=True)
 class CorruptedSet:
-    """A -C set, read or made only where it is asked for.
+    """A -C set, read or made only where it is asked for."""
 
-    Attributes:
-        names: the corruptions that it has, in the benchmark's order.
-        data: where they come from, as `results.json` keeps it: "source" (official, generated or
-            tfds), "description", "images" (per cell) and, of generated ones, "seed", "table" and
-            "versions".
-        cell: (name, severity) -> batches of `batch_size` images and then the rest.
-        severities: those that it has, ascending.
-    """
-
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # the corruptions that it has, in the benchmark's order
+    # Their origin, as `results.json` keeps it: "source" (official, generated or tfds),
+    # "description", "images" (per cell) and, of generated ones, "seed", "table" and "versions".
     data: Mapping[str, Any]
+    # (name, severity) -> batches of `batch_size` images and then the rest.
     cell: Callable[[str, int], Iterator[Batch]]
-    severities: tuple[int, ...] = robustness.SEVERITIES
+    severities: tuple[int, ...] = robustness.SEVERITIES  # those that it has, ascending
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -75,8 +69,7 @@ def batch_size(image_size: Sequence[int]) -> int:
 
 
 def taken(count: int, limit: int) -> int:
-    """Returns how many of `count` examples `limit` leaves; 0 leaves all, less is refused."""
-    errors.require(limit >= 0, "eval_limit of 0 (all) or more", limit)
+    """Returns how many of `count` examples `limit` leaves; 0 leaves all."""
     return min(limit, count) if limit else count
 
 
@@ -116,11 +109,7 @@ def open_arrays(
 
 
 def open_array(path: Path, expected: str, fits: Callable[[np.ndarray], bool]) -> np.ndarray:
-    """Returns an `.npy` file as an array whose rows are read from disk when they are used.
-
-    A file that is missing, damaged, or holds nothing that `fits` (type and shape; `expected` in
-    words) is an error.
-    """
+    """Returns an `.npy` file as an array whose rows are read from disk when they are used."""
     try:
         # Unlike numpy.load, it takes nothing but a complete .npy file.
         array = np.lib.format.open_memmap(path, mode="r")
@@ -153,11 +142,6 @@ def common_files(
 
     They are sorted by the name of the file. ImageNet's validation files are numbered in the
     official order, which mixes the classes: the first n files are a fair sample.
-
-    Args:
-        place: the benchmark.
-        cells: name -> its folders, which have one folder per class.
-        suffixes: of the files, as for `class_folders.list_files`.
     """
     listings: dict[Path, tuple[str, ...]] = {}
     passed_over: list[Path] = []
@@ -202,7 +186,7 @@ def read_ahead(
     paths: Sequence[Path], read: Callable[[Path], np.ndarray], size: int
 ) -> Iterator[list[np.ndarray]]:
     """Yields what `read` returns for each path, `size` at a time, and reads the next meanwhile."""
-    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(os.cpu_count())
     waiting: collections.deque[list[Future[np.ndarray]]] = collections.deque()
     try:
         for first in range(0, len(paths), size):
@@ -219,10 +203,7 @@ def read_ahead(
 
 
 def provenance(folder: Path, benchmark: str, images: int, what: str) -> dict[str, Any]:
-    """Returns `data` of a set in `folder`, generated if a manifest of ours lies there.
-
-    `images` are used of each file or severity; `what` names the files.
-    """
+    """Returns `data` of a set in `folder`, generated if a manifest of ours lies there."""
     manifest = read_manifest(folder, benchmark)
     if manifest is None:
         text = f"{what} in {folder}, taken for the published ones (no manifest)"

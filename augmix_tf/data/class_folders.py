@@ -1,13 +1,9 @@
 """Images or videos in one folder per class: the only reader of such folders.
 
-It reads training and test sets, stylized images, ImageNet-C and -P, and test sets under a shift.
-
-- A class is a folder, and its name is compared after Unicode normalization (NFC), because file
-  systems store "é" in two ways. A name that is not UTF-8 is refused.
-- An image is a file with one of the suffixes of `ops.formats`. Its content tells its format. GIF
-  and BMP cannot be decoded, and are reported like a damaged file.
-- Hidden entries are ignored. Whatever else is in the folder of a class (other files, folders, file
-  names that are not UTF-8) is passed over, counted and reported on stderr.
+A class is a folder, and its name is compared after Unicode normalization (NFC), because file
+systems store "é" in two ways. An image is a file with one of the suffixes of `ops.formats`; its
+content tells its format. Hidden entries are ignored. Whatever else is in the folder of a class
+(other files, folders, file names that are not UTF-8) is passed over, counted and reported.
 """
 
 from __future__ import annotations
@@ -39,17 +35,11 @@ _WNID = re.compile(r"n\d{8}")
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """The files of `<folder>/<class>/`.
+    """The files of `<folder>/<class>/`."""
 
-    Attributes:
-        files: path of the folder of a class -> names of its files, both sorted.
-        classes: the name of each class, normalized.
-        passed_over: paths of what is no such file.
-    """
-
-    files: dict[Path, list[str]]
-    classes: tuple[str, ...]
-    passed_over: list[Path]
+    files: dict[Path, list[str]]  # folder of a class -> names of its files, both sorted
+    classes: tuple[str, ...]  # the name of each class, normalized
+    passed_over: list[Path]  # what is no such file
 
 
 def normalized(name: str) -> str:
@@ -64,11 +54,12 @@ def classes(folder: Path) -> dict[str, Path]:
     paths = [folder / entry.name for entry in _entries(folder) if entry.is_dir()]
     if not paths:
         raise ArgumentError(f"Expected one folder per class in {folder}; received none")
+    by_name: dict[str, Path] = {}
     for path in paths:
         errors.require(_is_text(str(path)), "names of classes in UTF-8", ascii(str(path)))
-    by_name = {normalized(path.name): path for path in paths}
-    different = f"names of classes in {folder} that differ after Unicode normalization"
-    errors.require(len(by_name) == len(paths), different, f"{len(paths)}, {len(by_name)} differ")
+        other = by_name.setdefault(normalized(path.name), path)
+        expected = "names of classes that differ after Unicode normalization"
+        errors.require(other is path, expected, f"{other} and {path.name}")
     return dict(sorted(by_name.items()))
 
 
@@ -99,20 +90,10 @@ def report_passed_over(folder: Path, paths: Sequence[Path], suffixes: tuple[str,
 def open_split(
     folder: Path, classes: Sequence[str] | None, image_size: tuple[int, int], limit: int = 0
 ) -> EncodedStore:
-    """Finds the images of `folder/<class>/`, without opening any.
+    """Finds the images of `folder/<class>/`, without opening any, in `official_order`.
 
-    Args:
-        folder: with one folder per class; there may be some of the classes only.
-        classes: the name of each label; None: the folders' own, sorted.
-        image_size: (H, W) of decoded images.
-        limit: how many to take from the first of the order of `official_order`; 0 takes all.
-
-    Returns:
-        A store in that order; `ids` are 0 to N - 1.
-
-    Raises:
-        ArgumentError: no such folder, a folder in it that is no class (with the nearest), or a
-            folder without images.
+    `classes` has the name of each label; None takes the folders' own, sorted. There may be folders
+    of some of the classes only. `limit` takes the first so many, 0 all. `ids` are 0 to N - 1.
     """
     listing, labels = _labelled(folder, classes)
     names = np.array([os.fsencode(name) for files in listing.files.values() for name in files])
@@ -130,11 +111,7 @@ def open_split(
 
 
 def read(folder: Path, like: Source) -> InMemoryStore:
-    """Reads the images of `folder/<class>/` into memory, in the order of classes and file names.
-
-    They have the classes of a dataset and its image size, to which others are resized bilinearly
-    without keeping their aspect ratio; their `ids` count on from its training images.
-    """
+    """Reads images into memory, in the size of `like`; ids count on from its training images."""
     listing, labels = _labelled(folder, like.class_names)
     paths = [path / name for path, names in listing.files.items() for name in names]
     return InMemoryStore(

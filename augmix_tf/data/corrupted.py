@@ -13,11 +13,10 @@ from PIL import Image
 from augmix_tf import errors
 from augmix_tf.data import benchmark, class_folders, tfds_sets
 from augmix_tf.data.benchmark import CORRUPTIONS, Batch, CorruptedSet
-from augmix_tf.data.images import TEST_IS_COMPLETE, reason
+from augmix_tf.data.images import TEST_IS_COMPLETE
 from augmix_tf.ops import decoding, formats
 from augmix_tf.robustness import SEVERITIES
 
-CROPS = ("canonical", "reference")
 # Set of TFDS -> what must be known of its images.
 TFDS_SETS = {
     "cifar10_corrupted": "the published images, in TFDS's own order",
@@ -46,23 +45,13 @@ def open_set(
             (`<corruption>.npy` uint8 [5 N, H, W, 3], severity 1 first, and `labels.npy` [5 N]) or
             ImageNet-C's (`<corruption>/<severity>/<class>/*.JPEG`, corruptions right in it or in
             the groups blur, digital, noise, weather, extra).
-        image_size: (H, W) of the model.
-        num_classes: of the model.
         eval_limit: how many images of each severity to take, from the first in the order of the
             file names; 0 takes all.
-        class_names: of the model. Where they are WordNet ids, ImageNet's classes are matched by
-            name, and classes that the model lacks are left out; otherwise sorted ids count.
+        class_names: of the model; see `class_folders.label_table`.
         imagenet_crop: "canonical": the images are 224x224 and are not resized again.
             "reference": enlarged to 256 and cut to 224, as the public AugMix script does.
         data_dir: where TFDS data lie; None means TFDS's own place.
-
-    Raises:
-        ArgumentError: no set there, or none for this model.
-        FileError: a file is damaged, missing or of another shape or type. The message names it,
-            and says which corruptions can still be evaluated.
     """
-    benchmark.taken(0, eval_limit)
-    errors.lookup("crop", imagenet_crop, dict.fromkeys(CROPS))
     if str(place) in TFDS_SETS:
         root = os.path.expanduser(data_dir) if data_dir else None
         return _open_tfds(str(place), image_size, num_classes, eval_limit, class_names, root)
@@ -72,11 +61,10 @@ def open_set(
         return _open_arrays(folder, names, image_size, num_classes, eval_limit)
     folders = benchmark.finished(folder, benchmark.find(folder, CORRUPTIONS), _BENCHMARK)
     if not folders:
-        hint = next((f"; Did you mean {p.parent}?" for p in folder.glob("*/labels.npy")), "")
         raise errors.ArgumentError(
             f"Expected a folder with <corruption>.npy files and labels.npy (CIFAR-C), or with "
             f"folders <corruption>/<severity>/<class> (ImageNet-C), where <corruption> is "
-            f"gaussian_noise, ...; received {folder} with none of them{hint}"
+            f"gaussian_noise, ...; received {folder} with none of them"
         )
     return _open_folders(
         folder, folders, image_size, num_classes, eval_limit, class_names, imagenet_crop
@@ -185,11 +173,7 @@ def _open_tfds(
     prepared = {}
     for corruption in CORRUPTIONS:
         keys = [config(name, corruption, severity) for severity in SEVERITIES]
-        try:
-            cells = [tfds.builder(f"{name}/{k}", data_dir=root) for k in keys if k in configs]
-        except Exception as error:  # what lies there may be anything
-            problem = f"cannot open {name}/{keys[0]} to {keys[-1]} in {where}: {reason(error)}"
-            raise errors.FileError(problem) from error
+        cells = [tfds_sets.open_builder(f"{name}/{key}", root) for key in keys if key in configs]
         if cells and all((cell.data_path / "dataset_info.json").exists() for cell in cells):
             prepared[corruption] = cells
     errors.require(

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import os
 import re
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Self
@@ -23,18 +22,8 @@ from augmix_tf.data.record_files import WHOLE_FILE
 from augmix_tf.ops import decoding, formats
 
 _READ_SIZE = 64
-# With more images than this, decoding all of them takes long enough to be announced.
-_MANY = 10_000
-# Errors of TensorFlow for a damaged, truncated or missing file. Other problems raise the same
-# types, so the message has to match as well.
+# TensorFlow's messages about a damaged, truncated or missing file.
 _MESSAGE = re.compile(r"image|jpeg|png|gif|bmp|record|readfile|no such file|permission", re.I)
-_UNREADABLE = (
-    tf.errors.InvalidArgumentError,
-    tf.errors.NotFoundError,
-    tf.errors.DataLossError,
-    tf.errors.OutOfRangeError,
-    tf.errors.PermissionDeniedError,
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,24 +32,17 @@ class EncodedStore(ImageStore):
 
     Evaluation sees the centre: the short side is resized to H * 256 / 224, then H x W pixels are
     cut out of the middle. Training reads the files and takes random windows (`crop`).
-
-    Attributes:
-        files: paths, bytes [F].
-        places: int64 [N, 2]: the index of the file, and the place in it (`record_files`).
-        size: (H, W) of decoded images.
-        remedy: what the user can do about unreadable images, for error messages.
     """
 
     _HELD = "places"
 
-    files: np.ndarray
-    places: np.ndarray
-    size: tuple[int, int]
-    remedy: str = images.TEST_IS_COMPLETE
+    files: np.ndarray  # paths, bytes [F]
+    places: np.ndarray  # int64 [N, 2]: the index of the file, and the place in it (`record_files`)
+    size: tuple[int, int]  # (H, W) of decoded images
+    remedy: str = images.TEST_IS_COMPLETE  # what to do about unreadable images
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """`size`."""
         return self.size
 
     @property
@@ -69,7 +51,6 @@ class EncodedStore(ImageStore):
         return ResizedCrop(self.size, self.read_encoded)
 
     def joined(self, other: Self) -> Self:
-        """Returns a store of these examples followed by those of `other`."""
         places = other.places + np.array([len(self.files), 0])
         store = super().joined(dataclasses.replace(other, places=places))
         files = np.array([*self.files.tolist(), *other.files.tolist()])
@@ -98,13 +79,10 @@ class EncodedStore(ImageStore):
 
     @contextlib.contextmanager
     def unreadable_named(self) -> Iterator[None]:
-        """Decodes all images after an error about an unreadable one, and names those that fail.
-
-        TensorFlow's errors do not name the file.
-        """
+        """Names the unreadable images after an error about one; TensorFlow does not name it."""
         try:
             yield
-        except _UNREADABLE as error:
+        except tf.errors.OpError as error:
             unreadable = self.unreadable() if _MESSAGE.search(str(error)) else {}
             if not unreadable:
                 raise
@@ -113,9 +91,6 @@ class EncodedStore(ImageStore):
 
     def unreadable(self) -> dict[int, str]:
         """Decodes all images, on all cores, and returns row -> problem for those that fail."""
-        if len(self) > _MANY:
-            text = f"Decoding all {len(self):,} images to find those that cannot be read."
-            print(text, file=sys.stderr, flush=True)
 
         def decode(row: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
             with tf.control_dependencies([formats.decode(self.read_encoded(place))]):
@@ -128,12 +103,7 @@ class EncodedStore(ImageStore):
         return {row: self._problem(row) for row in rows}
 
     def for_training(self, what: str, skip_unreadable: bool) -> Self:
-        """Returns the store as of training images in folders, named `what` in messages.
-
-        Args:
-            what: the images, in the plural.
-            skip_unreadable: decode all images and leave out those for which that fails, up to half.
-        """
+        """Returns the store as of training images named `what`, perhaps without unreadable ones."""
         store = dataclasses.replace(self, remedy=images.SKIP)
         if not skip_unreadable:
             return store

@@ -1,6 +1,6 @@
 """Images of a dataset with their labels, behind one interface wherever they are stored.
 
-This module does not import TensorFlow: it takes seconds to load, and many errors are found before.
+This module does not import TensorFlow, which takes seconds: many errors are found before.
 """
 
 from __future__ import annotations
@@ -37,13 +37,10 @@ _NAMED = 4
 class ImageStore(abc.ABC):
     """One split of a dataset, in the official order.
 
-    Attributes:
-        labels: int64 [N], indices into the source's `class_names`.
-        ids: int64 [N], increasing: the example's number in the official order (CIFAR: from TFDS's
-            field `id`, b"test_00042" is 42); for datasets without numbered ids its position in the
-            prepared files.
-        left_out: which examples are missing because they could not be read, such as "2 of 40
-            images left out"; "" for none.
+    `labels` int64 [N] are indices into the source's `class_names`. `ids` int64 [N], increasing, are
+    numbers in the official order (CIFAR: from TFDS's field `id`, b"test_00042" is 42), or else
+    positions in the prepared files. `left_out` says which examples are missing because they could
+    not be read, such as "2 of 40 images left out".
     """
 
     _HELD: ClassVar[str]
@@ -78,11 +75,7 @@ class ImageStore(abc.ABC):
 
     @abc.abstractmethod
     def read(self, rows: Rows = ALL) -> np.ndarray:
-        """Returns images as evaluation sees them, uint8 [n, H, W, 3].
-
-        Raises:
-            FileError: an image cannot be read; names the file.
-        """
+        """Returns images as evaluation sees them, uint8 [n, H, W, 3], or raises `FileError`."""
 
     @abc.abstractmethod
     def batches(self, size: int) -> Iterator[np.ndarray]:
@@ -114,31 +107,14 @@ class ImageStore(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class InMemoryStore(ImageStore):
-    """A split whose images have one size and are held in memory.
-
-    Attributes:
-        images: uint8 [N, H, W, 3], RGB; greyscale images have three equal channels.
-
-    Raises:
-        ArgumentError: `images` has another dtype or shape, or `labels` or `ids` are not N integers.
-    """
+    """A split of `images` uint8 [N, H, W, 3], of one size and held in memory."""
 
     _HELD = "images"
 
     images: np.ndarray
 
-    def __post_init__(self) -> None:
-        shape, dtype = self.images.shape, self.images.dtype
-        fits = dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
-        errors.require(fits, "images uint8 [N, H, W, 3]", f"{dtype} {shape}")
-        for name, values in (("labels", self.labels), ("ids", self.ids)):
-            fits = values.shape == shape[:1] and values.dtype.kind in "iu"
-            expected = f"{name} [{shape[0]}] of integers"
-            errors.require(fits, expected, f"{values.dtype} {values.shape}")
-
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of `images`."""
         return self.images.shape[1], self.images.shape[2]
 
     @property
@@ -150,23 +126,17 @@ class InMemoryStore(ImageStore):
 
     @property
     def pixels(self) -> np.ndarray:
-        """`images`."""
         return self.images
 
     def read(self, rows: Rows = ALL) -> np.ndarray:
-        """Returns some of `images`."""
         return self.images[rows]
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
-        """Yields all images in order, `size` at a time."""
         return (self.images[first : first + size] for first in range(0, len(self), size))
 
 
 class LazyArray:
-    """Images of a store as an array-like uint8 [N, H, W, 3] that reads the rows it is sliced for.
-
-    Functions of `augmix_tf.corruptions` know arrays and no stores.
-    """
+    """An array-like uint8 [N, H, W, 3] that reads the rows it is sliced for, for `corruptions`."""
 
     dtype = np.dtype(np.uint8)
 
@@ -183,15 +153,7 @@ class LazyArray:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A dataset to train and to test on.
-
-    Attributes:
-        name: the dataset's name as it was asked for.
-        train: the examples to train on.
-        test: the examples to test on (TFDS's `validation` where there is no `test`).
-        class_names: one per label.
-        description: what was read, and from where, in one line.
-    """
+    """A dataset to train and to test on, and in one line what was read, and from where."""
 
     name: str
     train: ImageStore
@@ -201,12 +163,10 @@ class Source:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
         return len(self.class_names)
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of all images, in pixels."""
         return self.train.image_size
 
     def with_note(self, note: str) -> Source:
@@ -224,11 +184,7 @@ def cannot_read(unreadable: Mapping[str, str], total: int, what: str) -> str:
 
 
 def leave_out(unreadable: Mapping[str, str], total: int, what: str) -> str:
-    """Reports on stderr which images are left out, up to half; arguments as for `cannot_read`.
-
-    Returns:
-        For the provenance, such as "3 of 8 images left out"; "" for none.
-    """
+    """Reports on stderr which images are left out, up to half; returns a note for provenance."""
     if not unreadable:
         return ""
     problem = cannot_read(unreadable, total, what)

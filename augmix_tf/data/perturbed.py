@@ -31,13 +31,7 @@ def open_set(place: str | Path, image_size: tuple[int, int], eval_limit: int = 0
             groups blur, digital, noise, weather, extra, validation). T may be any number from 2.
         image_size: (H, W) of the model. Videos are cut to it around their centre.
         eval_limit: how many sequences of each perturbation to take, from the first; 0 takes all.
-
-    Raises:
-        ArgumentError: no set there.
-        FileError: a file is damaged, missing or of another shape or type. The message names it,
-            and says which perturbations can still be evaluated.
     """
-    benchmark.taken(0, eval_limit)
     folder = benchmark.folder_of(place)
     names = benchmark.array_names(folder, PERTURBATIONS, _BENCHMARK)
     if names:
@@ -94,10 +88,7 @@ def _open_videos(
 
 
 def read_video(path: Path, image_size: tuple[int, int], frames: int | None = None) -> np.ndarray:
-    """Returns the frames of an mp4 file, uint8 [T, H, W, 3], RGB, cut around the centre.
-
-    `frames` says how many there must be; None takes any number from 2.
-    """
+    """Returns `frames` (None: 2 or more) of an mp4 file, uint8 [T, H, W, 3], cut to the centre."""
     capture = cv2.VideoCapture(str(path))
     images = []
     try:

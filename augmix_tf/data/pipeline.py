@@ -38,16 +38,11 @@ class Position(NamedTuple):
 
 
 class ReplicaSlice(NamedTuple):
-    """The replicas that one process feeds; by default the only one.
+    """The replicas that one process feeds; by default the only one."""
 
-    Attributes:
-        first: number of its first replica.
-        replicas: number of its replicas, of all replicas `of`.
-    """
-
-    first: int = 0
-    replicas: int = 1
-    of: int = 1
+    first: int = 0  # number of its first replica
+    replicas: int = 1  # number of its replicas,
+    of: int = 1  # of all these
 
 
 ONE_REPLICA = ReplicaSlice()
@@ -72,18 +67,8 @@ def training_batches(
     """Returns all batches of a run from `start` on, shuffled anew in each epoch.
 
     Every batch is full: the last one of an epoch is completed with the first examples of the
-    epoch's own order.
-
-    Args:
-        store: the training examples.
-        method: makes the views, after the store's random crop.
-        num_classes: K.
-        run_seed: the order of the examples and all other random choices follow from it.
-        epochs: of the whole run.
-        batch_size: examples per step, over all replicas, by whose number it is divisible.
-        start: position of the first batch.
-        replicas: makes the rows of some replicas only; together they have the views that one
-            process makes of the whole batch.
+    epoch's own order. `replicas` makes the rows of some replicas only; together they have the
+    views that one process makes of the whole batch.
 
     Returns:
         Dataset of (views float32 [n, V, H, W, 3] in 0..255, labels int64 [n] or targets
@@ -153,10 +138,9 @@ def view_program(method: Method, crop: Any) -> Callable[..., Views]:
 def _take(batch: Any, places: tf.Tensor | None) -> Any:
     """Takes some rows of all tensors of a batch; None: all rows."""
 
-    def take(part: tf.Tensor | None) -> tf.Tensor | None:
-        return None if part is None else tf.gather(part, places)
-
-    return batch if places is None else tf.nest.map_structure(take, batch)
+    if places is None:
+        return batch
+    return tf.nest.map_structure(lambda part: tf.gather(part, places), batch)
 
 
 def _rows_of_batches(

@@ -14,7 +14,7 @@ import functools
 import mmap
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -31,12 +31,8 @@ _READERS = 512  # ArrayRecord files that are open at a time
 _BATCH = 64
 
 
-class Index(NamedTuple):
-    """The place, label and file name (b"" without) of each record of a file."""
-
-    places: list[int]
-    labels: list[int]
-    names: list[bytes]
+Entry: TypeAlias = tuple[int, int, bytes]
+"""The place, label and file name (b"" without) of a record."""
 
 
 class DamagedError(Exception):
@@ -54,10 +50,7 @@ def records(paths: Sequence[str], file_format: str) -> tf.data.Dataset:
 
 
 def read_image(path: tf.Tensor, place: tf.Tensor, array_records: bool) -> tf.Tensor:
-    """Returns the encoded image at a place in a file, string []; see `WHOLE_FILE`.
-
-    `array_records` says whether the file may be in ArrayRecord format.
-    """
+    """Returns the encoded image at a place in a file, string []; see `WHOLE_FILE`."""
 
     def in_tfrecord() -> tf.Tensor:
         # Buffered reading would fetch more than the record.
@@ -86,26 +79,17 @@ def _image(record: tf.Tensor) -> tf.Tensor:
     return tf.io.parse_single_example(tf.ensure_shape(record, []), spec)["image"]
 
 
-def index(path: str, count: int, file_format: str) -> Index:
-    """Finds all records of a file in one of `FORMATS`.
-
-    Raises:
-        OSError: the file cannot be read.
-        DamagedError: a record is damaged or has no label, or there are not `count` of them.
-    """
-    found = Index([], [], [])
-    entries = _tfrecord_entries(path) if file_format == "tfrecord" else _array_entries(path)
+def index(path: str, count: int, file_format: str) -> list[Entry]:
+    """Finds all records of a file in one of `FORMATS`, `count` of them, each with a label."""
+    entries: list[Entry] = []
     try:
-        for place, label, name in entries:
-            found.places.append(place)
-            found.labels.append(label)
-            found.names.append(name)
+        for entry in _tfrecord_entries(path) if file_format == "tfrecord" else _array_entries(path):
+            entries.append(entry)  # one by one: those before the damage count
     except DamagedError as error:
-        where = f"record {len(found.places) + 1} of {count}"
-        raise DamagedError(f"{where}: {error}") from error
-    if len(found.places) != count:
-        raise DamagedError(f"{len(found.places)} instead of {count} records")
-    return found
+        raise DamagedError(f"record {len(entries) + 1} of {count}: {error}") from error
+    if len(entries) != count:
+        raise DamagedError(f"{len(entries)} instead of {count} records")
+    return entries
 
 
 # ArrayRecord
@@ -120,7 +104,7 @@ def _array_records(path: str) -> Iterator[bytes]:
         yield from reader.read(first, min(first + _BATCH, count))
 
 
-def _array_entries(path: str) -> Iterator[tuple[int, int, bytes]]:
+def _array_entries(path: str) -> Iterator[Entry]:
     os.stat(path)  # the reader of a missing file says that it has no records
     try:
         for number, record in enumerate(_array_records(path)):
@@ -153,7 +137,7 @@ def _source(path: bytes) -> Any:
 # TFRecord
 
 
-def _tfrecord_entries(path: str) -> Iterator[tuple[int, int, bytes]]:
+def _tfrecord_entries(path: str) -> Iterator[Entry]:
     if not os.path.getsize(path):  # cannot be mapped
         return
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

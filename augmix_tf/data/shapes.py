@@ -1,12 +1,10 @@
 """The embedded dataset: drawn shapes on textured grounds, 32x32, ten classes.
 
-It is drawn with the same bytes on every machine and with every version of NumPy:
-
-- Random numbers are the raw 64-bit output of the Philox generator, which NumPy keeps stable (the
-  streams of its distributions may change). Every image has its own words of it.
-- Values come from integers and from float64 +, -, *, /, sqrt, floor, minimum and maximum of single
-  elements, whose results IEEE 754 fixes to the last bit. There is no sum over an axis (its order is
-  free), no matrix product, no power and nothing from libm.
+It is drawn with the same bytes on every machine and with every version of NumPy: random numbers are
+the raw 64-bit output of the Philox generator (the streams of NumPy's distributions may change), and
+values come from integers and from float64 +, -, *, /, sqrt, floor, minimum and maximum of single
+elements, whose results IEEE 754 fixes to the last bit: no sum over an axis (its order is free), no
+matrix product, no power and nothing from libm.
 
 Lengths are in pixels, x to the right, y downwards, the origin in the middle of the image. A
 "distance" is signed and negative inside an outline.
@@ -46,17 +44,12 @@ _PENTAGON = (
 
 
 def make(split: str, seed: int = 0) -> tuple[Array, Array]:
-    """Draws one split of the embedded dataset, equally frequent classes in random order.
+    """Draws a split of the embedded dataset, equally frequent classes in random order.
 
-    Args:
-        split: "train" (5,000 images) or "test" (1,000 others).
-        seed: 0 to 2**64 - 1; another seed gives other images of the same kind.
-
-    Returns:
-        images uint8 [N, 32, 32, 3], RGB; labels int64 [N], indices into `CLASS_NAMES`.
+    `split` is "train" (5,000 images) or "test" (1,000 others). Returns images uint8 [N, 32, 32, 3],
+    RGB, and labels int64 [N], indices into `CLASS_NAMES`. Another seed gives other such images.
     """
     count = errors.lookup("split", split, SPLIT_SIZES)
-    errors.require(0 <= seed < 2**64, "a seed of 0 to 2**64 - 1", seed)
     generator = np.random.Philox(key=int(seed) | SPLIT_KEYS[split] << 64)
     labels = np.argsort(generator.random_raw(count), kind="stable") % len(CLASS_NAMES)
     words = generator.random_raw(count * (SCALAR_WORDS + LATTICE_WORDS)).reshape(count, -1)

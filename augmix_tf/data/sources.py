@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from augmix_tf import errors
 from augmix_tf.data import EMBEDDED, FOLDER, tfds_sets
 from augmix_tf.data.images import InMemoryStore, Source
 from augmix_tf.errors import SettingError
@@ -34,9 +33,6 @@ def load(
 ) -> Source:
     """Reads a dataset into memory, or finds its images where their sizes vary.
 
-    What would be downloaded is announced on stderr. Without a network that ends within seconds,
-    instead of the minutes for which TFDS keeps trying.
-
     Args:
         name: "shapes" (embedded: nothing to prepare), an image classification set of TFDS, such as
             "cifar10", "emnist/letters", "cifar10:3.0.2" or "imagenet2012", or "folder".
@@ -44,22 +40,12 @@ def load(
             "folder" it has `train/<class>/*` and `val/<class>/*`; without a folder `train` there
             are no examples to train on.
         download: whether TFDS may download and prepare what is missing.
-        train_limit: how many examples to take of the train split, from the first in the official
-            order; 0, or more than there are, takes all.
-        eval_limit: the same for the test split.
+        train_limit, eval_limit: how many examples to take of a split, from the first in the
+            official order; 0, or more than there are, takes all.
         skip_bad_examples: for "folder", decodes all training images once and leaves out those that
-            cannot be read, up to half, and says so on stderr and in the description. The others
-            keep ids and order.
+            cannot be read, up to half, and says so. The others keep ids and order.
         image_size: side of decoded images where the dataset's have varying sizes; else 0.
-
-    Raises:
-        ArgumentError: no such dataset, one that cannot be held (varying image sizes without
-            an `image_size`, too large for the memory) or that is not labelled images, or a negative
-            limit.
-        FileError: data are missing, unreadable or damaged, or could not be downloaded.
     """
-    for limit, value in (("train_limit", train_limit), ("eval_limit", eval_limit)):
-        errors.require(value >= 0, f"{limit} of 0 (all) or more", value)
     if name == FOLDER:
         place = Path(data_dir).expanduser() if data_dir else None
         return _folder(place, train_limit, eval_limit, skip_bad_examples, image_size)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import math
+import itertools
 import os
 import re
 import socket
@@ -31,7 +30,6 @@ with epy.lazy_imports():  # missing data are noticed before TensorFlow is loaded
 
 AGAIN = "remove the directory and prepare it again"
 CONNECT_SECONDS = 5.0
-_HOSTS = 3  # that are tried
 _BATCH = 1000
 _THREADS = 16
 # Dataset, then perhaps a configuration and a version: "emnist/letters:3.1.0".
@@ -50,7 +48,7 @@ def load(
 ) -> Source:
     """Reads a set into memory, or finds its images where their sizes vary; see `sources.load`."""
     with _quiet():
-        builder = _open(name, os.path.expanduser(os.fspath(data_dir)) if data_dir else None)
+        builder = open_builder(name, os.path.expanduser(os.fspath(data_dir)) if data_dir else None)
         varies = _check_features(name, builder.info.features, image_size)
         if not (builder.data_path / "dataset_info.json").exists():  # TFDS writes this file last
             _prepare(builder, name, download)
@@ -58,7 +56,7 @@ def load(
         hidden = name.partition(":")[0] == IMAGENET
         test = "test" if "test" in builder.info.splits and not hidden else "validation"
         limits = {"train": train_limit, test: eval_limit}
-        _check_splits(name, builder, limits, in_memory=not varies)
+        _check_splits(name, builder, limits)
         stores: list[ImageStore] = [
             open_split(builder, split, (image_size, image_size), limit)
             if varies
@@ -90,63 +88,49 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-# Which dataset, and whether this reader can hold it
-
-
-def _open(name: str, root: str | None) -> Any:
+def open_builder(name: str, root: str | None) -> Any:
     """The TFDS builder of `name`, prepared or not; no network is touched."""
     # Anything else would make TFDS import, or fetch, code of third parties.
-    expected = "a dataset name such as 'shapes', 'cifar10' or 'emnist/letters:3.1.0'"
-    errors.require(_NAME.fullmatch(name) is not None, expected, repr(name))
+    parts = _NAME.fullmatch(name)
+    if parts is None:
+        expected = "a dataset name such as 'shapes', 'cifar10' or 'emnist/letters:3.1.0'"
+        raise errors.ArgumentError(f"Expected {expected}; received {name!r}.")
     try:
         return tfds.builder(name, data_dir=root)
     except tfds.core.DatasetNotFoundError as error:
         names = [EMBEDDED, *tfds.list_builders(with_community_datasets=False)]
-        nearest = errors.nearest_name(re.split("[/:]", name)[0].lower(), names)
+        nearest = errors.nearest_name(parts[1].lower(), names)
         raise errors.ArgumentError(
             f"Unknown dataset {name!r}.{nearest} Known: {EMBEDDED}, and the {len(names) - 1} names "
             "of TensorFlow Datasets"
         ) from error
     except Exception as error:  # a set's own code may raise anything
-        # Only of the configuration or version that was asked for can the name be guilty.
-        unreadable = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
-        variant = "/" in name or ":" in name
-        if variant and isinstance(error, AssertionError | ValueError) and not unreadable:
-            raise errors.ArgumentError(_unknown_variant(name, reason(error))) from error
         where = f" in {root}" if root else ""
-        raise errors.FileError(f"cannot open dataset {name!r}{where}: {reason(error)}") from error
-
-
-def _unknown_variant(name: str, why: str) -> str:
-    """What to say of a configuration or a version that a known dataset does not have."""
-    dataset, config = _NAME.fullmatch(name).groups()  # type: ignore[union-attr]
-    configs = tfds.builder_cls(dataset).builder_configs
-    if config and not configs:
-        return f"dataset {dataset!r} has no configurations; received {name!r}"
-    nearest = errors.nearest_name(config, configs) if config and config not in configs else ""
-    return f"dataset {name!r}: {why}.{nearest}"
+        problem = f"cannot open dataset {name!r}{where}: {reason(error)}"
+        dataset, config = parts.groups()
+        configs = tfds.builder_cls(dataset).builder_configs if config else {}
+        if config and config not in configs:
+            nearest = errors.nearest_name(config, configs)
+            raise errors.ArgumentError(f"{problem}.{nearest}") from error
+        raise errors.FileError(problem) from error
 
 
 def _check_features(name: str, features: Any, image_size: int) -> bool:
     """Refuses all but uint8 images, grey or RGB, with one class each; tells whether sizes vary."""
-    named = isinstance(features, tfds.features.FeaturesDict)
-    known: dict[str, Any] = dict(features.items()) if named else {}
-    image: Any = known.get("image")
-    label: Any = known.get("label")
-    types = tfds.features.Image, tfds.features.ClassLabel
+    known = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+    image, label = known.get("image"), known.get("label")
+    fits = isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)
     expected = "an image classification dataset (features image and label)"
-    names = ", ".join(sorted(known)) or type(features).__name__
-    fits = isinstance(image, types[0]) and isinstance(label, types[1])
-    errors.require(fits, expected, f"{name!r} with {names}")
-    varies = None in image.shape[:2]
+    errors.require(fits, expected, f"{name!r} with {', '.join(sorted(known)) or features}")
+    shape, dtype = image.shape, np.dtype(image.np_dtype)  # type: ignore[union-attr]
+    fits = shape[-1] in (1, 3) and dtype == np.uint8
+    errors.require(fits, "uint8 images with 1 or 3 channels", f"{name!r} with {dtype} {shape}")
+    varies = None in shape[:2]
     if varies and not image_size:
         problem = "must be 224 or another side for images of varying size; received 0 for"
-        raise errors.SettingError("image_size", f"{problem} {name!r} with {image.shape}.")
+        raise errors.SettingError("image_size", f"{problem} {name!r} with {shape}.")
     if not varies:
         require_one_size(name, image_size)
-    fits = image.shape[-1] in (1, 3) and image.np_dtype == np.uint8
-    expected = "uint8 images with 1 or 3 channels"
-    errors.require(fits, expected, f"{name!r} with {np.dtype(image.np_dtype)} {image.shape}")
     return varies
 
 
@@ -157,58 +141,30 @@ def require_one_size(name: str, image_size: int) -> None:
         raise errors.SettingError("image_size", problem)
 
 
-def _check_splits(name: str, builder: Any, limits: dict[str, int], in_memory: bool) -> None:
-    """Refuses a set that lacks a split of `limits`, or that exceeds the memory under them."""
+def _check_splits(name: str, builder: Any, splits: Iterable[str]) -> None:
     counts = {split: info.num_examples for split, info in builder.info.splits.items()}
     expected = "a dataset with the splits train and test (or validation)"
-    complete = all(counts.get(split) for split in limits)
+    complete = all(counts.get(split) for split in splits)
     errors.require(complete, expected, f"{name!r} with {', '.join(counts) or 'none'}")
-    if in_memory:
-        rows = sum(min(limit or counts[split], counts[split]) for split, limit in limits.items())
-        needed = rows * math.prod(builder.info.features["image"].shape[:2]) * 3 / 2**30
-        errors.require(
-            needed <= _memory(),
-            f"a dataset that fits into memory ({_memory():.1f} GiB)",
-            f"{name!r} with {needed:.1f} GiB of images; a limit on the examples makes it smaller",
-        )
-
-
-def _memory() -> float:
-    """GiB, or infinity where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    except (AttributeError, OSError, ValueError):
-        return math.inf
-
-
-# Data that are not there yet: downloaded, or refused in seconds
 
 
 def _prepare(builder: Any, name: str, download: bool) -> None:
     """Lets TFDS download and prepare what is missing, if it may and can."""
-    root, place = os.fspath(builder.data_dir_root), builder.data_path
+    root, place, full_name = builder.data_dir_root, builder.data_path, builder.info.full_name
     if place.exists():
         # TFDS would take it for prepared as well, and fail on it later.
         raise errors.FileError(f"{place} is incomplete (no dataset_info.json): {AGAIN}")
-    missing = f"{builder.info.full_name} is not in the data directory {root} (no {place})"
-    versions = [path.parent.name for path in place.parent.glob("*.*.*/dataset_info.json")]
-    if versions:
-        missing += f"; it holds version {', '.join(sorted(versions))}"
-    elif "://" not in root and not os.path.exists(root):
-        missing = f"{builder.info.full_name} is not there: no data directory {root}"
-    command = f"tfds.load({name!r}, data_dir={root!r})"
-    command = f'`python -c "import tensorflow_datasets as tfds; {command}"`'
+    missing = f"{full_name} is not in the data directory {root} (no {place})"
+    code = f"import tensorflow_datasets as tfds; tfds.load({name!r}, data_dir={os.fspath(root)!r})"
+    command = f'`python -c "{code}"`'
     if not download:
         raise errors.FileError(f"{missing}; prepare it with {command}, or allow the download")
-    urls = builder.url_infos or [builder.info.homepage]
     # The user brings the files of some sets; then TFDS needs no network, or says where they belong.
-    unreachable = "" if builder.MANUAL_DOWNLOAD_INSTRUCTIONS else _unreachable(urls)
-    if unreachable:
-        raise errors.FileError(
-            f"{missing} and cannot be downloaded: {unreachable}; where there is a network, "
-            f"prepare it with {command}"
-        )
-    print(f"Downloading {builder.info.full_name} to {root}", file=sys.stderr, flush=True)
+    problem = "" if builder.MANUAL_DOWNLOAD_INSTRUCTIONS else _unreachable(builder)
+    if problem:
+        problem = f"{missing} and cannot be downloaded: {problem}"
+        raise errors.FileError(f"{problem}; where there is a network, prepare it with {command}")
+    print(f"Downloading {full_name} to {root}", file=sys.stderr, flush=True)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:
@@ -216,45 +172,42 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
     except Exception as error:  # network, disk, or the set's own code: all beyond our power
-        problem = f"cannot download and prepare {builder.info.full_name}: {reason(error)}"
+        problem = f"cannot download and prepare {full_name}: {reason(error)}"
         raise errors.FileError(f"{problem}; try it apart with {command}") from error
     finally:
         tfds.enable_progress_bar()
 
 
-def _unreachable(urls: Iterable[str | None]) -> str:
-    """Why no host of `urls` answers; "" if one does, or if a proxy is in between.
+def _unreachable(builder: Any) -> str:
+    """Why the set's first host does not answer; "" if it does, or behind a proxy.
 
-    One is enough: lists of addresses hold some that are no longer used. TFDS keeps trying for
-    minutes.
+    Without a network, TFDS keeps trying for minutes.
     """
-    parts = [urllib.parse.urlsplit(url or "") for url in urls]
-    hosts = {p.hostname: p.port or _PORTS[p.scheme] for p in parts if p.scheme in _PORTS}
-    problem = ""
-    for address in [] if urllib.request.getproxies() else list(hosts.items())[:_HOSTS]:
-        try:
-            socket.create_connection(address, timeout=CONNECT_SECONDS).close()
-            return ""
-        except OSError as error:
-            problem = f"no connection to {address[0]}:{address[1]} ({error.strerror or error})"
-    return problem
+    url = urllib.parse.urlsplit(next(iter(builder.url_infos or ()), builder.info.homepage) or "")
+    if urllib.request.getproxies() or url.scheme not in _PORTS:
+        return ""
+    address = str(url.hostname), url.port or _PORTS[url.scheme]
+    try:
+        socket.create_connection(address, timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        return f"no connection to {address[0]}:{address[1]} ({error.strerror or error})"
+    return ""
 
 
 # Prepared files
 
 
 def read_split(builder: Any, split: str, limit: int) -> InMemoryStore:
-    """Reads the first `limit` examples (0: all) of a split in the official order into memory.
-
-    Raises:
-        ArgumentError: the labels are hidden.
-        FileError: a file is missing or damaged, or in an unknown format; names it.
-    """
+    """Reads the first `limit` examples (0: all) of a split in the official order into memory."""
     with damage_named(builder, split):
         labels, ids = _labels_and_ids(builder, split)
         _check_labels(builder, split, labels)
         rows = np.argsort(ids, kind="stable")[: limit or len(ids)]
-        images = _images(builder, split, rows)
+        try:
+            images = _images(builder, split, rows)
+        except MemoryError as error:
+            advice = "a limit on the examples makes it smaller"
+            raise errors.ArgumentError(f"{builder.info.full_name}: {error}; {advice}") from error
     return InMemoryStore(images=images, labels=labels[rows], ids=ids[rows])
 
 
@@ -265,16 +218,12 @@ def open_split(
 
     `limit` (0: none) takes the first in the order of `class_folders.official_order` by the feature
     `file_name`, without it by the place in the files. `ids` are 0 to N - 1.
-
-    Raises:
-        ArgumentError: the labels are hidden.
-        FileError: a file is missing or damaged, or in an unknown format; names it.
     """
     paths, file_format = _files(builder, split)
     local = "://" not in paths[0]
     errors.require(local, "prepared data on a local disk", builder.data_path)
 
-    def indexed(path: str, count: int) -> record_files.Index:
+    def indexed(path: str, count: int) -> list[record_files.Entry]:
         try:
             return record_files.index(path, count, file_format)
         except (record_files.DamagedError, OSError) as error:
@@ -283,16 +232,15 @@ def open_split(
 
     with ThreadPoolExecutor(_THREADS) as pool:
         files = list(pool.map(indexed, paths, builder.info.splits[split].shard_lengths))
-    numbers = np.repeat(np.arange(len(paths)), [len(file.places) for file in files])
-    places = np.array([place for file in files for place in file.places], np.int64)
-    labels = np.array([label for file in files for label in file.labels], np.int64)
-    names = [name for file in files for name in file.names]
+    numbers = np.repeat(np.arange(len(paths)), [len(file) for file in files])
+    places, classes, names = zip(*itertools.chain(*files), strict=True)
+    labels = np.array(classes, np.int64)
     _check_labels(builder, split, labels)
     rows = class_folders.official_order(names, labels) if all(names) else np.arange(len(labels))
     rows = rows[: limit or len(rows)]
     return encoded_store.EncodedStore(
         files=np.array([os.fsencode(path) for path in paths]),
-        places=np.stack([numbers, places], axis=1)[rows],
+        places=np.stack([numbers, np.array(places, np.int64)], axis=1)[rows],
         labels=labels[rows],
         ids=np.arange(len(rows), dtype=np.int64),
         size=image_size,
@@ -303,10 +251,7 @@ def open_split(
 def examples(
     builder: Any, split: str, names: Sequence[str], paths: Sequence[str] = ()
 ) -> tf.data.Dataset:
-    """Returns `names` (of "image", "label", "id") of all examples of a split or of some `paths`.
-
-    They are in the order of the files. Images are encoded.
-    """
+    """Returns `names` of all examples of a split or some `paths`, in the order of the files."""
     every, file_format = _files(builder, split)
     types = {"image": tf.string, "label": tf.int64, "id": tf.string}
     spec = {name: tf.io.FixedLenFeature([], types[name]) for name in names}
