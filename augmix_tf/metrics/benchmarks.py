@@ -6,13 +6,16 @@ AlexNet's (`alexnet_corruption_error`). Errors are given as corruption -> errors
 as fractions (0 to 1); a single number is taken as the mean over severities.
 
 -P: stability of predictions along sequences of perturbed frames, without labels. In sequences of
-noise each frame is a fresh draw, so every frame is compared with frame 0, at any difficulty (harder
-noise is other data). In all other sequences frame t is compared with frame t + difficulty. Arrays
-are [S, T] (S sequences of T frames) or [S, T, K] (K classes).
+noise (`is_noise`) each frame is a fresh draw, so every frame is compared with frame 0, at any
+difficulty (harder noise is other data). In all others frame t is compared with frame
+t + difficulty. Arrays are [S, T] (S sequences of T frames) or [S, T, K] (K classes).
 
 Metrics relative to a baseline network are percentages of that network, as published: 100 equals the
 baseline, lower is better. AlexNet's rates on ImageNet-P are in no public repository, so the user
 provides them.
+
+Names that are missing, extra or unknown, and values, shapes or types that do not fit are
+`ArgumentError`s; logits that are NaN or infinite are a `RunError`.
 
 Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations, ICLR 2019 (arXiv 1903.12261), section 4.
@@ -49,19 +52,10 @@ def mean_corruption_error(errors: Errors, baseline: Errors | None = None) -> flo
         plain:     (1/C) sum_c mean_s E[c, s]
         relative:  (100/C) sum_c (mean_s E[c, s] / mean_s B[c, s])
 
+    A fraction without a `baseline` (errors of another network, above 0), else a percentage of it.
     The mean is over the keys of `errors`, which must be those of `baseline`. For the published
     metrics over all 15 corruptions use `unnormalized_corruption_error` or
     `alexnet_corruption_error`.
-
-    Args:
-        errors: corruption -> errors at its severities, float [S] or one float, 0 to 1.
-        baseline: errors of the baseline network, such as `ALEXNET_ERRORS`, above 0.
-
-    Returns:
-        A fraction, 0 to 1, without a baseline; a percentage of the baseline's error with one.
-
-    Raises:
-        ArgumentError: missing, extra or unknown names; no errors; errors out of range.
 
     >>> errors = {"fog": [0.1, 0.3], "snow": [0.5, 0.7]}
     >>> round(mean_corruption_error(errors), 3)
@@ -71,19 +65,18 @@ def mean_corruption_error(errors: Errors, baseline: Errors | None = None) -> flo
     """
     if baseline is None:
         return unnormalized_corruption_error(errors, errors)
-    ours = _severity_means("error", errors, baseline)
-    return float(100.0 * np.mean(ours / _baseline_means(baseline)))
+    return _relative("corruption", "error", errors, baseline)
 
 
 def unnormalized_corruption_error(errors: Errors, names: Iterable[str] = CORRUPTIONS) -> float:
-    """Mean corruption error as published for CIFAR-10-C and CIFAR-100-C, a fraction.
+    """Mean over the corruptions `names` of the mean error over severities, a fraction.
 
-    The mean over the corruptions `names` of the mean over severities. It has no baseline, so it is
-    not comparable with the mCE of ImageNet-C. Arguments and errors as for `mean_corruption_error`.
+    As published for CIFAR-10-C and CIFAR-100-C. It has no baseline, so it is not comparable with
+    the mCE of ImageNet-C.
 
     Source: Hendrycks et al., AugMix, ICLR 2020 (arXiv 1912.02781), section 4.1.
     """
-    return float(np.mean(_severity_means("error", errors, names)))
+    return float(np.mean(_means("corruption", "error", errors, names)))
 
 
 def alexnet_corruption_error(errors: Errors) -> float:
@@ -91,8 +84,7 @@ def alexnet_corruption_error(errors: Errors) -> float:
 
         mCE = (100/15) sum_c (mean_s E[c, s] / mean_s AlexNet[c, s])
 
-    A percentage of AlexNet's error; `errors` are those of each of the 15 corruptions. Errors as
-    for `mean_corruption_error`.
+    A percentage of AlexNet's error; `errors` are those of each of the 15 corruptions.
     """
     return mean_corruption_error(errors, ALEXNET_ERRORS)
 
@@ -107,21 +99,13 @@ def relative_corruption_error(
 
         (100/C) sum_c (mean_s E[c, s] - E_clean) / (mean_s B[c, s] - B_clean)
 
-    Args:
-        errors: corruption -> errors at its severities, float [S] or one float, 0 to 1.
-        clean_error: error on clean images, 0 to 1.
-        baseline: errors of the baseline network, in the form of `errors`.
-        baseline_clean_error: its error on clean images, below all means of `baseline`.
-
-    Returns:
-        A percentage of the baseline's increase.
-
-    Raises:
-        ArgumentError: missing, extra or unknown names; errors out of range.
+    A percentage of the baseline's increase. The clean errors are those on clean images, 0 to 1;
+    `baseline_clean_error` is below all means of `baseline`.
     """
     require(0.0 <= clean_error <= 1.0, "clean error of 0 to 1", clean_error)
-    added = _severity_means("error", errors, baseline) - clean_error
-    baseline_added = _baseline_means(baseline) - baseline_clean_error
+    added = _means("corruption", "error", errors, baseline) - clean_error
+    baseline_added = _means("corruption", "baseline error", baseline, baseline)
+    baseline_added -= baseline_clean_error
     require(
         bool((baseline_added > 0.0).all()),
         "baseline errors above the baseline's clean error",
@@ -133,16 +117,7 @@ def relative_corruption_error(
 def flip_probability(predictions: ArrayLike, is_noise: bool, difficulty: int = 1) -> float:
     """Fraction of the compared pairs of frames with different predictions, mean over sequences.
 
-    Args:
-        predictions: int [S, T], the predicted class of each frame.
-        is_noise: compare every frame with frame 0.
-        difficulty: distance in frames between the two of a pair, unless `is_noise`.
-
-    Returns:
-        0 to 1.
-
-    Raises:
-        ArgumentError: not [S, T] of integers, S = 0, or too few frames for one pair.
+    `predictions` are int [S, T], the predicted class of each frame. The result is 0 to 1.
 
     >>> flip_probability([[3, 3, 5, 5], [1, 1, 1, 1]], is_noise=False)  # 1 of 3 pairs, 0 of 3
     0.16666666666666666
@@ -161,19 +136,8 @@ def top5_distance(logits: ArrayLike, is_noise: bool, difficulty: int = 1) -> flo
 
     where s_j is the rank in b, from 0, of the class that a ranks j-th; equal logits rank by class
     index. Mean over the compared pairs of frames and over sequences. Not symmetric: a is frame 0
-    (noise) or the earlier frame.
-
-    Args:
-        logits: float [S, T, K], K of 5 or more.
-        is_noise: compare every frame with frame 0.
-        difficulty: distance in frames between the two of a pair, unless `is_noise`.
-
-    Returns:
-        0 (same five in the same order) to 15 (all five gone).
-
-    Raises:
-        ArgumentError: shapes do not fit, S = 0, or too few frames or classes.
-        RunError: a logit is NaN or infinite.
+    (noise) or the earlier frame. `logits` are float [S, T, K], K of 5 or more; the result is 0
+    (same five in the same order) to 15 (all five gone).
 
     >>> frames = [[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], [5.0, 6.0, 4.0, 3.0, 2.0, 1.0]]
     >>> top5_distance([frames], is_noise=False)  # the first two change places
@@ -183,44 +147,28 @@ def top5_distance(logits: ArrayLike, is_noise: bool, difficulty: int = 1) -> flo
 
 
 def mean_flip_probability(probabilities: Values, names: Iterable[str] = PERTURBATIONS) -> float:
-    """Mean over perturbations of the flip probability (mFP), as published for CIFAR-10-P.
-
-    Args:
-        probabilities: perturbation -> flip probability, 0 to 1.
-        names: the perturbations that `probabilities` must have.
-
-    Returns:
-        A fraction, 0 to 1.
-
-    Raises:
-        ArgumentError: missing, extra or unknown names; probabilities out of range.
-    """
-    return float(np.mean(_values("flip probability", probabilities, names, 1.0)))
+    """Mean over the perturbations `names` of the flip probability (mFP), 0 to 1."""
+    return float(np.mean(_means("perturbation", "flip probability", probabilities, names)))
 
 
 def mean_flip_rate(probabilities: Values, baseline: Values) -> float:
     """Mean over perturbations of the flip probability relative to a baseline network's (mFR).
 
     A percentage of the baseline, whose flip probabilities are above 0 (published: AlexNet's).
-    Arguments and errors as for `mean_flip_probability`.
     """
-    return _relative("flip probability", probabilities, baseline, 1.0)
+    return _relative("perturbation", "flip probability", probabilities, baseline)
 
 
 def unnormalized_top5_distance(distances: Values, names: Iterable[str] = PERTURBATIONS) -> float:
-    """Mean over perturbations of the top-5 distance (uT5D), 0 to 15.
-
-    Arguments and errors as for `mean_flip_probability`, with distances of 0 to 15.
-    """
-    return float(np.mean(_values("top-5 distance", distances, names, LARGEST_TOP5_DISTANCE)))
+    """Mean over the perturbations `names` of the top-5 distance (uT5D), 0 to 15."""
+    largest = LARGEST_TOP5_DISTANCE
+    return float(np.mean(_means("perturbation", "top-5 distance", distances, names, largest)))
 
 
 def mean_top5_distance(distances: Values, baseline: Values) -> float:
-    """Mean over perturbations of the top-5 distance relative to a baseline network's (mT5D).
-
-    Arguments, result and errors as for `mean_flip_rate`, with distances of 0 to 15.
-    """
-    return _relative("top-5 distance", distances, baseline, LARGEST_TOP5_DISTANCE)
+    """Mean over perturbations of the top-5 distance relative to a baseline (mT5D), a percentage."""
+    largest = LARGEST_TOP5_DISTANCE
+    return _relative("perturbation", "top-5 distance", distances, baseline, largest)
 
 
 @dataclass(frozen=True)
@@ -250,15 +198,10 @@ class SequenceSums:
         return self.merge(SequenceSums(flips.size, int(flips.sum()), float(distances.sum())))
 
     def merge(self, other: SequenceSums) -> SequenceSums:
-        """Returns the sums over the pairs of both."""
         return SequenceSums(*map(operator.add, astuple(self), astuple(other)))
 
     def compute(self) -> dict[str, float]:
-        """Returns the means: `flip_probability` (0..1) and `top5_distance` (0..15).
-
-        Raises:
-            ArgumentError: there was no pair of frames.
-        """
+        """Returns the means: `flip_probability` (0..1) and `top5_distance` (0..15)."""
         require(self.pairs > 0, "at least one pair of frames", self.pairs)
         return {
             "flip_probability": self.flips / self.pairs,
@@ -268,17 +211,11 @@ class SequenceSums:
 
 @dataclass(frozen=True)
 class CorruptionErrors:
-    """Errors on a -C benchmark, from which its metrics are computed.
+    """Errors on a -C benchmark, from which its metrics are computed."""
 
-    Attributes:
-        errors: corruption -> errors at its severities, of those of the 15 that were evaluated.
-        clean_error: error on the clean images, None where it is not known.
-        classes: number of classes of the model.
-    """
-
-    errors: Errors
+    errors: Errors  # of those of the 15 corruptions that were evaluated
     clean_error: float | None
-    classes: int
+    classes: int  # of the model
 
     @property
     def complete(self) -> bool:
@@ -288,11 +225,7 @@ class CorruptionErrors:
 
 
 class SequencePredictions:
-    """Predictions on all sequences of one perturbation, from which its metrics are computed.
-
-    Attributes:
-        is_noise: whether every frame is compared with frame 0.
-    """
+    """Predictions on all sequences of one perturbation, from which its metrics are computed."""
 
     def __init__(self, is_noise: bool) -> None:
         self.is_noise = is_noise
@@ -319,16 +252,11 @@ class SequencePredictions:
 
 @dataclass(frozen=True)
 class PerturbationRates:
-    """Metrics of each perturbation of a -P benchmark, from which its means are computed.
+    """Metrics of each perturbation of a -P benchmark, from which its means are computed."""
 
-    Attributes:
-        values: perturbation -> "flip_probability" and "top5_distance" (None: not defined).
-        baseline: metric -> perturbation -> value of a baseline network (published: AlexNet); {}
-            where none is given.
-    """
-
+    # Perturbation -> "flip_probability" and "top5_distance" (None: not defined).
     values: Mapping[str, Mapping[str, float | None]]
-    baseline: Mapping[str, Values]
+    baseline: Mapping[str, Values]  # metric -> perturbation -> value of a baseline network
 
     def of(self, metric: str, names: Iterable[str] = PERTURBATIONS) -> dict[str, float] | None:
         """Returns perturbation -> value for all `names`; None where one of them is missing."""
@@ -350,38 +278,26 @@ def _check_names(kind: str, given: Iterable[str], expected: Iterable[str]) -> li
     return expected
 
 
-def _severity_means(kind: str, errors: Errors, names: Iterable[str]) -> np.ndarray:
-    """Mean over severities of each of `names`, float64 [C]."""
-    names = _check_names("corruption", errors, names)
-    return np.array([_mean(f"{kind} on {name}", errors[name]) for name in names])
+def _means(
+    kind: str, what: str, table: Errors, names: Iterable[str], largest: float = 1.0
+) -> np.ndarray:
+    """Mean over severities, if there are some, of each of `names`: float64 [C]."""
+    names = _check_names(kind, table, names)
+    return np.array([_mean(f"{what} on {name}", table[name], largest) for name in names])
 
 
-def _baseline_means(baseline: Errors) -> np.ndarray:
-    means = _severity_means("baseline error", baseline, baseline)
-    require(bool((means > 0.0).all()), "baseline errors above 0", means.min())
-    return means
-
-
-def _mean(what: str, values: ArrayLike) -> float:
+def _mean(what: str, values: ArrayLike, largest: float) -> float:
     cells = np.atleast_1d(np.asarray(values, np.float64))
     require(cells.ndim == 1 and cells.size > 0, f"{what} [severities] or one number", cells.shape)
-    inside = (cells >= 0.0) & (cells <= 1.0)
-    require(bool(inside.all()), f"{what} of 0 to 1 (a fraction)", cells[~inside][:1])
+    inside = (cells >= 0.0) & (cells <= largest)
+    require(bool(inside.all()), f"{what} of 0 to {largest:g}", cells[~inside][:1])
     return float(cells.mean())
 
 
-def _values(what: str, table: Values, names: Iterable[str], largest: float) -> np.ndarray:
-    """Returns the numbers of `names`, float64 [C], each 0 to `largest`, or refuses."""
-    names = _check_names("perturbation", table, names)
-    values = np.array([table[name] for name in names], np.float64)
-    inside = (values >= 0.0) & (values <= largest)
-    require(bool(inside.all()), f"{what} of 0 to {largest:g}", values[~inside][:1])
-    return values
-
-
-def _relative(what: str, table: Values, baseline: Values, largest: float) -> float:
-    ours = _values(what, table, baseline, largest)
-    theirs = _values(f"baseline {what}", baseline, baseline, largest)
+def _relative(kind: str, what: str, table: Errors, baseline: Errors, largest: float = 1.0) -> float:
+    """Mean of the values divided by those of a baseline, in percent."""
+    ours = _means(kind, what, table, baseline, largest)
+    theirs = _means(kind, f"baseline {what}", baseline, baseline, largest)
     require(bool((theirs > 0.0).all()), f"baseline {what} above 0", theirs.min())
     return float(100.0 * np.mean(ours / theirs))
 

@@ -1,7 +1,8 @@
 """Calibration: how far a model's confidence is from its accuracy.
 
-`confidence` is the probability of the predicted class, `correct` whether the prediction is correct
-(`classification.top1_confidence` returns both). All values are fractions.
+`confidence`, float [N] from 0 to 1, is the probability of the predicted class, `correct`, bool or
+0/1 [N], whether the prediction is correct (`classification.top1_confidence` returns both). All
+values are fractions. Shapes or values that do not fit, and N = 0, are `ArgumentError`s.
 """
 
 from __future__ import annotations
@@ -27,25 +28,13 @@ BINS = 15
 def rms_calibration_error(
     confidence: ArrayLike, correct: ArrayLike, bin_size: int = 100, drop_last_bin: bool = False
 ) -> float:
-    """Root mean square (RMS) calibration error over bins with equally many examples.
+    """Root mean square (RMS) calibration error over bins with equally many examples, 0 to 1.
 
         sqrt(sum_b (n_b / n) (mean confidence in b - mean correct in b)^2)
 
     Examples are sorted by confidence (a stable sort) and cut into n // bin_size consecutive bins;
     the last, most confident bin takes the remainder. Fewer examples than `bin_size` make one bin.
-
-    Args:
-        confidence: float [N], 0 to 1.
-        correct: bool or 0/1 [N].
-        bin_size: examples per bin.
-        drop_last_bin: omit the last bin's term but still divide by n, as the authors' public code
-            does.
-
-    Returns:
-        0 to 1.
-
-    Raises:
-        ArgumentError: shapes or values do not fit, or N = 0.
+    `drop_last_bin` omits the last bin's term but still divides by n, as the authors' public code.
 
     Source: Hendrycks, Mazeika, Dietterich, Deep Anomaly Detection with Outlier Exposure, ICLR
     2019; adaptive bins after Nguyen and O'Connor, EMNLP 2015.
@@ -67,13 +56,11 @@ def rms_calibration_error(
 def expected_calibration_error(
     confidence: ArrayLike, correct: ArrayLike, bins: int = BINS
 ) -> float:
-    """Expected calibration error (ECE) over bins of equal width.
+    """Expected calibration error (ECE) over bins of equal width, 0 to 1.
 
         sum_b (n_b / n) |mean correct in b - mean confidence in b|,  bin b = (b/bins, (b+1)/bins]
 
     A confidence of 0 belongs to the first bin; empty bins contribute nothing.
-
-    The result is 0 to 1. Arguments and errors as for `rms_calibration_error`.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (arXiv 1706.04599).
 
@@ -126,12 +113,10 @@ def pool_bins(diagrams: Iterable[Sequence[ReliabilityBin]]) -> list[ReliabilityB
 
 
 def aurra(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the response rate accuracy curve (AURRA).
+    """Area under the response rate accuracy curve (AURRA), 0 to 1, higher is better.
 
     The mean over n = 1..N of the accuracy on the n most confident examples (a stable sort): the
     accuracy of a model that may abstain when it is not confident.
-
-    The result is 0 to 1, higher is better. Arguments and errors as for `rms_calibration_error`.
 
     Source: Hendrycks et al., Natural Adversarial Examples, CVPR 2021 (arXiv 1907.07174).
     """
@@ -141,25 +126,14 @@ def aurra(confidence: ArrayLike, correct: ArrayLike) -> float:
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Temperature T that minimizes the negative log-likelihood of softmax(logits / T).
+    """Temperature T > 0 that minimizes the negative log-likelihood of softmax(logits / T).
 
-    Fit it on held-out images, then divide all logits by it: predictions stay the same, confidence
-    changes. T is proportional to the logits.
+    Fit it on held-out images, logits float [N, K] and labels int [N], then divide all logits by it:
+    predictions stay the same, confidence changes. T is proportional to the logits.
 
     The search covers 1/100 to 100 times the standard deviation of the logits within a row, so T is
     bounded where no minimum exists (all predictions correct: 0; worse than chance: infinity). It is
     1 where all logits of each row are equal.
-
-    Args:
-        logits: float [N, K], finite.
-        labels: int [N], 0 to K - 1.
-
-    Returns:
-        A number above 0.
-
-    Raises:
-        ArgumentError: shapes or labels do not fit, or N = 0.
-        RunError: a logit is NaN or infinite.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
     """

@@ -1,7 +1,9 @@
 """Error, negative log-likelihood and Brier score, from logits, in float64.
 
-Errors and probabilities are fractions, 0 to 1. `ClassificationSums` keeps sums and a count and
-divides once at the end, so that a smaller last batch has the right weight.
+Logits are float [N, K], labels int [N], 0 to K - 1; errors and probabilities are fractions, 0 to 1.
+Shapes or labels that do not fit, and N = 0, are `ArgumentError`s; a logit that is NaN or infinite
+is a `RunError`. `ClassificationSums` keeps sums and a count and divides once at the end, so that a
+smaller last batch has the right weight.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class ClassificationSums:
     brier_sum: float = 0.0
 
     def update(self, logits: ArrayLike, labels: ArrayLike) -> ClassificationSums:
-        """Returns these sums with a batch added; N may be 0, otherwise as for `error_rate`."""
+        """Returns these sums with a batch added; N may be 0."""
         scores, classes = checked_logits(logits, labels)
         log_p = log_softmax(scores)
         wrong = scores.argmax(axis=1) != classes
@@ -50,15 +52,10 @@ class ClassificationSums:
         return self.merge(batch)
 
     def merge(self, other: ClassificationSums) -> ClassificationSums:
-        """Returns the sums over the examples of both."""
         return ClassificationSums(*map(operator.add, astuple(self), astuple(other)))
 
     def compute(self) -> dict[str, float]:
-        """Returns the means: `error` (0..1), `nll` (nats), `brier` (0..2).
-
-        Raises:
-            ArgumentError: there was no example.
-        """
+        """Returns the means: `error` (0..1), `nll` (nats), `brier` (0..2)."""
         errors.require(self.count > 0, "at least one example", self.count)
         return {
             "error": self.wrong / self.count,
@@ -70,21 +67,14 @@ class ClassificationSums:
 class Predictions:
     """Logits of labelled images, with what most metrics are computed from.
 
-    Attributes:
-        means: `error` (0..1), `nll` (nats) and `brier` (0..2).
-        confidence: float64 [M], probability of the predicted class.
-        correct: bool [M], whether the predicted class is the label.
+    `means` are `error` (0..1), `nll` (nats) and `brier` (0..2); `confidence`, float64 [M], is the
+    probability of the predicted class, `correct`, bool [M], whether it is the label. A temperature
+    divides the logits.
     """
 
     def __init__(
         self, logits: ArrayLike, labels: ArrayLike, temperature: float | None = None
     ) -> None:
-        """Takes logits float [M, K] and labels int [M]; a temperature divides the logits.
-
-        Raises:
-            ArgumentError: shapes or labels do not fit, M = 0, or a temperature that is not above 0.
-            RunError: a logit is NaN or infinite.
-        """
         if temperature is not None:
             errors.require(temperature > 0.0, "temperature above 0", temperature)
         self._logits, self._labels = np.asarray(logits), np.asarray(labels)
@@ -108,29 +98,15 @@ class Predictions:
 
 
 def error_rate(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Fraction of examples whose predicted class is not the label.
+    """Fraction of examples whose predicted class is not the label, 0 to 1.
 
-    The predicted class is the one with the highest logit, the first of equal ones.
-
-    Args:
-        logits: float [N, K]; probabilities work as well.
-        labels: int [N], 0 to K - 1.
-
-    Returns:
-        0 to 1.
-
-    Raises:
-        ArgumentError: shapes or labels do not fit, or N = 0.
-        RunError: a logit is NaN or infinite.
+    The predicted class is the one with the highest logit (or probability), the first of equal ones.
     """
     return ClassificationSums().update(logits, labels).compute()["error"]
 
 
 def negative_log_likelihood(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Mean over examples of -ln p(label), p = softmax(logits), in nats, at least 0.
-
-    Arguments and errors as for `error_rate`.
-    """
+    """Mean over examples of -ln p(label), p = softmax(logits), in nats, at least 0."""
     return ClassificationSums().update(logits, labels).compute()["nll"]
 
 
@@ -139,15 +115,8 @@ def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
         Brier = (1/N) sum_n sum_k (p_nk - [k = label_n])^2
 
-    Between 0 (certain and correct) and 2 (certain and wrong): a sum over classes, not a mean.
-
-    Args:
-        probabilities: float [N, K], rows sum to 1.
-        labels: int [N], 0 to K - 1.
-
-    Raises:
-        ArgumentError: shapes or labels do not fit, N = 0, or a row is not a distribution.
-        RunError: a probability is NaN or infinite.
+    Between 0 (certain and correct) and 2 (certain and wrong): a sum over classes, not a mean. The
+    rows of `probabilities` sum to 1.
 
     Source: Brier, Monthly Weather Review 78, 1950.
 
@@ -172,11 +141,7 @@ def log_softmax(logits: ArrayLike) -> np.ndarray:
 
 
 def top1_confidence(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Probability of the predicted class, and whether the prediction is correct.
-
-    Returns confidence float64 [N], 1/K to 1, and correct bool [N]. Arguments and errors as for
-    `error_rate`.
-    """
+    """Probability of the predicted class, float64 [N], and whether it is the label, bool [N]."""
     scores, classes = checked_logits(logits, labels)
     answers = scores.argmax(axis=1)
     return np.exp(_of_label(log_softmax(scores), answers)), answers == classes

@@ -30,36 +30,22 @@ def _always(inputs: Any) -> bool:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric.
+    """One metric; tables, terminal, dashboard and model cards follow from these facts."""
 
-    Attributes:
-        name: key in `results.json`; a dot stands for a nested object.
-        inputs: what `function` takes.
-        function: its value, None where it is not defined.
-        title: in running text and in the rows of tables.
-        short: in the terminal and at the head of columns; the title if empty.
-        unit: of the value.
-        digits: decimals shown in reports.
-        higher_is_better: direction of the metric.
-        compared: shown in the terminal, in comparisons, on model cards and among the
-            hyperparameters of the dashboard; all metrics are in `report.md` and `comparison.csv`.
-        per_severity: of "images": also computed for each corruption and severity, and averaged.
-        calibrated: of "images": also computed with the temperature.
-        applies: whether `results.json` has the metric for these inputs.
-    """
-
-    name: str
+    name: str  # key in `results.json`; a dot stands for a nested object
     inputs: Inputs
-    function: Callable[[Any], float | None]
-    title: str
-    short: str = ""
+    function: Callable[[Any], float | None]  # None where the metric is not defined
+    title: str  # in running text and in the rows of tables
+    short: str = ""  # in the terminal and at the head of columns; the title if empty
     unit: Unit = "fraction"
-    digits: int = 2
+    digits: int = 2  # decimals shown in reports
     higher_is_better: bool = False
+    # Shown in the terminal, in comparisons, on model cards and among the hyperparameters of the
+    # dashboard; all metrics are in `report.md` and `comparison.csv`.
     compared: bool = True
-    per_severity: bool = True
-    calibrated: bool = True
-    applies: Callable[[Any], bool] = _always
+    per_severity: bool = True  # of "images": also computed for each cell, and averaged
+    calibrated: bool = True  # of "images": also computed with the temperature
+    applies: Callable[[Any], bool] = _always  # whether `results.json` has it for these inputs
 
     @property
     def _shown_unit(self) -> str:
@@ -72,7 +58,6 @@ class Metric:
         return f" ({'; '.join(filter(None, facts))})" if any(facts) else ""
 
     def scaled(self, value: float) -> float:
-        """Returns a value as reports show it: fractions in percent."""
         return 100 * value if self.unit == "fraction" else value
 
     def number(self, value: float | None) -> str:
@@ -200,36 +185,22 @@ def compute(metrics: Iterable[Metric], inputs: Any) -> dict[str, float | None]:
 
 
 class Value(NamedTuple):
-    """One value of a metric in `results.json`.
-
-    Attributes:
-        metric: which one.
-        title: what it is of, such as "RMS calibration error, mean over 15 corruptions".
-        short: the same for the terminal, such as "corrupted RMS calibration error".
-        column: name in `comparison.csv`.
-        tag: name in TensorBoard.
-        value: None where it was not evaluated.
-        with_temperature: whether the logits were divided by the temperature.
-        optional: whether tables have it only where it was evaluated.
-    """
+    """One value of a metric in `results.json`."""
 
     metric: Metric
-    title: str
-    short: str
-    column: str
-    tag: str
-    value: float | None
+    title: str  # what it is of, such as "RMS calibration error, mean over 15 corruptions"
+    short: str  # the same for the terminal, such as "corrupted RMS calibration error"
+    column: str  # name in `comparison.csv`
+    tag: str  # name in TensorBoard
+    value: float | None  # None where it was not evaluated
     with_temperature: bool = False
-    optional: bool = False
+    optional: bool = False  # tables have it only where it was evaluated
 
 
 def values(results: Mapping[str, Any], corruptions: Sequence[str] | None = None) -> list[Value]:
-    """Returns the values of all metrics by which runs can be compared.
+    """Returns the values of all metrics by which runs can be compared, of a valid `results.json`.
 
-    Args:
-        results: the content of a valid `results.json`.
-        corruptions: those that means over corruptions are over; None: the ones of the 15 that were
-            evaluated.
+    `corruptions` are those that means are over; None takes the ones of the 15 that were evaluated.
     """
     corrupted = results.get("corrupted") or {}
     names = corrupted.get("counted") or [] if corruptions is None else corruptions
@@ -253,10 +224,7 @@ def values(results: Mapping[str, Any], corruptions: Sequence[str] | None = None)
 
 
 def compared(values: Iterable[Value]) -> list[Value]:
-    """Returns the values that were evaluated, of metrics that are shown wherever runs are compared.
-
-    Without the values with a temperature.
-    """
+    """Returns the evaluated values without a temperature of metrics that are `compared`."""
     return [
         entry
         for entry in values
@@ -279,11 +247,7 @@ def lookup(part: Mapping[str, Any], name: str) -> Any:
 
 
 def mean_over_severities(rows: Iterable[Sequence[float | None]]) -> float | None:
-    """Returns the mean over corruptions of the mean over severities, None if a value is missing.
-
-    Args:
-        rows: of each corruption, the values at its severities.
-    """
+    """Returns the mean over corruptions (rows) of the mean over severities; None if one lacks."""
     values = [list(row) for row in rows]
     if not values or any(value is None for row in values for value in row):
         return None
