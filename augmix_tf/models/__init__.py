@@ -14,7 +14,7 @@ from etils import epy
 
 from augmix_tf.errors import lookup, require
 from augmix_tf.models.allconv import AllConv
-from augmix_tf.models.blocks import Architecture, LayerFactory, require_counts
+from augmix_tf.models.blocks import Architecture, LayerFactory
 from augmix_tf.models.densenet import DenseNet
 from augmix_tf.models.resnet import ResNet50, ResNeXt, WideResNet
 from augmix_tf.models.torch_state import load_torch_state
@@ -56,15 +56,11 @@ def build(
     synchronized_bn: bool = False,
     **options: Any,
 ) -> keras.Model:
-    """Returns the model called `name`; see `build_model`.
+    """Returns the model called `name` (`allconv`, `densenet`, `resnet50`, `resnext` or `wrn`).
 
-    Args:
-        name: `allconv`, `densenet`, `resnet50`, `resnext` or `wrn`.
-        num_classes, input_shape, seed, synchronized_bn: as in `build_model`.
-        options: fields of the model's dataclass in `MODELS`, such as `depth=16`.
-
-    Raises:
-        ArgumentError: unknown model or option, or a value that the architecture cannot take.
+    `options` are fields of its dataclass in `MODELS`, such as `depth=16`; the rest is as in
+    `build_model`. Unknown models and options, and values that the architecture cannot take, are
+    `ArgumentError`s.
 
     >>> model = build("wrn", num_classes=10, depth=10, widen_factor=1)
     >>> model.output_shape, f"{model.count_params():,}"
@@ -104,13 +100,11 @@ def build_model(
         input_shape: (height, width, channels); None leaves a side open.
         seed: determines initial weights and dropout; None: Keras's global seed does.
         synchronized_bn: batch statistics over all replicas of a `tf.distribute` strategy.
-
-    Raises:
-        ArgumentError: fewer than 2 classes, no such shape, or sides too small for the model.
     """
-    require_counts(num_classes=num_classes)
     require(num_classes >= 2, "num_classes from 2 on", num_classes)
-    _check_input_shape(input_shape, architecture)
+    sides, smallest = input_shape[:2], architecture.smallest_side
+    fits = all(side is None or side >= smallest for side in sides)
+    require(fits, f"{architecture.name} images of at least {smallest}x{smallest}", sides)
     images = keras.Input(input_shape, dtype="float32", name="images")
     logits = architecture.logits(LayerFactory(seed, synchronized_bn), images, num_classes)
     return keras.Model(images, logits, name=architecture.name)
@@ -145,13 +139,3 @@ def last_activation(layer: keras.layers.Layer) -> str | None:
     name = getattr(getattr(layer, "activation", None), "__name__", None)
     # As a layer of its own, "linear" only casts what may be probabilities.
     return None if isinstance(layer, keras.layers.Activation) and name == "linear" else name
-
-
-def _check_input_shape(shape: Shape, architecture: Architecture) -> None:
-    require(len(shape) == 3, "input_shape (height, width, channels)", shape)
-    sides = shape[:2]
-    for count in shape:
-        require_counts(input_shape=1 if count is None else count)
-    smallest = architecture.smallest_side
-    fits = all(side is None or side >= smallest for side in sides)
-    require(fits, f"{architecture.name} images of at least {smallest}x{smallest}", sides)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from etils import epy
 
-from augmix_tf.models.blocks import Architecture, LayerFactory, Tensor, require_fraction
+from augmix_tf.models.blocks import Architecture, LayerFactory, Tensor
 
 with epy.lazy_imports():
     import keras.layers as L
@@ -17,11 +17,7 @@ with epy.lazy_imports():
 class AllConv(Architecture):
     """Nine convolutions with bias, batch normalisation and GELU, and two max-pools.
 
-    Attributes:
-        dropout: fraction of values dropped after each max-pool.
-
-    Raises:
-        ArgumentError: `dropout` outside [0, 1).
+    `dropout` is the fraction of values dropped after each max-pool.
 
     Source: Springenberg et al., Striving for Simplicity (arXiv 1412.6806), in the variant of
     Hendrycks et al., AugMix (arXiv 1912.02781).
@@ -32,12 +28,7 @@ class AllConv(Architecture):
 
     dropout: float = 0.5
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_fraction("dropout", self.dropout)
-
     def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
-        """Returns logits float32 [N, num_classes] of images [N, H, W, C], sides 24 or more."""
         x = images
         # Indexes into the original's flat list of layers, where a convolution takes three entries
         # (convolution, normalisation, GELU) and a pool with its dropout two.

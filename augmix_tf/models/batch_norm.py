@@ -48,12 +48,9 @@ def batch_normalization(
     values and are Keras's own to the last bit. So is training on masked or other than
     four-dimensional input, or with weights that are not float32 (float64 for float64 input).
 
-    Args:
-        momentum: fraction of the moving values that a training step keeps.
-        epsilon: added to the variance.
-        synchronized: mean, variance and n over all replicas of a `tf.distribute` strategy, whose
-            moving values then agree. Otherwise each replica has its own, and those of the first
-            are saved.
+    `momentum` is the fraction of the moving values that a training step keeps. If `synchronized`,
+    mean, variance and n are over all replicas of a `tf.distribute` strategy, whose moving values
+    then agree. Otherwise each replica has its own, and those of the first are saved.
 
     Source: Ioffe and Szegedy, Batch Normalization (arXiv 1502.03167).
     """
@@ -123,11 +120,7 @@ def normalise(layer: L.BatchNormalization, inputs: tf.Tensor) -> tf.Tensor:
 
 
 def normalise_together(layer: L.BatchNormalization, inputs: tf.Tensor) -> tf.Tensor:
-    """Returns `inputs` normalised by the statistics of all replicas; updates the moving values.
-
-    The formulas are those of `batch_normalization`, computed in the type of the statistics.
-    `inputs` are the examples of this replica, [N, H, W, C].
-    """
+    """Returns `inputs` normalised by the statistics of all replicas; updates the moving values."""
     x = tf.cast(inputs, STATISTICS[inputs.dtype])
     count, mean, variance = moments(layer, x)
     unbiased = variance * (count / tf.maximum(count - 1, 1))

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 from etils import epy
 
 from augmix_tf import settings
-from augmix_tf.errors import SettingError, require
+from augmix_tf.errors import SettingError
 
 with epy.lazy_imports():
     import keras
@@ -32,15 +32,10 @@ GROUP = ".group"
 
 @dataclasses.dataclass(frozen=True)
 class Architecture(abc.ABC):
-    """A kind of model; its fields are the options, and those declared as settings are checked.
+    """A kind of model; its fields are the options, and those declared as settings are checked."""
 
-    Attributes:
-        name: in `models.MODELS`.
-        smallest_side: least height and width of the images, in pixels.
-    """
-
-    name: ClassVar[str]
-    smallest_side: ClassVar[int] = 1
+    name: ClassVar[str]  # in `models.MODELS`
+    smallest_side: ClassVar[int] = 1  # least height and width of the images, in pixels
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -54,14 +49,11 @@ class Architecture(abc.ABC):
 class LayerFactory:
     """Makes the layers of one model.
 
-    Attributes:
-        seed: determines initial weights and dropout, together with each layer's name; None: Keras's
-            global seed does.
-        synchronized_bn: batch statistics over all replicas of a `tf.distribute` strategy.
+    `seed` and a layer's name determine its initial weights and dropout; None: Keras's global seed.
     """
 
     seed: int | None = None
-    synchronized_bn: bool = False
+    synchronized_bn: bool = False  # batch statistics over all replicas of a strategy
 
     def layer_seed(self, name: str) -> int | None:
         """Returns a 31-bit seed for the layer `name`, None without a seed."""
@@ -82,12 +74,7 @@ class LayerFactory:
         use_bias: bool = False,
         groups: int = 1,
     ) -> Tensor:
-        """Returns the convolution [N, H', W', filters] of `images` [N, H, W, C].
-
-        Args:
-            padding: zeros on every side; None means half the kernel, as in the original code.
-            groups: number of independent convolutions that the channels are divided among.
-        """
+        """Returns the convolution [N, H', W', filters]; `padding` None means half the kernel."""
         padding = kernel_size // 2 if padding is None else padding
         # TensorFlow's "same" pads a strided convolution on one side only when the size is even.
         same = strides == 1 and padding == kernel_size // 2
@@ -124,7 +111,6 @@ class LayerFactory:
         return norm(images)
 
     def batch_norm_relu(self, images: Tensor, name: str) -> Tensor:
-        """Returns ReLU of the batch normalisation called `name`."""
         return L.ReLU(name=f"{name}.relu")(self.batch_norm(images, name))
 
     def dropout(self, images: Tensor, rate: float, name: str) -> Tensor:
@@ -138,9 +124,8 @@ class LayerFactory:
     ) -> Tensor:
         """Returns logits float32 [N, num_classes] of the mean over all pixels.
 
-        Args:
-            he_normal: He normal weights by fan-in, as in ResNeXt; otherwise uniform within
-                1/sqrt(fan-in), PyTorch's default for linear layers.
+        Weights are uniform within 1/sqrt(fan-in), PyTorch's default for linear layers; or He normal
+        by fan-in, as in ResNeXt.
         """
         # The mean and the logits feed the loss directly, so they stay float32 under any policy.
         features = L.GlobalAveragePooling2D(dtype="float32", name=f"{name}.pool")(images)
@@ -159,17 +144,11 @@ def split_channels(images: Tensor, parts: int, name: str) -> list[Tensor]:
     """Returns `parts` tensors [N, H, W, C / parts] of neighbouring channels.
 
     Grouped convolutions are built from single ones, because the backward pass of TensorFlow's
-    grouped kernel is slow on CPUs. Forward and backward pass of a 3x3 layer on [32, 32, 32, 128]
-    after a 1x1 layer (19 ms of each time), TF 2.21, 2 cores; XLA gives the same order:
-
-        cardinality    groups=      this split    one ungrouped convolution
-        4              2,160 ms     56 ms         159 ms
-        32             19,500 ms    89 ms         126 ms
-
-    One training step of ResNeXt-29 (4x32) on 32 images takes 20 s with groups= and 1.9 s this way.
+    grouped kernel is slow on CPUs: one training step of ResNeXt-29 (4x32) on 32 images takes 20 s
+    with groups= and 1.9 s this way (TF 2.21, 2 cores; XLA gives the same order).
     """
     # With channels_first, Cropping2D crops the last two axes, here columns and channels. A slice or
-    # `keras.ops.split` (39 and 40 ms above) would be saved as a private class of `keras.src`, which
+    # `keras.ops.split` would be saved as a private class of `keras.src`, which
     # Keras may rename; its layers are public.
     width = images.shape[-1] // parts
     return [
@@ -190,15 +169,3 @@ def require_depth(kind: str, depth: int, step: int, offset: int) -> None:
     nearest = sorted({step * max(n, 1) + offset for n in (blocks, blocks + 1)})
     problem = f"must be {step}n + {offset} for {kind}; received {depth}."
     raise SettingError("depth", f"{problem} Use {' or '.join(map(str, nearest))}.")
-
-
-def require_counts(**counts: int) -> None:
-    """Raises `ArgumentError` unless every argument is an integer from 1 on."""
-    for name, count in counts.items():
-        whole = isinstance(count, int) and not isinstance(count, bool)
-        require(whole and count >= 1, f"{name} an integer from 1 on", repr(count))
-
-
-def require_fraction(name: str, value: float) -> None:
-    """Raises `ArgumentError` unless 0 <= value < 1."""
-    require(0 <= value < 1, f"{name} from 0 to below 1", value)

@@ -8,14 +8,7 @@ from typing import ClassVar
 
 from etils import epy
 
-from augmix_tf.errors import require
-from augmix_tf.models.blocks import (
-    Architecture,
-    LayerFactory,
-    Tensor,
-    require_counts,
-    require_depth,
-)
+from augmix_tf.models.blocks import Architecture, LayerFactory, Tensor, require_depth
 from augmix_tf.settings import setting
 
 with epy.lazy_imports():
@@ -29,31 +22,20 @@ class DenseNet(Architecture):
     The defaults are DenseNet-BC (k = 12, L = 100), the model of the AugMix paper. The scripts
     published with the paper build depth=40, bottleneck=False, reduction=1.0 instead.
 
-    Attributes:
-        depth: number of layers: 6n + 4 with bottleneck, 3n + 4 without, for n layers in each of
-            three blocks.
-        growth_rate: channels that every layer adds.
-        bottleneck: a 1x1 convolution to 4 * growth_rate channels before each 3x3.
-        reduction: fraction of the channels that a transition keeps, above 0, at most 1.
-
-    Raises:
-        ArgumentError: a depth of another form, or an option out of range.
-
     Source: Huang et al., Densely Connected Convolutional Networks (arXiv 1608.06993).
     """
 
     name: ClassVar[str] = "densenet"
     smallest_side: ClassVar[int] = 4
 
+    # 6n + 4 with bottleneck, 3n + 4 without, for n layers in each of three blocks.
     depth: int = setting(100, "Number of layers, 6n + 4", "Model", low=7)
-    growth_rate: int = 12
-    bottleneck: bool = True
-    reduction: float = 0.5
+    growth_rate: int = 12  # channels that every layer adds
+    bottleneck: bool = True  # a 1x1 convolution to 4 * growth_rate channels before each 3x3
+    reduction: float = 0.5  # fraction of the channels that a transition keeps
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_counts(growth_rate=self.growth_rate)
-        require(0 < self.reduction <= 1, "reduction above 0, at most 1", self.reduction)
         kind = self.name if self.bottleneck else f"{self.name} without bottleneck"
         require_depth(kind, self.depth, self._convolutions, 4)
 
@@ -63,7 +45,6 @@ class DenseNet(Architecture):
         return 6 if self.bottleneck else 3
 
     def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
-        """Returns logits float32 [N, num_classes] of images [N, H, W, C], sides 4 or more."""
         x = make.conv(images, 2 * self.growth_rate, 3, "conv1")
         for block in (1, 2, 3):
             for i in range((self.depth - 4) // self._convolutions):

@@ -8,15 +8,7 @@ from typing import ClassVar
 
 from etils import epy
 
-from augmix_tf.errors import require
-from augmix_tf.models.blocks import (
-    Architecture,
-    LayerFactory,
-    Tensor,
-    require_counts,
-    require_depth,
-    require_fraction,
-)
+from augmix_tf.models.blocks import Architecture, LayerFactory, Tensor, require_depth
 from augmix_tf.settings import setting
 
 with epy.lazy_imports():
@@ -28,15 +20,7 @@ EXPANSION = 4
 
 @dataclasses.dataclass(frozen=True)
 class WideResNet(Architecture):
-    """Wide residual network with pre-activation.
-
-    Attributes:
-        depth: number of layers, 6n + 4 for n blocks in each of three stages.
-        widen_factor: the stages have 16, 32 and 64 times as many channels.
-        dropout: fraction of values dropped between the two convolutions of a block.
-
-    Raises:
-        ArgumentError: a depth of another form, or an option out of range.
+    """Wide residual network with pre-activation, n blocks in each of three stages.
 
     Source: Zagoruyko and Komodakis, Wide Residual Networks (arXiv 1605.07146).
     """
@@ -45,15 +29,13 @@ class WideResNet(Architecture):
 
     depth: int = setting(40, "Number of layers, 6n + 4", "Model", low=10)
     widen_factor: int = setting(2, "Channels as a multiple of 16, 32 and 64", "Model", low=1)
-    dropout: float = 0.0
+    dropout: float = 0.0  # fraction of values dropped between the two convolutions of a block
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_depth(self.name, self.depth, 6, 4)
-        require_fraction("dropout", self.dropout)
 
     def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
-        """Returns logits float32 [N, num_classes] of images [N, H, W, C]."""
         x = make.conv(images, 16, 3, "conv1")
         for stage, (channels, strides) in enumerate([(16, 1), (32, 2), (64, 2)], start=1):
             for i in range((self.depth - 4) // 6):
@@ -80,16 +62,7 @@ class WideResNet(Architecture):
 
 @dataclasses.dataclass(frozen=True)
 class ResNeXt(Architecture):
-    """Residual network of bottlenecks with grouped convolutions.
-
-    Attributes:
-        depth: number of layers, 9n + 2 for n bottlenecks in each of three stages.
-        cardinality: groups of every 3x3 convolution.
-        base_width: channels of one group in the first stage; the second has twice, the third
-            four times as many.
-
-    Raises:
-        ArgumentError: a depth of another form, or an option out of range.
+    """Residual network of bottlenecks with grouped convolutions, n in each of three stages.
 
     Source: Xie et al., Aggregated Residual Transformations for Deep Neural Networks
     (arXiv 1611.05431), blocks of type C.
@@ -98,16 +71,14 @@ class ResNeXt(Architecture):
     name: ClassVar[str] = "resnext"
 
     depth: int = setting(29, "Number of layers, 9n + 2", "Model", low=11)
-    cardinality: int = 4
-    base_width: int = 32
+    cardinality: int = 4  # groups of every 3x3 convolution
+    base_width: int = 32  # channels of one group in the first stage; the next have 2 and 4 times
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_depth(self.name, self.depth, 9, 2)
-        require_counts(cardinality=self.cardinality, base_width=self.base_width)
 
     def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
-        """Returns logits float32 [N, num_classes] of images [N, H, W, C]."""
         x = make.batch_norm_relu(make.conv(images, 64, 3, "conv_1_3x3"), "bn_1")
         for stage, (channels, strides) in enumerate([(64, 1), (128, 2), (256, 2)], start=1):
             for i in range((self.depth - 2) // 9):
@@ -139,14 +110,8 @@ class ResNeXt(Architecture):
 class ResNet50(Architecture):
     """ResNet-50 in torchvision's layout, with the strides on the 3x3 convolutions.
 
-    Attributes:
-        width_multiplier: scales the channels of the stem and of all stages (1 is ResNet-50).
-        max_blur_pool: blur before every subsampling after the stem's convolution; the weights
-            keep their names and shapes.
-        blocks: bottlenecks in each stage; every stage after the first halves both sides.
-
-    Raises:
-        ArgumentError: an option out of range.
+    `max_blur_pool` blurs before every subsampling after the stem's convolution; the weights keep
+    their names and shapes.
 
     Source: He et al., Deep Residual Learning (arXiv 1512.03385); Zhang, Making Convolutional
     Networks Shift-Invariant Again (arXiv 1904.11486).
@@ -159,16 +124,9 @@ class ResNet50(Architecture):
         1.0, "Channels as a multiple of ResNet-50's", "Model", low=1 / 64
     )
     max_blur_pool: bool = setting(False, "Anti-aliased downsampling", "Model")
-    blocks: Sequence[int] = (3, 4, 6, 3)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(len(self.blocks) >= 1, "blocks in at least one stage", self.blocks)
-        for count in self.blocks:
-            require_counts(blocks=count)
+    blocks: Sequence[int] = (3, 4, 6, 3)  # in each stage; all but the first halve both sides
 
     def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
-        """Returns logits float32 [N, num_classes] of images [N, H, W, C], sides 3 or more."""
         width = int(64 * self.width_multiplier)
         x = make.batch_norm_relu(make.conv(images, width, 7, "conv1", strides=2), "bn1")
         x = self._stem_pool(x)

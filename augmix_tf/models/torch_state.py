@@ -33,15 +33,10 @@ LISTED = 6
 def load_torch_state(model: keras.Model, state: Mapping[str, np.ndarray]) -> None:
     """Copies a PyTorch state dict into the model of the same architecture and size.
 
-    `num_batches_tracked` is ignored, and so is the prefix `module.` of a DataParallel model.
-
-    Args:
-        model: from `augmix_tf.models.build`.
-        state: PyTorch name -> array, as in `{k: v.numpy() for k, v in state_dict.items()}`.
-
-    Raises:
-        ArgumentError: names are missing, unexpected or of the wrong shape; the message lists them,
-            and the model stays unchanged.
+    `state` is PyTorch name -> array, as in `{k: v.numpy() for k, v in state_dict.items()}`.
+    `num_batches_tracked` is ignored, and so is the prefix `module.` of a DataParallel model. Names
+    that are missing, unexpected or of the wrong shape are listed in an `ArgumentError`, and the
+    model stays unchanged.
 
     >>> from augmix_tf import models
     >>> model = models.build("allconv", num_classes=10)

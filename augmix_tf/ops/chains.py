@@ -74,10 +74,8 @@ def run_chains(
     Args:
         packed_images: int32 [N, H, W] (see `packed`).
         source: int32 [T], index of the image that each chain starts from.
-        operation: int32 [T, D], indexes into `OPERATIONS`.
-        parameter: float64 [T, D], in the units of `REGISTRY`.
+        operation, parameter: int32 and float64 [T, D], as in `AugMixPlan`.
         depth: int32 [T], how many of the D operations each chain applies.
-        fill: as in `apply_op`.
 
     Returns:
         int32 [T, H, W], packed.

@@ -24,23 +24,18 @@ _HALF = 0.5 + 2.0**-12
 
 
 def sides(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the height and width in the header of an image, int32 [2]; see `formats.size`."""
+    """Returns the height and width in the header of an image, int32 [2]."""
     return tf.cast(formats.size(encoded), tf.int32)
 
 
 def decode_window(encoded: tf.Tensor, window: tf.Tensor, size: Size) -> tf.Tensor:
-    """Returns one window of an image, resized.
+    """Returns one window of an image (top, left, height, width) resized to uint8 [H, W, 3].
 
     Bilinear with antialiasing, as in Pillow: columns first, then rows, both rounded to the nearest
     level. 0.2 % of the values differ from Pillow's, by one level: its weights at ties differ.
     (Pillow 13 and later resizes rows first where that is less work; then one in six differs.)
 
     Only the window's part of a JPEG is transformed, so damage below it may go unnoticed.
-
-    Args:
-        encoded: string [], content of an image file.
-        window: int32 [4], top, left, height and width, within the image.
-        size: (H, W) of the result, uint8 [H, W, 3].
     """
     pixels = tf.cond(
         tf.io.is_jpeg(encoded),
@@ -54,12 +49,8 @@ def decode_centre(encoded: tf.Tensor, size: Size, short_side: int) -> tf.Tensor:
     """Returns the centre crop of an image after resizing its short side, as for ImageNet.
 
     The long side becomes floor(short_side * long / short). The corner of the crop is rounded, half
-    to even. Both as in torchvision's Resize and CenterCrop. Resizes as `decode_window` does.
-
-    Args:
-        encoded: string [], content of an image file.
-        size: (H, W) of the result, uint8 [H, W, 3]; neither may be above `short_side`.
-        short_side: of the resized image, in pixels.
+    to even. Both as in torchvision's Resize and CenterCrop. Resizes as `decode_window` does, to
+    uint8 [H, W, 3], neither of which may be above `short_side`.
     """
     pixels = formats.decode(encoded)
     resized_sides, corner = centre(tf.shape(pixels)[:2], size, short_side)
@@ -67,10 +58,7 @@ def decode_centre(encoded: tf.Tensor, size: Size, short_side: int) -> tf.Tensor:
 
 
 def centre(from_sides: tf.Tensor, size: Size, short_side: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the sides of the resized image and the corner of its centre crop, int32 [2] each.
-
-    `from_sides` are height and width of the image, int32 [2]; the rest is as in `decode_centre`.
-    """
+    """Returns the sides of the resized image and the corner of its centre crop, int32 [2] each."""
     errors.require(max(size) <= short_side, f"a size of at most {short_side}", size)
     resized_sides = short_side * from_sides // tf.reduce_min(from_sides)
     return resized_sides, tf.cast(tf.round((resized_sides - tf.constant(size)) / 2), tf.int32)

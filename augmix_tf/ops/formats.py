@@ -78,7 +78,7 @@ def size(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes an image.
+    """Decodes an image to uint8 [h, w, 3]; what is not in `DECODED` is `InvalidArgumentError`.
 
     - Grayscale becomes three equal channels. An alpha channel is dropped. Of 16 bits the upper
       eight count. Orientation tags are ignored.
@@ -87,15 +87,6 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     - WebP needs TensorFlow 2.20 or later.
 
     The size of the result is that of the file: see `size` before decoding files of strangers.
-
-    Args:
-        encoded: string [], the content of a file.
-
-    Returns:
-        uint8 [h, w, 3].
-
-    Raises:
-        tf.errors.InvalidArgumentError: the file is damaged, or not in one of `DECODED`.
     """
     branches = [lambda name=name: _DECODERS[name](encoded) for name in DECODED]
     pixels = tf.switch_case(format_of(encoded), [*branches, lambda: _refuse(encoded)])
@@ -103,24 +94,19 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads an image file, with the values of `decode` but without a graph: uint8 [h, w, 3].
-
-    Raises:
-        FileError: the file cannot be read, is damaged, or not in one of `DECODED`.
-    """
+    """Reads an image file with the values of `decode`, uint8 [h, w, 3], or raises `FileError`."""
     try:
         content = Path(path).read_bytes()
-        name = name_of(content)
-        if name not in DECODED:
-            raise FileError(f"{path}: {_expected(name or 'an unknown format')}")
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from error
+    name = name_of(content)
+    if name not in DECODED:
+        raise FileError(f"{path}: {_expected(name or 'an unknown format')}")
+    try:
         pixels: np.ndarray = _DECODERS[name](content).numpy()
         return pixels
     except tf.errors.OpError as error:
         raise FileError(f"{path}: damaged {name} file ({first_line(error)})") from error
-    except OSError as error:
-        if isinstance(error, FileError):
-            raise
-        raise FileError(f"{path}: {error.strerror or error}") from error
 
 
 def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:

@@ -21,40 +21,22 @@ EITHER = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale:
-    """How a level in 0.1..10 becomes a parameter: start + direction * level * maximum / 10.
-
-    Attributes:
-        start: parameter at level 0.
-        maximum: largest amount added; a number, or a function of image height and width.
-        direction: 1, -1, or `EITHER` for a random sign.
-        whole: truncate the amount to an integer.
-    """
-
-    start: float = 0.0
-    maximum: Maximum = 0.0
-    direction: float = 1.0
-    whole: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
 class Operation:
     """One operation on images.
 
-    Attributes:
-        function: takes a packed image int32 [H, W] and a parameter float64 [], and also `fill` if
-            `geometric`; returns a packed image.
-        unit: of the parameter, in Pillow's terms.
-        scale: from AugMix's level to the parameter.
-        geometric: moves pixels, so that some come from outside the image.
-        in_paper: one of AugMix's own; the others need `all_ops`.
+    A level in 0.1..10 becomes the parameter start + direction * level * maximum / 10.
     """
 
+    # Takes a packed image int32 [H, W] and a parameter float64 [], and also `fill` if `geometric`;
+    # returns a packed image.
     function: ImageOp
-    unit: str
-    scale: Scale
-    geometric: bool = False
-    in_paper: bool = True
+    unit: str  # of the parameter, in Pillow's terms
+    start: float = 0.0  # parameter at level 0
+    maximum: Maximum = 0.0  # largest amount added, or a function of image height and width
+    direction: float = 1.0  # 1, -1, or `EITHER` for a random sign
+    whole: bool = False  # truncate the amount to an integer
+    geometric: bool = False  # moves pixels, so that some come from outside the image
+    in_paper: bool = True  # one of AugMix's own; the others need `all_ops`
 
     def with_fill(self, fill: int) -> ImageOp:
         """Returns the function of image and parameter, with `fill` for pixels from outside."""
@@ -62,21 +44,19 @@ class Operation:
 
 
 def _geometric(function: ImageOp, unit: str, maximum: Maximum, whole: bool = True) -> Operation:
-    return Operation(function, unit, Scale(0.0, maximum, EITHER, whole), geometric=True)
+    return Operation(function, unit, 0.0, maximum, EITHER, whole, geometric=True)
 
 
 def _enhancer(function: ImageOp) -> Operation:
-    return Operation(function, "factor, 1 unchanged", Scale(0.1, 1.8), in_paper=False)
+    return Operation(function, "factor, 1 unchanged", 0.1, 1.8, in_paper=False)
 
 
 REGISTRY: Mapping[str, Operation] = {
-    "autocontrast": Operation(color.autocontrast, "ignored", Scale()),
-    "equalize": Operation(color.equalize, "ignored", Scale()),
-    "posterize": Operation(color.posterize, "bits kept, 1 to 8", Scale(4.0, 4.0, -1.0, whole=True)),
+    "autocontrast": Operation(color.autocontrast, "ignored"),
+    "equalize": Operation(color.equalize, "ignored"),
+    "posterize": Operation(color.posterize, "bits kept, 1 to 8", 4.0, 4.0, -1.0, whole=True),
     "rotate": _geometric(geometric.rotate, "degrees, counter-clockwise", 30.0),
-    "solarize": Operation(
-        color.solarize, "threshold, 0 to 256", Scale(256.0, 256.0, -1.0, whole=True)
-    ),
+    "solarize": Operation(color.solarize, "threshold, 0 to 256", 256.0, 256.0, -1.0, whole=True),
     "shear_x": _geometric(geometric.shear_x, "factor", 0.3, whole=False),
     "shear_y": _geometric(geometric.shear_y, "factor", 0.3, whole=False),
     "translate_x": _geometric(
@@ -102,27 +82,19 @@ OPERATIONS = (*PAPER_OPERATIONS, *(name for name, op in REGISTRY.items() if not 
 def parameter_of(
     operation: tf.Tensor, level: tf.Tensor, negative: tf.Tensor, image_size: tuple[int, int]
 ) -> tf.Tensor:
-    """Returns the parameter of each operation at a level, by the operation's `Scale`.
+    """Returns the parameter of each operation at a level of 0.1 to 10, as `Operation` says.
 
-    Args:
-        operation: int32, indexes into `OPERATIONS`.
-        level: float64, same shape, 0.1 to 10.
-        negative: bool, same shape, the sign for operations that go in either direction.
-        image_size: (height, width).
-
-    Returns:
-        float64, same shape, in the units of `REGISTRY`.
+    `operation` are indexes into `OPERATIONS`, `negative` the signs for operations that go in either
+    direction. All are of one shape; the result is float64, in the units of `REGISTRY`.
     """
     # Ten is looked up too: TensorFlow turns x / 10.0 into x * 0.1, which gives other values.
-    rows = [(*_scale_row(REGISTRY[name].scale, image_size), 10.0) for name in OPERATIONS]
+    rows = []
+    for op in (REGISTRY[name] for name in OPERATIONS):
+        maximum = op.maximum(*image_size) if callable(op.maximum) else op.maximum
+        rows.append((op.start, maximum, op.direction, float(op.whole), 10.0))
     table = tf.gather(tf.constant(rows, tf.float64), operation)
     start, maximum, direction, whole, ten = tf.unstack(table, axis=-1)
     amount = level * maximum / ten
     amount = tf.where(whole > 0, tf.floor(amount), amount)
     sign = 1.0 - 2.0 * tf.cast(negative, tf.float64)
     return start + tf.where(direction == EITHER, sign, direction) * amount
-
-
-def _scale_row(scale: Scale, image_size: tuple[int, int]) -> tuple[float, ...]:
-    maximum = scale.maximum(*image_size) if callable(scale.maximum) else scale.maximum
-    return scale.start, maximum, scale.direction, float(scale.whole)
