@@ -70,7 +70,7 @@ class Setting:
         return f"{self.low:g} or more" if self.high is None else f"{self.low:g} to {self.high:g}"
 
 
-def setting(default: Any, help: str, group: str, **facts: Any) -> Any:
+def setting(default: Any, help: str, group: str = "Method", **facts: Any) -> Any:
     """Declares a field of a frozen dataclass as a setting; `facts` are fields of `Setting`."""
     if group == "Method":  # `--mode=views` shows what a method does
         facts = {"modes": (*RUN_MODES, "views")} | facts

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import itertools
-import re
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ from augmix_tf.augment.autoaugment import (
     draw_random_policy,
     parameter_of,
 )
-from augmix_tf.errors import ArgumentError
 from augmix_tf.ops import OPERATIONS
 from tests.oracles import pillow_augmix
 from tests.runs import RUNS
@@ -303,32 +301,3 @@ def test_batches_of_any_length_keep_the_shape_of_a_picture():
     batches = list(made)
     assert [len(batch) for batch in batches] == [3, 3, 1]
     np.testing.assert_array_equal(batches[1], apply_policy(images[3:6], DRAWS["cifar10"](SEED, 3)))
-
-
-WRONG = {
-    "another policy": (
-        lambda _: draw_policy(SEED, 2, SIZE, "cifar"),
-        "Unknown policy 'cifar'. Did you mean 'cifar10'? Known: cifar10, imagenet",
-    ),
-    "no rows": (lambda _: draw_random_policy(SEED, 2, (0, 8)), "received (0, 8)"),
-    "floats": (lambda p: apply_policy(np.zeros((2, 4, 4, 3), np.float32), p), "received float32"),
-    "more images": (
-        lambda p: apply_policy(sample_images(*SIZE)[:3], p),
-        "Expected a plan for 3 images; received a plan for 2",
-    ),
-    "too bright": (
-        lambda p: apply_policy(sample_images(*SIZE)[:2], p, 256),
-        "0..255; received 256",
-    ),
-    "ten": (lambda _: parameter_of("rotate", 10, False, SIZE), "a magnitude in 0..9; received 10"),
-    "unknown": (
-        lambda _: parameter_of("shearX", 1, False, SIZE),
-        "Unknown operation 'shearX'. Did you mean 'shear_y' or 'shear_x'?",
-    ),
-}
-
-
-@pytest.mark.parametrize(("call", "message"), WRONG.values(), ids=WRONG)
-def test_a_wrong_request_is_refused(call, message):
-    with pytest.raises(ArgumentError, match=re.escape(message)):
-        call(DRAWS["cifar10"](SEED, 2))

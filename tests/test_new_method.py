@@ -32,7 +32,7 @@ class DimMethod(Method):
 
     name = "dim"
 
-    darkest: float = setting(0.5, "Smallest factor of the brightness", "Method", low=0, high=1)
+    darkest: float = setting(0.5, "Smallest factor of the brightness", low=0, high=1)
 
     def draw(self, streams: BatchSeeds, batch: BatchShape) -> tf.Tensor:
         """A factor for each image, float64 [N]."""

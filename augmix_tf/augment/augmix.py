@@ -54,31 +54,21 @@ class AugMixSettings:
         all_ops: also draw color, contrast, brightness and sharpness, which overlap with the
             corruptions of the -C benchmarks and are off in all of the paper's results.
 
-    Raises:
-        SettingError: a value out of range.
-
     >>> AugMixSettings(severity=1)
     AugMixSettings(severity=1, width=3, depth=-1, alpha=1.0, all_ops=False)
     """
 
     # Posterize keeps 4 - int(0.4 * level) bits: at level 10 none would be left.
-    severity: float = setting(
-        3.0, "Maximum strength of an operation", "Method", low=LOWEST_LEVEL, high=10
-    )
-    width: int = setting(3, "Chains that AugMix mixes", "Method", low=1)
-    depth: int = setting(
-        -1, "Operations in each chain; -1 draws 1, 2 or 3 for each", "Method", low=-1
-    )
+    severity: float = setting(3.0, "Maximum strength of an operation", low=LOWEST_LEVEL, high=10)
+    width: int = setting(3, "Chains that AugMix mixes", low=1)
+    depth: int = setting(-1, "Operations in each chain; -1 draws 1, 2 or 3 for each", low=-1)
     alpha: float = setting(
         1.0,
         "Concentration of the Dirichlet and Beta distributions that mix the chains",
-        "Method",
         low=1e-6,
         high=1e6,
     )
-    all_ops: bool = setting(
-        False, "Also draw the four operations that overlap with -C corruptions", "Method"
-    )
+    all_ops: bool = setting(False, "Also draw the four operations that overlap with -C corruptions")
 
     def __post_init__(self) -> None:
         check(self)
@@ -251,10 +241,7 @@ def draw_views(
 
 
 def apply_views(images: tf.Tensor, plan: AugMixPlan, fill: int = 0) -> tf.Tensor:
-    """Makes the views that `draw_views` drew, float32 [N, V, H, W, 3]; view 0 is the clean image.
-
-    Arguments and errors as for `apply_plan`.
-    """
+    """Makes the views of `draw_views`, float32 [N, V, H, W, 3]; view 0 is the clean image."""
     images = tf.convert_to_tensor(images)
     packed.check_images(images)
     return _apply_views(images, plan, fill)
@@ -328,16 +315,14 @@ class AugMixMethod(Method):
     jsd: bool = setting(
         True,
         "Jensen-Shannon consistency loss over clean and augmented views",
-        "Method",
         names_run=False,
     )
     jsd_weight: float = setting(
-        12.0, "Weight of the consistency loss", "Method", low=0, needs=_WITH_JSD, modes=RUN_MODES
+        12.0, "Weight of the consistency loss", low=0, needs=_WITH_JSD, modes=RUN_MODES
     )
     views: int = setting(
         3,
         "Views of each image, including the clean one",
-        "Method",
         low=2,
         needs=_WITH_JSD,
         names_run=False,
@@ -345,13 +330,12 @@ class AugMixMethod(Method):
     split_bn: bool = setting(
         False,
         "Separate batch normalization for each view",
-        "Method",
         needs=_WITH_JSD,
         names_run=False,
         modes=RUN_MODES,
     )
     mix_ops: str = setting(
-        "augmix", "What makes the augmented views", "Method", choices=MIX_OPS, names_run=False
+        "augmix", "What makes the augmented views", choices=MIX_OPS, names_run=False
     )
     aug_severity: float = alias(AugMixSettings, "severity", needs=_MIXES)
     mixture_width: int = alias(AugMixSettings, "width", needs=_MIXES)
@@ -361,14 +345,12 @@ class AugMixMethod(Method):
     policy: str = setting(
         "cifar10",
         "Sub-policies of AutoAugment, by the dataset they were found for",
-        "Method",
         choices=("cifar10", "imagenet"),
         needs={"mix_ops": ("autoaugment",)},
     )
     fill: int | None = setting(
         None,
         "Value of pixels outside the image in geometric operations (unset: 0, AutoAugment 128)",
-        "Method",
         low=0,
         high=255,
     )
@@ -380,24 +362,20 @@ class AugMixMethod(Method):
 
     @property
     def settings(self) -> AugMixSettings:
-        """The hyperparameters of the mix."""
         return AugMixSettings(
             self.aug_severity, self.mixture_width, self.mixture_depth, self.alpha, self.all_ops
         )
 
     @property
     def compiled(self) -> bool:
-        """Whether the views are mixed chains; a policy has a program of its own."""
         return self.mix_ops == "augmix"
 
     @property
     def views_per_image(self) -> int:
-        """V, or 1 without the consistency loss."""
         return self.views if self.jsd else 1
 
     @property
     def batch_norms(self) -> int:
-        """V with split batch normalization, else 1."""
         return self.views if self.split_bn and self.jsd else 1
 
     def draw(
@@ -414,7 +392,6 @@ class AugMixMethod(Method):
         return tuple(autoaugment.draw_policy(seed, *batch, self.policy) for seed in view_seeds)
 
     def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: Any) -> Views:
-        """The clean image and its augmented views, or without the loss one augmented view."""
         if isinstance(plan, AugMixPlan):
             views = apply_views(images, plan, self.fill or 0)
         else:
@@ -424,7 +401,6 @@ class AugMixMethod(Method):
         return Views(views if self.jsd else views[:, 1:], labels)
 
     def histograms(self, plan: Any) -> dict[str, Histogram]:
-        """Operations that are applied; depths, weights and shares of the mix."""
         if not isinstance(plan, AugMixPlan):
             return autoaugment.policy_histograms(plan)
         operation, depth = plan.operation.numpy(), plan.chain_depth.numpy()
@@ -443,7 +419,6 @@ class AugMixMethod(Method):
 
     @classmethod
     def label(cls, config: Mapping[str, Any]) -> str:
-        """`augmix`, with what sets its variants apart."""
         label = config.get("mix_ops") or "augmix"
         if not config.get("jsd", True):
             return f"{label}, no JSD"

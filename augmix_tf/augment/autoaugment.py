@@ -22,7 +22,6 @@ from etils import epy
 from augmix_tf.augment import erasing
 from augmix_tf.augment.method import BatchShape, Histogram, Method, Views, operation_histogram
 from augmix_tf.compiled import compiled
-from augmix_tf.errors import lookup, require
 from augmix_tf.settings import setting
 
 with epy.lazy_imports():  # the command line reads the settings without loading TensorFlow
@@ -30,7 +29,6 @@ with epy.lazy_imports():  # the command line reads the settings without loading 
     import tensorflow as tf
 
     from augmix_tf import ops, seeds
-    from augmix_tf.augment import checks
     from augmix_tf.ops import packed
 
 Call: TypeAlias = tuple[str, float, int]
@@ -110,18 +108,8 @@ class PolicyPlan(NamedTuple):
 def draw_policy(
     seed: tf.Tensor, batch_size: int | tf.Tensor, image_size: tuple[int, int], policy: str
 ) -> PolicyPlan:
-    """Draws a sub-policy for each image, which of its operations fire, and their signs.
-
-    Args:
-        seed: int32 [2], from `seeds.fold`.
-        batch_size: number of images N.
-        image_size: (height, width), which scales the translations.
-        policy: "cifar10" or "imagenet", a name of `POLICIES`.
-
-    Returns:
-        The plan, D = 2.
-    """
-    calls = [call for pair in lookup("policy", policy, POLICIES) for call in pair]
+    """Draws a sub-policy of `POLICIES` for each image, which operations fire, and their signs."""
+    calls = [call for pair in POLICIES[policy] for call in pair]
     for_policy, for_firing, for_sign = seeds.split(seed, 3)
     first = LONGEST * seeds.integers(for_policy, [batch_size, 1], 0, len(calls) // LONGEST)
     call = first + tf.range(LONGEST)
@@ -138,12 +126,9 @@ def draw_random_policy(
     """Draws a sub-policy at random for each image: two operations, all as likely, with repetition.
 
     Magnitudes are uniform over 0 to 9. So are probabilities over 0, 0.1, ..., 1; as they are drawn
-    anew for each image, an operation fires with one half.
-
-    The paper describes its comparison in one sentence: random instead of learned policies. Whether
-    it left out the operations that overlap with the -C benchmarks is not known.
-
-    Arguments and result as for `draw_policy`.
+    anew for each image, an operation fires with one half. The paper describes its comparison in one
+    sentence: random instead of learned policies. Whether it left out the operations that overlap
+    with the -C benchmarks is not known.
     """
     calls = [(name, 0.5, magnitude) for name in POLICY_OPERATIONS for magnitude in range(LEVELS)]
     for_call, for_firing, for_sign = seeds.split(seed, 3)
@@ -154,27 +139,11 @@ def draw_random_policy(
 
 
 def apply_policy(images: tf.Tensor, plan: PolicyPlan, fill: int = 128) -> tf.Tensor:
-    """Applies the operations of a plan to each image, equal to Pillow in every value.
+    """Applies the operations of a plan to uint8 [N, H, W, 3], equal to Pillow in every value.
 
-    Geometric operations interpolate bilinearly, as everywhere in this package. The port shears
-    bicubically and rotates with the nearest pixel.
-
-    Args:
-        images: uint8 [N, H, W, 3], H and W known.
-        plan: for N images.
-        fill: value of pixels outside the image in geometric operations, 0 to 255; 128 in the port.
-
-    Returns:
-        uint8 [N, H, W, 3].
-
-    Raises:
-        ArgumentError: images of another type or rank, or a plan for another number of them.
+    Geometric operations interpolate bilinearly, as everywhere in this package, and take `fill` for
+    pixels outside the image. The port shears bicubically and rotates with the nearest pixel.
     """
-    images = tf.convert_to_tensor(images)
-    packed.check_images(images)
-    plan = PolicyPlan(*map(tf.convert_to_tensor, plan))
-    for part in plan:
-        checks.check_count("a plan", part, images)
     return tf.ensure_shape(_apply_policy(images, plan, fill), images.shape)
 
 
@@ -212,7 +181,7 @@ sample pairing."""
 def parameter_of(
     operation: str, magnitude: int, negative: bool, image_size: tuple[int, int]
 ) -> float:
-    """Returns the parameter of one call, in the units of `ops.apply_op`.
+    """Returns the parameter of one call at a magnitude of 0 to 9, in the units of `ops.apply_op`.
 
     With v = magnitude / 9: shears 0.3 v; translations 150 / 331 v of the side, in whole pixels;
     rotation 30 v degrees; posterize 8 - 4 v bits, rounded; solarize from 256 - 256 v on; color,
@@ -220,17 +189,9 @@ def parameter_of(
     last four, which AutoAugment's search ran from 0.1 to 1.9 in ten steps without a sign; at
     magnitude 0 they change nothing here. The port of this module's source has one rotation without
     a sign, against its other one; here it has a sign.
-
-    Args:
-        operation: one of `POLICY_OPERATIONS`; invert is solarize from 0 on.
-        magnitude: 0 to 9.
-        negative: the sign that was drawn.
-        image_size: (height, width).
     """
-    of_strength = lookup("operation", operation, _RANGES)
-    require(0 <= magnitude < LEVELS, "a magnitude in 0..9", magnitude)
     strength = magnitude / (LEVELS - 1)
-    return float(of_strength(-strength if negative else strength, image_size))
+    return float(_RANGES[operation](-strength if negative else strength, image_size))
 
 
 def _plan(
@@ -241,7 +202,6 @@ def _plan(
     image_size: tuple[int, int],
 ) -> PolicyPlan:
     """Looks up what was drawn, [N, 2] each: places in `calls`, whether they fire, 1 for minus."""
-    checks.check_image_size(image_size)
     names = ["solarize" if name == "invert" else name for name, _, _ in calls]
     parameters = [
         parameter_of(name, magnitude, negative, image_size)
@@ -277,30 +237,25 @@ class RandomAutoAugmentMethod(Method):
     name = "random_autoaugment"
 
     fill: int = setting(
-        128, "Value of pixels outside the image in geometric operations", "Method", low=0, high=255
+        128, "Value of pixels outside the image in geometric operations", low=0, high=255
     )
-    cutout_size: int = setting(0, "Side of the erased square, in pixels (0: none)", "Method", low=0)
+    cutout_size: int = setting(0, "Side of the erased square, in pixels (0: none)", low=0)
 
     def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> PolicyPlans:
-        """Draws a policy for each image, and a square where one is erased."""
-        own_seeds = seeds.split(streams.stream(seeds.METHOD), 2 if self.cutout_size else 1)
-        policy = self._draw_policy(own_seeds[0], batch)
-        if not self.cutout_size:
-            return PolicyPlans(policy, None)
-        return PolicyPlans(policy, erasing.draw_cutout(own_seeds[1], *batch))
+        first, *rest = seeds.split(streams.stream(seeds.METHOD), 2 if self.cutout_size else 1)
+        cutout = erasing.draw_cutout(rest[0], *batch) if rest else None
+        return PolicyPlans(self._draw_policy(first, batch), cutout)
 
     def _draw_policy(self, seed: tf.Tensor, batch: BatchShape) -> PolicyPlan:
         return draw_random_policy(seed, *batch)
 
     def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: PolicyPlans) -> Views:
-        """One augmented view."""
         view = tf.cast(apply_policy(images, plan.policy, self.fill), tf.float32)
         if plan.cutout is not None:
             view = erasing.apply_cutout(view, plan.cutout, self.cutout_size)
         return Views(view[:, None], labels)
 
     def histograms(self, plan: PolicyPlans) -> dict[str, Histogram]:
-        """Operations that are applied."""
         return policy_histograms([plan.policy])
 
 
@@ -317,7 +272,6 @@ class AutoAugmentMethod(RandomAutoAugmentMethod):
     policy: str = setting(
         "cifar10",
         "Sub-policies of AutoAugment, by the dataset they were found for",
-        "Method",
         choices=tuple(POLICIES),
     )
 

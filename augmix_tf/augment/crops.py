@@ -1,20 +1,15 @@
-"""The random crop and flip that come before every method and are shared by all views of an image.
-
-Small images are padded and cropped; large ones, which stay encoded on disk, have a random window
-decoded and resized.
-"""
+"""The random crop and flip that come before every method, shared by all views of an image."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
 from augmix_tf import seeds
-from augmix_tf.augment import checks
 from augmix_tf.compiled import compiled
 from augmix_tf.ops import decoding, packed
 
@@ -25,23 +20,6 @@ RATIO = (3 / 4, 4 / 3)
 """Bounds of a window's width / height."""
 ATTEMPTS = 10
 """Windows that are drawn for each image; the first that fits into it is used."""
-
-
-class Crop(Protocol):
-    """A random crop and flip, drawn first and then applied."""
-
-    @property
-    def compiled(self) -> bool:
-        """Whether `apply` may run in one XLA program with what follows."""
-
-    def size(self, held: tf.Tensor) -> tuple[int, int]:
-        """Returns height and width of the cropped images."""
-
-    def draw(self, seed: tf.Tensor, count: int | tf.Tensor) -> Any:
-        """Draws for `count` images; every tensor of the plan has a row for each."""
-
-    def apply(self, held: tf.Tensor, plan: Any) -> tf.Tensor:
-        """Returns uint8 [N, H, W, 3] of what the data hold of N images."""
 
 
 class CropPlan(NamedTuple):
@@ -58,11 +36,9 @@ class PaddedCrop:
     compiled: ClassVar[bool] = True
 
     def size(self, held: tf.Tensor) -> tuple[int, int]:
-        """Height and width of the images as they are."""
         return held.shape[1], held.shape[2]
 
     def draw(self, seed: tf.Tensor, count: int | tf.Tensor) -> CropPlan:
-        """Draws a uniform offset, and a flip with probability one half."""
         for_offset, for_flip = seeds.split(seed, 2)
         return CropPlan(
             offset=seeds.integers(for_offset, [count, 2], 0, 2 * PADDING + 1),
@@ -70,8 +46,6 @@ class PaddedCrop:
         )
 
     def apply(self, held: tf.Tensor, plan: CropPlan) -> tf.Tensor:
-        """Flips, pads and crops."""
-        packed.check_images(held)
         return _padded_crop(held, plan)
 
 
@@ -107,18 +81,14 @@ class ResizedCrop(NamedTuple):
 
     Source: RandomResizedCrop and RandomHorizontalFlip of torchvision, which the authors of AugMix
     use for ImageNet.
-
-    Attributes:
-        image_size: (height, width) of the result.
-        read: from what the data hold of one image to its encoded file, string [].
     """
 
-    image_size: tuple[int, int]
+    image_size: tuple[int, int]  # (height, width) of the result
+    # From what the data hold of one image to its encoded file, string [].
     read: Callable[[tf.Tensor], tf.Tensor] = lambda file: file
     compiled: bool = False
 
     def size(self, held: tf.Tensor) -> tuple[int, int]:
-        """Returns `image_size`."""
         return self.image_size
 
     def draw(self, seed: tf.Tensor, count: int | tf.Tensor) -> ResizedCropPlan:
@@ -142,14 +112,8 @@ class ResizedCrop(NamedTuple):
     def apply(self, held: tf.Tensor, plan: ResizedCropPlan) -> tf.Tensor:
         """Decodes, resizes and flips; one by one, so that one image is in memory at full size.
 
-        Raises:
-            ArgumentError: a plan for another number of images, or a wrong image size.
-            tf.errors.OpError: an image cannot be read or decoded. The message does not name it: a
-                dataset that could do so took half as long again.
+        Errors of unreadable images do not name them: a dataset that could took half as long again.
         """
-        held = tf.convert_to_tensor(held)
-        checks.check_image_size(self.image_size)
-        checks.check_count("a plan", plan.flip, held)
 
         def crop(arguments: tuple[tf.Tensor, ResizedCropPlan]) -> tf.Tensor:
             file, row = self.read(arguments[0]), arguments[1]
@@ -162,17 +126,18 @@ class ResizedCrop(NamedTuple):
         return tf.map_fn(crop, (held, plan), fn_output_signature=spec, parallel_iterations=1)
 
 
+Crop: TypeAlias = PaddedCrop | ResizedCrop
+"""A random crop and flip: `draw` it for some images, then `apply` it to what the data hold of them;
+`compiled` tells whether `apply` may run in one XLA program with what follows."""
+
+
 def window(plan: ResizedCropPlan, sides: tf.Tensor) -> tf.Tensor:
-    """Returns the window of one image: int32 [4], top, left, height, width.
+    """Returns the window of one image with (height, width) `sides`: top, left, height, width.
 
         width = round(sqrt(area * ratio)),    height = round(sqrt(area / ratio))
 
     of the first attempt that fits, both at least 1, at one of the possible corners. Where none
-    fits, as in a panorama, the largest centred window that `RATIO` allows.
-
-    Args:
-        plan: one row of a plan, without the axis N.
-        sides: int32 [2], height and width of the image.
+    fits, as in a panorama, the largest centred window that `RATIO` allows. `plan` is one row.
     """
     whole = tf.cast(sides, tf.float64)
     height, width = whole[0], whole[1]

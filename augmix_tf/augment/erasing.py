@@ -16,14 +16,12 @@ from typing import NamedTuple
 from etils import epy
 
 from augmix_tf.augment.method import BatchShape, Method, Views
-from augmix_tf.errors import ArgumentError, require
 from augmix_tf.settings import setting
 
 with epy.lazy_imports():  # the command line reads the settings without loading TensorFlow
     import tensorflow as tf
 
     from augmix_tf import seeds
-    from augmix_tf.augment import checks
 
 
 class CutoutPlan(NamedTuple):
@@ -35,39 +33,18 @@ class CutoutPlan(NamedTuple):
 def draw_cutout(
     seed: tf.Tensor, batch_size: int | tf.Tensor, image_size: tuple[int, int]
 ) -> CutoutPlan:
-    """Draws the centre of each image's square, uniformly over the pixels.
-
-    Args:
-        seed: int32 [2], from `seeds.fold`.
-        batch_size: number of images N.
-        image_size: (height, width).
-    """
+    """Draws the centre of each image's square, uniformly over the pixels."""
     return CutoutPlan(draw_centres(seed, batch_size, image_size))
 
 
 def apply_cutout(images: tf.Tensor, plan: CutoutPlan, size: int, fill: float = 127.5) -> tf.Tensor:
-    """Fills one square of each image.
+    """Fills one square of each image, float32 [N, H, W, 3] in 0..255.
 
-    The square may reach over the border, so a hole at the border is smaller. The Cutout paper uses
-    a side of 16 pixels for CIFAR-10 and 8 for CIFAR-100. Which one AugMix's comparison used is not
-    known; the authors' code has no cutout.
-
-    Args:
-        images: float32 [N, H, W, 3], 0..255, H and W known.
-        plan: for N images.
-        size: side of the square in pixels, placed as in `inside_square`.
-        fill: value of the hole, 0..255. The default becomes 0 under CIFAR's normalisation
-            x / 127.5 - 1, as in the Cutout paper.
-
-    Returns:
-        float32 [N, H, W, 3].
-
-    Raises:
-        ArgumentError: images of another type or rank, a plan for another number of them, a size
-            below 1 or a fill outside 0..255.
+    The square, of `size` pixels and placed as in `inside_square`, may reach over the border, so a
+    hole at the border is smaller. The default `fill` becomes 0 under CIFAR's normalisation
+    x / 127.5 - 1, as in the Cutout paper, which uses a side of 16 pixels for CIFAR-10 and 8 for
+    CIFAR-100. Which one AugMix's comparison used is not known; the authors' code has no cutout.
     """
-    images = checks.float_images(images)
-    require(0 <= fill <= 255, "a fill value in 0..255", fill)
     hole = inside_square(plan.centre, size, images)
     return tf.where(hole, tf.constant(fill, tf.float32), images)
 
@@ -76,7 +53,6 @@ def draw_centres(
     seed: tf.Tensor, batch_size: int | tf.Tensor, image_size: tuple[int, int]
 ) -> tf.Tensor:
     """Draws a pixel of each image, all equally likely: int32 [N, 2], row and column."""
-    checks.check_image_size(image_size)
     drawn = [
         seeds.integers(stream, [batch_size], 0, length)
         for stream, length in zip(seeds.split(seed, 2), image_size, strict=True)
@@ -85,20 +61,11 @@ def draw_centres(
 
 
 def inside_square(centre: tf.Tensor, size: int, images: tf.Tensor) -> tf.Tensor:
-    """Returns which pixels lie in a square: bool [N, H, W, 1].
+    """Returns which pixels of images [N, H, W, 3] lie in a square: bool [N, H, W, 1].
 
     Along each axis it covers centre - size // 2 to centre - size // 2 + size - 1, so a square of
     even side reaches one pixel further up and left.
-
-    Args:
-        centre: int32 [N, 2], row and column.
-        size: its side in pixels, 1 or more.
-        images: [N, H, W, 3], H and W known.
     """
-    is_side = isinstance(size, int) and size >= 1
-    require(is_side, "a square of at least 1 pixel", size)
-    centre = tf.convert_to_tensor(centre)
-    checks.check_count("a plan", centre, images)
     first = centre - size // 2
     offsets = (
         tf.range(length) - first[:, axis, None] for axis, length in enumerate(images.shape[1:3])
@@ -121,20 +88,9 @@ def draw_patch(
     """Draws a centre, uniform over the pixels, a scale from U(0, max_scale), and the noise.
 
     The noise is drawn for all pixels, also those outside the patch: 12 bytes each. Draw it on the
-    host: XLA draws other floats from the same seed.
-
-    Args:
-        seed: int32 [2], from `seeds.fold`.
-        batch_size: number of images N.
-        image_size: (height, width).
-        max_scale: the largest scale, above 0 and up to 1. Which one AugMix's comparison used is
-            not known.
-
-    Raises:
-        ArgumentError: a scale out of range.
+    host: XLA draws other floats from the same seed. Which largest scale AugMix's comparison used is
+    not known.
     """
-    require(0 < max_scale <= 1, "a largest scale above 0 and up to 1", max_scale)
-    checks.check_image_size(image_size)
     for_centre, for_scale, for_noise = seeds.split(seed, 3)
     return PatchPlan(
         centre=draw_centres(for_centre, batch_size, image_size),
@@ -146,26 +102,11 @@ def draw_patch(
 def apply_patch(images: tf.Tensor, plan: PatchPlan, size: int) -> tf.Tensor:
     """Adds scale * 255 * noise inside the patch and clips the sum to 0..255.
 
-    The patch may reach over the border.
-
-    Args:
-        images: float32 [N, H, W, 3], 0..255, H and W known.
-        plan: for N images of this size.
-        size: side of the patch in pixels, placed as in `inside_square`. Which one AugMix's
-            comparison used is not known.
-
-    Returns:
-        float32 [N, H, W, 3], 0..255; outside the patch the images as they came.
-
-    Raises:
-        ArgumentError: images of another type or rank, a plan for other images, or a size below 1.
+    Images are float32 [N, H, W, 3] in 0..255; outside the patch, which may reach over the border,
+    they stay as they are. Which `size`, in pixels, AugMix's comparison used is not known.
     """
-    images = checks.float_images(images)
-    noise = tf.convert_to_tensor(plan.noise)
-    if not noise.shape.is_compatible_with(images.shape):
-        raise ArgumentError(f"Expected noise {images.shape}; received {noise.shape}")
     amplitude = plan.scale[:, None, None, None] * 255.0
-    noisy = tf.clip_by_value(images + amplitude * noise, 0.0, 255.0)
+    noisy = tf.clip_by_value(images + amplitude * plan.noise, 0.0, 255.0)
     return tf.where(inside_square(plan.centre, size, images), noisy, images)
 
 
@@ -180,16 +121,14 @@ class CutoutMethod(Method):
 
     name = "cutout"
 
-    cutout_size: int = setting(16, "Side of the erased square, in pixels", "Method", low=1)
+    cutout_size: int = setting(16, "Side of the erased square, in pixels", low=1)
 
     def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> CutoutPlan:
-        """Draws the centre of each square."""
         # Two streams, as where a policy comes before the square; the first one stays unused.
         seed = seeds.split(streams.stream(seeds.METHOD), 2)[1]
         return draw_cutout(seed, *batch)
 
     def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: CutoutPlan) -> Views:
-        """One view with a hole."""
         erased = apply_cutout(tf.cast(images, tf.float32), plan, self.cutout_size)
         return Views(erased[:, None], labels)
 
@@ -200,17 +139,13 @@ class PatchUniformMethod(Method):
 
     name = "patch_uniform"
 
-    patch_size: int = setting(25, "Side of the noisy square, in pixels", "Method", low=1)
-    patch_scale: float = setting(
-        0.3, "Maximum noise as a fraction of 255", "Method", above=0, high=1
-    )
+    patch_size: int = setting(25, "Side of the noisy square, in pixels", low=1)
+    patch_scale: float = setting(0.3, "Maximum noise as a fraction of 255", above=0, high=1)
 
     def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> PatchPlan:
-        """Draws place, strength and noise of each patch."""
         seed = seeds.split(streams.stream(seeds.METHOD), 1)[0]
         return draw_patch(seed, *batch, self.patch_scale)
 
     def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: PatchPlan) -> Views:
-        """One view with a noisy patch."""
         noisy = apply_patch(tf.cast(images, tf.float32), plan, self.patch_size)
         return Views(noisy[:, None], labels)

@@ -54,45 +54,34 @@ class Histogram(NamedTuple):
 
 
 class Method(abc.ABC):
-    """One way to augment batches; a frozen dataclass whose fields are its settings.
+    """One way to augment batches; a frozen dataclass whose fields are its settings."""
 
-    Attributes:
-        name: as in `--method`.
-        views_per_image: V, views that `apply` makes of each image.
-        mixes_examples: whether a view depends on other images of the batch. Then `apply` always
-            gets the whole batch.
-        compiled: whether `apply` runs in one XLA program with the crop, where it must give the
-            same bytes.
-        jsd_weight: weight of the consistency loss over the views; 0 for none.
-        batch_norms: 1, or V for separate batch normalization of each view.
-        attack: makes the training images from the views, or None.
-    """
-
-    name: ClassVar[str]
+    name: ClassVar[str]  # as in `--method`
+    # Whether a view depends on other images of the batch. Then `apply` always gets the whole batch.
     mixes_examples: ClassVar[bool] = False
-    jsd_weight: float = 0.0
+    jsd_weight: float = 0.0  # weight of the consistency loss over the views; 0 for none
 
     def __post_init__(self) -> None:
         settings.check(self)
 
     @property
     def attack(self) -> Attack | None:
-        """The attack on each batch."""
+        """The attack that makes the training images from the views, or None."""
         return None
 
     @property
     def views_per_image(self) -> int:
-        """V."""
+        """V, the views that `apply` makes of each image."""
         return 1
 
     @property
     def compiled(self) -> bool:
-        """Whether `apply` and the crop are one XLA program."""
+        """Whether `apply` runs in one XLA program with the crop, and gives the same bytes there."""
         return False
 
     @property
     def batch_norms(self) -> int:
-        """1 or V."""
+        """1, or V for separate batch normalization of each view."""
         return 1
 
     @abc.abstractmethod
@@ -104,12 +93,10 @@ class Method(abc.ABC):
 
     @abc.abstractmethod
     def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: Any) -> Views:
-        """Makes the views that were drawn, without further random choices.
+        """Makes the views that `draw` drew, without further random choices.
 
-        Args:
-            images: uint8 [N, H, W, 3], cropped and flipped.
-            labels: int64 [N]; one-hot float32 [N, K] where `mixes_examples`.
-            plan: of `draw`, for N images.
+        Images are uint8 [N, H, W, 3], cropped and flipped; labels are int64 [N], or one-hot
+        float32 [N, K] where `mixes_examples`.
         """
 
     def histograms(self, plan: Any) -> dict[str, Histogram]:

@@ -22,11 +22,9 @@ class StandardMethod(Method):
     name = "standard"
 
     def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> tuple[()]:
-        """Draws nothing."""
         return ()
 
     def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: tuple[()]) -> Views:
-        """The image itself."""
         return Views(tf.cast(images, tf.float32)[:, None], labels)
 
 
@@ -39,7 +37,6 @@ class AdversarialMethod(StandardMethod):
     adversary_epsilon: float = setting(
         8.0,
         "Largest change of a value by the attack, on the scale 0 to 255",
-        "Method",
         low=0,
         high=255,
         modes=RUN_MODES,
@@ -47,13 +44,11 @@ class AdversarialMethod(StandardMethod):
     adversary_step_size: float = setting(
         2.0,
         "Change of a value in one attack step, on the scale 0 to 255",
-        "Method",
         above=0,
         modes=RUN_MODES,
     )
-    adversary_steps: int = setting(10, "Attack steps", "Method", low=1, modes=RUN_MODES)
+    adversary_steps: int = setting(10, "Attack steps", low=1, modes=RUN_MODES)
 
     @property
     def attack(self) -> Attack:
-        """The attack on each batch."""
         return Attack(self.adversary_epsilon, self.adversary_step_size, self.adversary_steps)
