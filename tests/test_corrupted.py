@@ -124,7 +124,7 @@ def test_a_file_with_other_rows_than_most_is_the_wrong_one(files):
 
 
 LABELS = {
-    "missing": (lambda p: p.unlink(), "no such file"),
+    "missing": (lambda p: p.unlink(), "missing, truncated or damaged"),
     "truncated": (truncate, "truncated or damaged"),
     "once only": (lambda p: np.save(p, np.zeros(7, np.uint8)), r"uint8 \[7\]"),
     "floats": (lambda p: np.save(p, np.zeros(35)), r"float64 \[35\]"),

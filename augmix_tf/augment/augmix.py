@@ -288,7 +288,7 @@ def _mix(clean: tf.Tensor, chains: tf.Tensor, plan: AugMixPlan) -> tf.Tensor:
 
 
 def _dirichlet(log_gamma: tf.Tensor) -> tf.Tensor:
-    """A Dirichlet sample along the last axis, float32: Gamma variables over their sum."""
+    # Gamma variables over their sum.
     return tf.cast(tf.nn.softmax(log_gamma), tf.float32)
 
 
@@ -381,7 +381,6 @@ class AugMixMethod(Method):
     def draw(
         self, streams: seeds.BatchSeeds, batch: BatchShape
     ) -> AugMixPlan | tuple[autoaugment.PolicyPlan, ...]:
-        """Draws the augmented views: one plan for all, or one policy plan for each."""
         view_seeds = [streams.stream(view) for view in range(1, self.views if self.jsd else 2)]
         if self.mix_ops == "augmix":
             return draw_views(view_seeds, *batch, self.settings)

@@ -34,7 +34,11 @@ def draw_cutout(
     seed: tf.Tensor, batch_size: int | tf.Tensor, image_size: tuple[int, int]
 ) -> CutoutPlan:
     """Draws the centre of each image's square, uniformly over the pixels."""
-    return CutoutPlan(draw_centres(seed, batch_size, image_size))
+    drawn = [
+        seeds.integers(stream, [batch_size], 0, length)
+        for stream, length in zip(seeds.split(seed, 2), image_size, strict=True)
+    ]
+    return CutoutPlan(centre=tf.stack(drawn, axis=1))
 
 
 def apply_cutout(images: tf.Tensor, plan: CutoutPlan, size: int, fill: float = 127.5) -> tf.Tensor:
@@ -47,17 +51,6 @@ def apply_cutout(images: tf.Tensor, plan: CutoutPlan, size: int, fill: float = 1
     """
     hole = inside_square(plan.centre, size, images)
     return tf.where(hole, tf.constant(fill, tf.float32), images)
-
-
-def draw_centres(
-    seed: tf.Tensor, batch_size: int | tf.Tensor, image_size: tuple[int, int]
-) -> tf.Tensor:
-    """Draws a pixel of each image, all equally likely: int32 [N, 2], row and column."""
-    drawn = [
-        seeds.integers(stream, [batch_size], 0, length)
-        for stream, length in zip(seeds.split(seed, 2), image_size, strict=True)
-    ]
-    return tf.stack(drawn, axis=1)
 
 
 def inside_square(centre: tf.Tensor, size: int, images: tf.Tensor) -> tf.Tensor:
@@ -93,7 +86,7 @@ def draw_patch(
     """
     for_centre, for_scale, for_noise = seeds.split(seed, 3)
     return PatchPlan(
-        centre=draw_centres(for_centre, batch_size, image_size),
+        centre=draw_cutout(for_centre, batch_size, image_size).centre,
         scale=_uniform(for_scale, [batch_size], 0.0, max_scale),
         noise=_uniform(for_noise, [batch_size, *image_size, 3], -1.0, 1.0),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,32 +135,24 @@ def plasma_fractal(draw: Floats, side: int, decay: float) -> Floats:
     [N, side^2 - 1], uniform in [0, 1); `side` a power of two. Returns [N, side, side], 0 to 1.
     """
     surface = np.zeros((len(draw), side, side))
-    for step, roughness, (centres, on_rows, on_columns) in _levels(draw, side, decay):
-        half = step // 2
+    step, roughness, used = side, 100.0, 0
+    while step >= 2:
+        half, points = step // 2, side // step
+        fields = draw[:, used : used + 3 * points**2].reshape(-1, 3, points, points)
+        noises = np.moveaxis(-roughness + 2 * roughness * fields, 1, 0)
+        centres, on_rows, on_columns = (roughness * noise for noise in noises)
         corners = surface[:, ::step, ::step]
         pairs = corners + np.roll(corners, -1, axis=1)
-        squares = pairs + np.roll(pairs, -1, axis=2)
-        middle = squares / 4 + roughness * centres
+        middle = (pairs + np.roll(pairs, -1, axis=2)) / 4 + centres
         surface[:, half::step, half::step] = middle
         # Add in the original's order: rounding depends on it.
         beside = (middle + np.roll(middle, 1, axis=1)) + (corners + np.roll(corners, -1, axis=2))
-        surface[:, ::step, half::step] = beside / 4 + roughness * on_rows
-        below = (middle + np.roll(middle, 1, axis=2)) + (corners + np.roll(corners, -1, axis=1))
-        surface[:, half::step, ::step] = below / 4 + roughness * on_columns
+        surface[:, ::step, half::step] = beside / 4 + on_rows
+        below = (middle + np.roll(middle, 1, axis=2)) + pairs
+        surface[:, half::step, ::step] = below / 4 + on_columns
+        used, step, roughness = used + 3 * points**2, half, roughness / decay
     surface -= surface.min(axis=(1, 2), keepdims=True)
     return surface / surface.max(axis=(1, 2), keepdims=True)
-
-
-def _levels(draw: Floats, side: int, decay: float) -> Iterator[tuple[int, float, Floats]]:
-    """Grid step, roughness r and three fields in [-r, r) of each level, coarse to fine."""
-    step, roughness, used = side, 100.0, 0
-    while step >= 2:
-        points = side // step
-        fields = draw[:, used : used + 3 * points**2].reshape(-1, 3, points, points)
-        yield step, roughness, np.moveaxis(-roughness + 2 * roughness * fields, 1, 0)
-        used += 3 * points**2
-        step //= 2
-        roughness /= decay
 
 
 def brightness(images: Images, amount: float, draws: Draws) -> Images:

@@ -284,7 +284,6 @@ class _SetFolder:
         errors.require(not keys, f"the set in {self._folder} with {old}", new)
 
     def manifest(self) -> dict[str, Any]:
-        """Returns the manifest in the folder."""
         try:
             manifest: dict[str, Any] = json.loads(self._manifest_path.read_text())
             if {*self._header, "files"} <= manifest.keys():

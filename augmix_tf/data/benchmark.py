@@ -113,11 +113,9 @@ def open_array(path: Path, expected: str, fits: Callable[[np.ndarray], bool]) ->
     try:
         # Unlike numpy.load, it takes nothing but a complete .npy file.
         array = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError as error:
-        raise errors.FileError(f"{path}: expected {expected}; received no such file") from error
     except (OSError, ValueError, TypeError, OverflowError, EOFError) as error:
         reason = getattr(error, "strerror", None) or errors.first_line(error)
-        problem = f"expected {expected}; received a truncated or damaged file ({reason})"
+        problem = f"expected {expected}; received a missing, truncated or damaged file ({reason})"
         raise errors.FileError(f"{path}: {problem}") from error
     if not fits(array):
         received = f"{array.dtype} {list(array.shape)}"

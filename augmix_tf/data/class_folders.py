@@ -175,7 +175,6 @@ def _labelled(folder: Path, classes: Sequence[str] | None) -> tuple[Listing, np.
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder and not hidden."""
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not entry.name.startswith(".")]
@@ -188,7 +187,6 @@ def _is_text(name: str) -> bool:
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear, as Pillow does, where the size is another."""
     if pixels.shape[:2] == size:
         return pixels
     image = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR)

@@ -60,12 +60,11 @@ def open_set(
     if names or (folder / "labels.npy").exists():
         return _open_arrays(folder, names, image_size, num_classes, eval_limit)
     folders = benchmark.finished(folder, benchmark.find(folder, CORRUPTIONS), _BENCHMARK)
-    if not folders:
-        raise errors.ArgumentError(
-            f"Expected a folder with <corruption>.npy files and labels.npy (CIFAR-C), or with "
-            f"folders <corruption>/<severity>/<class> (ImageNet-C), where <corruption> is "
-            f"gaussian_noise, ...; received {folder} with none of them"
-        )
+    expected = (
+        "a folder with <corruption>.npy files and labels.npy (CIFAR-C), or with folders "
+        "<corruption>/<severity>/<class> (ImageNet-C), where <corruption> is gaussian_noise, ..."
+    )
+    errors.require(bool(folders), expected, f"{folder} with none of them")
     return _open_folders(
         folder, folders, image_size, num_classes, eval_limit, class_names, imagenet_crop
     )

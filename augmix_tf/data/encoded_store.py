@@ -47,7 +47,6 @@ class EncodedStore(ImageStore):
 
     @property
     def crop(self) -> Crop:
-        """A random window of the file, resized, and a flip."""
         return ResizedCrop(self.size, self.read_encoded)
 
     def joined(self, other: Self) -> Self:
@@ -58,7 +57,6 @@ class EncodedStore(ImageStore):
         return dataclasses.replace(store, files=files, remedy=remedy)
 
     def read(self, rows: Rows = ALL) -> np.ndarray:
-        """Decodes the centres of images, uint8 [n, H, W, 3]."""
         chosen = self.slice(rows)
         starts = range(0, len(chosen), _READ_SIZE)
         with self.unreadable_named():
@@ -118,7 +116,6 @@ class EncodedStore(ImageStore):
         return record_files.read_image(path, place[1], self._has_array_records)
 
     def file_name(self, row: int) -> str:
-        """Returns the path of an image, for messages."""
         number, place = self.places[row].tolist()
         path = os.fsdecode(self.files[number])
         if place == WHOLE_FILE:

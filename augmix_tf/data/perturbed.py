@@ -37,12 +37,11 @@ def open_set(place: str | Path, image_size: tuple[int, int], eval_limit: int = 0
     if names:
         return _open_arrays(folder, names, image_size, eval_limit)
     folders = benchmark.find(folder, PERTURBATIONS)
-    if not folders:
-        raise errors.ArgumentError(
-            f"Expected a folder with <perturbation>.npy files (CIFAR-P), or with folders "
-            f"<perturbation>/<class> of mp4 files (ImageNet-P), where <perturbation> is "
-            f"gaussian_noise, ...; received {folder} with none of them"
-        )
+    expected = (
+        "a folder with <perturbation>.npy files (CIFAR-P), or with folders <perturbation>/<class> "
+        "of mp4 files (ImageNet-P), where <perturbation> is gaussian_noise, ..."
+    )
+    errors.require(bool(folders), expected, f"{folder} with none of them")
     return _open_videos(folder, folders, image_size, eval_limit)
 
 

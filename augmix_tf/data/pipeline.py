@@ -136,8 +136,6 @@ def view_program(method: Method, crop: Any) -> Callable[..., Views]:
 
 
 def _take(batch: Any, places: tf.Tensor | None) -> Any:
-    """Takes some rows of all tensors of a batch; None: all rows."""
-
     if places is None:
         return batch
     return tf.nest.map_structure(lambda part: tf.gather(part, places), batch)

@@ -8,7 +8,6 @@ set was prepared: TFDS shuffles what it writes, and each version may do so diffe
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,6 @@ from augmix_tf.data.images import InMemoryStore, Source
 from augmix_tf.errors import SettingError
 
 _LAYOUT = "must hold train/<class>/* and val/<class>/* for dataset 'folder'"
-# Schemes of remote paths. `pathlib` turns "//" into "/".
-_REMOTE = re.compile(r"\w{2,}:/")
 
 
 def load(
@@ -79,9 +76,6 @@ def _folder(
 
     if place is None:
         raise SettingError("data_dir", f"{_LAYOUT}; received none.")
-    if _REMOTE.match(str(place)):
-        problem = f"must be a local directory for dataset 'folder'; received {place}."
-        raise SettingError("data_dir", problem)
     if image_size <= 0:
         problem = f"must be above 0 for dataset 'folder'; received {image_size}."
         raise SettingError("image_size", problem)

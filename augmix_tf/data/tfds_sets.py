@@ -11,7 +11,7 @@ import socket
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -56,7 +56,10 @@ def load(
         hidden = name.partition(":")[0] == IMAGENET
         test = "test" if "test" in builder.info.splits and not hidden else "validation"
         limits = {"train": train_limit, test: eval_limit}
-        _check_splits(name, builder, limits)
+        counts = {split: info.num_examples for split, info in builder.info.splits.items()}
+        expected = "a dataset with the splits train and test (or validation)"
+        complete = all(counts.get(split) for split in limits)
+        errors.require(complete, expected, f"{name!r} with {', '.join(counts) or 'none'}")
         stores: list[ImageStore] = [
             open_split(builder, split, (image_size, image_size), limit)
             if varies
@@ -139,13 +142,6 @@ def require_one_size(name: str, image_size: int) -> None:
     if image_size:
         problem = f"does not apply to {name}, whose images have one size; received {image_size}."
         raise errors.SettingError("image_size", problem)
-
-
-def _check_splits(name: str, builder: Any, splits: Iterable[str]) -> None:
-    counts = {split: info.num_examples for split, info in builder.info.splits.items()}
-    expected = "a dataset with the splits train and test (or validation)"
-    complete = all(counts.get(split) for split in splits)
-    errors.require(complete, expected, f"{name!r} with {', '.join(counts) or 'none'}")
 
 
 def _prepare(builder: Any, name: str, download: bool) -> None:
@@ -301,7 +297,6 @@ def decoded(builder: Any, image: tf.Tensor) -> tf.Tensor:
 
 
 def _files(builder: Any, split: str) -> tuple[list[str], str]:
-    """The files of a split, and their format."""
     file_format = str(builder.info.file_format.value)
     if file_format not in record_files.FORMATS:
         expected = " or ".join(record_files.FORMATS)

@@ -241,7 +241,6 @@ class SequencePredictions:
 
     @property
     def predictions(self) -> np.ndarray:
-        """The predicted class of each frame, int [S, T]."""
         return np.concatenate(self._batches)
 
     @property

@@ -65,7 +65,6 @@ class Metric:
         return "–" if value is None else f"{self.scaled(value):.{self.digits}f}"
 
     def text(self, value: float | None) -> str:
-        """Returns a value with its unit, `–` for None."""
         number = self.number(value)
         return number if value is None else f"{number} {self._shown_unit}".rstrip()
 

@@ -137,7 +137,6 @@ class ResNet50(Architecture):
         return make.classifier(x, num_classes, "fc")
 
     def _stem_pool(self, images: Tensor) -> Tensor:
-        """Returns the stem's max-pool, half the height and width."""
         if self.max_blur_pool:
             return blur_pool(L.MaxPooling2D(2, strides=1, name="maxpool")(images), "maxpool")
         # Zeros never win a max-pool after a ReLU, so they can stand for padding.

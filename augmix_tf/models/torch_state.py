@@ -51,13 +51,17 @@ def load_torch_state(model: keras.Model, state: Mapping[str, np.ndarray]) -> Non
         for name in sorted(variables.keys() & arrays.keys())
     }
     conflicts = [f"{n} (expected {e}, received {r})" for n, (e, r) in shapes.items() if e != r]
-    problems = [
-        listed("Missing", sorted(variables.keys() - arrays.keys())),
-        listed("Unexpected", sorted(arrays.keys() - variables.keys())),
-        listed("Wrong shape", conflicts),
-    ]
-    if any(problems):
-        raise ArgumentError(f"The state does not fit model {model.name!r}.{''.join(problems)}")
+    problems = {
+        "Missing": sorted(variables.keys() - arrays.keys()),
+        "Unexpected": sorted(arrays.keys() - variables.keys()),
+        "Wrong shape": conflicts,
+    }
+    if any(problems.values()):
+        text = f"The state does not fit model {model.name!r}."
+        for kind, names in problems.items():
+            more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+            text += f" {kind}: {', '.join(names[:LISTED])}{more}." if names else ""
+        raise ArgumentError(text)
     for name, parts in variables.items():
         for variable, value in zip(parts, np.split(arrays[name], len(parts)), strict=True):
             variable.assign(value.transpose(KERAS_AXES[value.ndim]))
@@ -93,11 +97,3 @@ def torch_shape(parts: Sequence[Any]) -> tuple[int, ...]:
     axes = np.argsort(KERAS_AXES[len(shape)])
     first, *others = (shape[axis] for axis in axes)
     return (len(parts) * first, *others)
-
-
-def listed(problem: str, names: Sequence[str]) -> str:
-    """Returns " Problem: a, b and 3 more.", or "" without names."""
-    if not names:
-        return ""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f" {problem}: {', '.join(names[:LISTED])}{more}."

@@ -141,7 +141,7 @@ def _enhance(image: tf.Tensor, degenerate: list[tf.Tensor], factor: tf.Tensor) -
 def _luminance(image: tf.Tensor) -> tf.Tensor:
     """Returns ITU-R 601 grey in Pillow's 16-bit fixed point, int32, 0 to 255."""
     red, green, blue = packed.split(image)
-    return packed.shift_right(19595 * red + 38470 * green + 7471 * blue + 32768, 16)
+    return tf.bitwise.right_shift(19595 * red + 38470 * green + 7471 * blue + 32768, 16)
 
 
 def _smooth(channel: tf.Tensor) -> tf.Tensor:

@@ -28,16 +28,6 @@ def check_images(images: tf.Tensor) -> None:
         )
 
 
-def shift_left(values: tf.Tensor, bits: int) -> tf.Tensor:
-    """Returns `values << bits`; TensorFlow has no such operator on tensors."""
-    return tf.bitwise.left_shift(values, tf.constant(bits, values.dtype)) if bits else values
-
-
-def shift_right(values: tf.Tensor, bits: int) -> tf.Tensor:
-    """Returns `values >> bits`."""
-    return tf.bitwise.right_shift(values, tf.constant(bits, values.dtype)) if bits else values
-
-
 def pack(images: tf.Tensor) -> tf.Tensor:
     """Returns uint8 [..., 3] as packed int32 [...]."""
     return join(tf.unstack(tf.cast(images, tf.int32), axis=-1))
@@ -50,15 +40,14 @@ def unpack(packed_images: tf.Tensor) -> tf.Tensor:
 
 def split(packed_images: tf.Tensor) -> list[tf.Tensor]:
     """Returns red, green and blue of packed images, int32 each, 0 to 255."""
-    return [shift_right(packed_images, bits) & 255 for bits in _SHIFTS]
+    shifted = (tf.bitwise.right_shift(packed_images, bits) for bits in _SHIFTS[1:])
+    return [part & 255 for part in (packed_images, *shifted)]
 
 
 def join(channels: list[tf.Tensor]) -> tf.Tensor:
     """Packs red, green and blue, int32 each, 0 to 255."""
-    red, green, blue = (
-        shift_left(channel, bits) for channel, bits in zip(channels, _SHIFTS, strict=True)
-    )
-    return red | green | blue
+    red, green, blue = channels
+    return red | tf.bitwise.left_shift(green, _SHIFTS[1]) | tf.bitwise.left_shift(blue, _SHIFTS[2])
 
 
 def grey(value: int) -> int:
