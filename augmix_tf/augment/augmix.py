@@ -18,15 +18,8 @@ from typing import Any, NamedTuple
 
 from etils import epy
 
-from augmix_tf.augment.method import (
-    BatchShape,
-    Histogram,
-    Method,
-    Views,
-    fraction_histogram,
-    integer_histogram,
-    operation_histogram,
-)
+from augmix_tf.augment import method
+from augmix_tf.augment.method import BatchShape, Histogram, Method, Views
 from augmix_tf.compiled import compiled
 from augmix_tf.errors import ArgumentError, SettingError, require
 from augmix_tf.settings import RUN_MODES, alias, check, setting
@@ -404,14 +397,16 @@ class AugMixMethod(Method):
             return autoaugment.policy_histograms(plan)
         operation, depth = plan.operation.numpy(), plan.chain_depth.numpy()
         return {
-            "draws/operation": operation_histogram(operation, depth, self.settings.operations),
-            "draws/chain_depth": integer_histogram(
+            "draws/operation": method.operation_histogram(
+                operation, depth, self.settings.operations
+            ),
+            "draws/chain_depth": method.integer_histogram(
                 depth, 1, operation.shape[-1], "Operations in a chain."
             ),
-            "draws/chain_weight": fraction_histogram(
+            "draws/chain_weight": method.fraction_histogram(
                 plan.chain_weights.numpy(), "Weight of a chain in the mix."
             ),
-            "draws/mixed_share": fraction_histogram(
+            "draws/mixed_share": method.fraction_histogram(
                 plan.mixed_share.numpy(), "Weight of the chains in a view; 0 is the clean image."
             ),
         }

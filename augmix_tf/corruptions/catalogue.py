@@ -20,17 +20,8 @@ from tqdm.auto import tqdm
 
 import augmix_tf
 from augmix_tf import errors
-from augmix_tf.corruptions import blur, digital, noise, weather
-from augmix_tf.corruptions.arrays import (
-    MIN_SIDE,
-    Draws,
-    Images,
-    as_array,
-    as_rgb,
-    check_ids,
-    check_images,
-    check_integer,
-)
+from augmix_tf.corruptions import arrays, blur, digital, noise, weather
+from augmix_tf.corruptions.arrays import MIN_SIDE, Draws, Images
 from augmix_tf.robustness import FROST_SYNTHETIC
 
 # Images with no longer side use CIFAR's table by default.
@@ -217,17 +208,17 @@ def corrupt(
     >>> [image.shape for image in corrupt([images[0], images[1, :20, :30, 0]], "snow", 1)]
     [(50, 70, 3), (20, 30)]
     """
-    check_integer("number of workers", workers, 1)
-    check_integer("seed", seed, 0)
+    arrays.check_integer("number of workers", workers, 1)
+    arrays.check_integer("seed", seed, 0)
     name = _available_frost(name, frost_dir)
     is_object_array = isinstance(images, np.ndarray) and images.dtype == object
     several = is_object_array or isinstance(images, (list, tuple))
-    given = [as_array(image) for image in images] if several else [as_array(images)]
-    batches = [as_rgb(array) for array in given]
+    given = [arrays.as_array(image) for image in images] if several else [arrays.as_array(images)]
+    batches = [arrays.as_rgb(array) for array in given]
     is_single = not several or all(len(batch) == 1 for batch in batches)
     errors.require(is_single, "single images in a list", "batches of several images")
     counts = [len(batch) for batch in batches]
-    numbers = np.split(check_ids(ids, sum(counts)), np.cumsum(counts)[:-1])
+    numbers = np.split(arrays.check_ids(ids, sum(counts)), np.cumsum(counts)[:-1])
     results = [np.empty_like(batch) for batch in batches]
 
     @lru_cache(maxsize=4)  # textures are large
@@ -278,14 +269,14 @@ def apply(
     Returns:
         uint8 [N, H, W, 3].
     """
-    setting = setting_of(check_images(images), name, severity, table)
+    setting = setting_of(arrays.check_images(images), name, severity, table)
     return CATALOGUE[name].apply(images, setting, draws)
 
 
 def setting_of(images: Images, name: str, severity: int, table: str | None = None) -> Any:
     """Returns the constants of corruption `name` at `severity` for images of this size."""
     row = errors.lookup("corruption", name, TABLES[table_name(table, *images.shape[1:3])])
-    return row[check_integer("severity", severity, 1, len(row)) - 1]
+    return row[arrays.check_integer("severity", severity, 1, len(row)) - 1]
 
 
 def table_name(table: str | None, height: int, width: int) -> str:
@@ -344,7 +335,7 @@ def draw_all(
 
 def stack(draws: Sequence[Draws]) -> Draws:
     """Stacks the draws of single images, array by array."""
-    return tuple(np.stack(arrays) for arrays in zip(*draws, strict=True))
+    return tuple(map(np.stack, zip(*draws, strict=True)))
 
 
 def chunks(images: Images, frames: int = 1) -> Iterator[slice]:

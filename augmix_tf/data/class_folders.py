@@ -114,8 +114,10 @@ def read(folder: Path, like: Source) -> InMemoryStore:
     """Reads images into memory, in the size of `like`; ids count on from its training images."""
     listing, labels = _labelled(folder, like.class_names)
     paths = [path / name for path, names in listing.files.items() for name in names]
+    images = (Image.fromarray(formats.read(path)) for path in paths)
+    size, bilinear = like.image_size[::-1], Image.Resampling.BILINEAR
     return InMemoryStore(
-        images=np.stack([_resized(formats.read(path), like.image_size) for path in paths]),
+        images=np.stack([np.asarray(image.resize(size, bilinear)) for image in images]),
         labels=labels,
         ids=int(like.train.ids[-1]) + 1 + np.arange(len(paths), dtype=np.int64),
     )
@@ -184,10 +186,3 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _is_text(name: str) -> bool:
     return name.encode(errors="ignore") == os.fsencode(name)  # which has the bytes of the disk
-
-
-def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if pixels.shape[:2] == size:
-        return pixels
-    image = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(image)

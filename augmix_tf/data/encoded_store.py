@@ -113,7 +113,8 @@ class EncodedStore(ImageStore):
     def read_encoded(self, place: tf.Tensor) -> tf.Tensor:
         """Returns the encoded image at a place, int64 [2], as string []."""
         path = tf.gather(self._paths, place[0])
-        return record_files.read_image(path, place[1], self._has_array_records)
+        has_array_records = bool((self.places[:, 1] < WHOLE_FILE).any())
+        return record_files.read_image(path, place[1], has_array_records)
 
     def file_name(self, row: int) -> str:
         number, place = self.places[row].tolist()
@@ -149,10 +150,6 @@ class EncodedStore(ImageStore):
     def _paths(self) -> tf.Tensor:
         with tf.init_scope():
             return tf.constant(self.files)
-
-    @functools.cached_property
-    def _has_array_records(self) -> bool:
-        return bool((self.places[:, 1] < WHOLE_FILE).any())
 
     def _problem(self, row: int) -> str:
         try:

@@ -333,18 +333,11 @@ def _labels_and_ids(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     positions = np.arange(len(labels), dtype=np.int64)
     if "id" not in names:
         return labels, positions
-    ids = official_numbers([text for batch in batches for text in batch["id"]])
-    return labels, positions if ids is None else ids
-
-
-def official_numbers(ids: Sequence[bytes]) -> np.ndarray | None:
-    """Returns the official numbers in some ids, int64 [N], or None where they hold none."""
-    matches = [_NUMBERED_ID.fullmatch(text) for text in ids]
-    if None in matches:
-        return None
-    numbers = np.array([int(match[1]) for match in matches if match], np.int64)
+    matches = [_NUMBERED_ID.fullmatch(text) for batch in batches for text in batch["id"]]
+    ids = np.array([int(match[1]) for match in matches if match], np.int64)
     # Numbers that repeat (one count per class, say) are no official order.
-    return numbers if len(np.unique(numbers)) == len(numbers) else None
+    is_order = len(np.unique(ids)) == len(labels)
+    return labels, ids if is_order else positions
 
 
 def _images(builder: Any, split: str, rows: np.ndarray) -> np.ndarray:

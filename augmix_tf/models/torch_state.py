@@ -44,7 +44,12 @@ def load_torch_state(model: keras.Model, state: Mapping[str, np.ndarray]) -> Non
     Traceback (most recent call last):
     augmix_tf.errors.ArgumentError: The state does not fit model 'allconv'. Missing: ...
     """
-    arrays = arrays_by_torch_name(state)
+    prefix = "module." if all(name.startswith("module.") for name in state) else ""
+    arrays = {
+        name.removeprefix(prefix): np.asarray(value)
+        for name, value in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
     variables = variables_by_torch_name(model)
     shapes = {
         name: (torch_shape(variables[name]), arrays[name].shape)
@@ -65,16 +70,6 @@ def load_torch_state(model: keras.Model, state: Mapping[str, np.ndarray]) -> Non
     for name, parts in variables.items():
         for variable, value in zip(parts, np.split(arrays[name], len(parts)), strict=True):
             variable.assign(value.transpose(KERAS_AXES[value.ndim]))
-
-
-def arrays_by_torch_name(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns `state` as arrays, without counters and without the prefix of DataParallel."""
-    prefix = "module." if all(name.startswith("module.") for name in state) else ""
-    return {
-        name.removeprefix(prefix): np.asarray(value)
-        for name, value in state.items()
-        if not name.endswith("num_batches_tracked")
-    }
 
 
 def variables_by_torch_name(model: keras.Model) -> dict[str, list[Any]]:
