@@ -59,7 +59,7 @@ class WarmUp(LearningRateSchedule):
     def __init__(self, schedule: LearningRateSchedule, warmup_steps: int) -> None:
         self.schedule, self.warmup_steps = schedule, warmup_steps
 
-    def __call__(self, step: int | tf.Tensor | keras.Variable) -> tf.Tensor:  # noqa: D102
+    def __call__(self, step: int | tf.Tensor | keras.Variable) -> tf.Tensor:
         rate = self.schedule(step)
         done = tf.minimum(tf.cast(tf.convert_to_tensor(step), rate.dtype), self.warmup_steps) + 1
         return rate * done / (self.warmup_steps + 1)
