@@ -154,8 +154,14 @@ def benchmark(
 def _store(images: Any, labels: Any) -> InMemoryStore:
     pixels, classes = np.asarray(images), np.asarray(labels)
     require(pixels.size > 0, "at least one image", "none")
-    if classes.shape == (len(pixels), 1):  # as in `keras.datasets`
+    if classes.ndim == 2 and classes.shape[1] == 1:  # as in `keras.datasets`
         classes = classes[:, 0]
+    received = f"{pixels.dtype} {list(pixels.shape)}"
+    is_valid = pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] == 3
+    require(is_valid, "images uint8 [N, H, W, 3]", received)
+    received = f"{classes.dtype} {list(classes.shape)}"
+    is_valid = classes.dtype.kind in "iu" and classes.shape == (len(pixels),)
+    require(is_valid, f"labels [{len(pixels)}] of integers", received)
     return InMemoryStore(images=pixels, labels=classes, ids=np.arange(len(pixels)))
 
 

@@ -32,7 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # How a block without a language begins that is no list of commands, by page.
 NO_COMMANDS = {
     "README.md": ["standard    augmix"],
-    "architecture.md": ["flags.py -> request"],
+    "architecture.md": ["flags.py -> Request"],
     "migrating.md": ["state = torch.load"],
     "results-schema.md": ["{"],
     "serving.md": ["<workdir>/export/"],
