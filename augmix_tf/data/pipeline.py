@@ -138,7 +138,8 @@ def view_program(method: Method, crop: Any) -> Callable[..., Views]:
 def _take(batch: Any, places: tf.Tensor | None) -> Any:
     if places is None:
         return batch
-    return tf.nest.map_structure(lambda part: tf.gather(part, places), batch)
+    # A part is None where a method draws nothing of its kind.
+    return tf.nest.map_structure(lambda p: None if p is None else tf.gather(p, places), batch)
 
 
 def _rows_of_batches(
