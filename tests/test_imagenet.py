@@ -252,8 +252,7 @@ def test_another_set_is_measured_over_its_own_classes(measured, data, signatures
 
 
 def test_views_are_drawn_of_the_centre_of_training_pictures(data, tmp_path):
-    outcome = finish("--mode=views", *DATA, f"--data_dir={data}", f"--workdir={tmp_path}")
-    assert "2 views" in outcome.out
+    finish("--mode=views", *DATA, f"--data_dir={data}", f"--workdir={tmp_path}")
     sheet = np.asarray(Image.open(tmp_path / "views.png").convert("RGB"))
     shown = sources.load("folder", data, image_size=SIDE).train.read(slice(6))
     cell = SIDE * (96 // SIDE)
