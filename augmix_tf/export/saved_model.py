@@ -17,7 +17,6 @@ import importlib
 import importlib.util
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -268,8 +267,7 @@ def _unfinished_folder(parent: Path) -> Iterator[Path]:
             folder.mkdir(parents=True)
             yield folder
     except tf.errors.OpError as error:  # how TensorFlow reports a full disk
-        reason = re.sub(r"\{\{.*?\}\} | \[Op:.*", "", error.message)  # without names of nodes
-        raise FileError(f"cannot write {parent}: {reason}") from error
+        raise FileError(f"cannot write {parent}: {first_line(error)}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -48,14 +48,6 @@ SEVERITY_CURVES = (
     ("error_over_severity", "error", "Error", "error (%)"),
     ("calibration_over_severity", RMS, "Calibration", "RMS calibration error (%)"),
 )
-CAPTIONS = {
-    "curves": "Loss, error, Jensen-Shannon divergence and learning rate over the epochs",
-    "confusion": "Confusion matrix of the clean test images",
-    "reliability": "Reliability diagram: accuracy over confidence",
-    "corruption_errors": "Error on each corruption",
-    "error_over_severity": "Error over the severity of the corruption",
-    "calibration_over_severity": "RMS calibration error over the severity of the corruption",
-}
 
 
 def write(workdir: files.PathLike) -> Path:
@@ -67,7 +59,7 @@ def write(workdir: files.PathLike) -> Path:
     drawn, path = figures(run), run.folder / REPORT
     for name, png in drawn.items():
         files.write_bytes_atomically(run.folder / "plots" / f"{name}.png", png)
-    images = {name: f"![{CAPTIONS[name]}](plots/{name}.png)" for name in drawn}
+    images = {name: f"![{name.replace('_', ' ')}](plots/{name}.png)" for name in drawn}
     files.write_text_atomically(path, "\n\n".join(filter(None, _parts(run, images))) + "\n")
     return path
 
@@ -79,27 +71,18 @@ def results_text(results: Results) -> str:
 
 
 def figures(run: Run) -> dict[str, bytes]:
-    """Plots what the files of a run have: name, a key of `CAPTIONS` -> PNG."""
+    """Plots what the files of a run have: name -> PNG."""
     drawn: dict[str, bytes] = {}
     names, matrix = run.corrupted.evaluated, run.clean.confusion
     if run.metrics.get("epoch"):
         drawn["curves"] = plots.curves(run.metrics)
     if matrix:
         drawn["confusion"] = plots.confusion_matrix(matrix.class_names, matrix.counts)
-    panels = {
-        "Clean test images\nRMS calibration error": (run.clean.reliability, run.clean.metric(RMS)),
-        "All corrupted test images\nmean RMS calibration error": (
-            run.corrupted.reliability(names),
-            run.corrupted.mean_over(names, RMS),
-        ),
-    }
-    diagrams = {
-        title.partition("\n")[0] if error is None else f"{title} {100 * error:.2f} %": {"": bins}
-        for title, (bins, error) in panels.items()
-        if bins
-    }
-    if diagrams:
-        drawn["reliability"] = plots.reliability(diagrams)
+    diagrams = {"Clean test images": run.clean.reliability or []}
+    diagrams["All corrupted test images"] = run.corrupted.reliability(names)
+    if any(diagrams.values()):
+        panels = {title: {"": bins} for title, bins in diagrams.items() if bins}
+        drawn["reliability"] = plots.reliability(panels)
     if names:
         lines = {f"mean of {len(names)}": ([run], names)}
         lines |= {group: ([run], [n for n in members if n in names]) for group, members in GROUPS}
@@ -309,21 +292,15 @@ def _perturbed(results: PerturbedResults) -> Iterator[str]:
     if others := _texts(results.metrics, "perturbed"):
         yield f"{heading(others)}."
     yield _origin(results.data, SEQUENCES)
-    rows = results.perturbations
+    chosen, rows = metrics.select("sequences"), results.perturbations
     extra = [name for name in rows if name not in counted]
-    chosen = metrics.select("sequences")
-    head = [metric.title + metric.heading_unit for metric in chosen]
-    body = [
-        (
-            spoken(name) + (" \\*" if name in extra else ""),
-            *(metric.number(rows[name].metrics.get(metric.name)) for metric in chosen),
-            integer(rows[name].sequences),
-            integer(rows[name].frames),
-        )
-        for name in [*counted, *extra]
-        if name in rows
-    ]
+    body = []
+    for name in [*(name for name in counted if name in rows), *extra]:
+        numbers = [metric.number(rows[name].metrics.get(metric.name)) for metric in chosen]
+        title = spoken(name) + (" \\*" if name in extra else "")
+        body.append((title, *numbers, integer(rows[name].sequences), integer(rows[name].frames)))
     if body:
+        head = [metric.title + metric.heading_unit for metric in chosen]
         yield table(("perturbation", *head, "sequences", "frames"), body)
     if extra:
         yield "\\* not one of the ten of the mean."
