@@ -196,6 +196,15 @@ def test_histograms_count_what_is_drawn_for_each_epoch(server):
         assert [bins[0][0], bins[-1][1]] == [0, 1]
 
 
+def test_the_graph_is_that_of_the_network(server):
+    assert {"standard/logs", "augmix/logs"} <= set(server.json("plugin/graphs/info"))
+    text = server.get("plugin/graphs/graph", run="standard/logs").decode()
+    # A stem, three blocks of two, and the two shortcuts that change the width.
+    assert text.count('op: "Conv2D"') == 1 + 3 * 2 + 2
+    assert 'name: "images"' in text
+    assert text.count('op: "MatMul"') == 1
+
+
 def test_the_steps_asked_for_were_profiled(server, folder):
     (trace,) = (folder / "standard" / "logs" / "plugins" / "profile").glob("*/*.xplane.pb")
     assert trace.stat().st_size > 1000

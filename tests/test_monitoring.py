@@ -10,7 +10,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from augmix_tf.errors import RunError
+from augmix_tf.errors import ArgumentError, RunError
 from augmix_tf.training.callbacks import Monitor
 
 LOSSES = [2.5, 1.75, 1.25, 0.5]
@@ -129,6 +129,12 @@ def test_a_folder_may_have_any_name(tmp_path, name):
     log_interrupted_run(tmp_path / name)
     want = list(zip((10, 20, 30, 40), LOSSES[:2] + AFTER_RESTART, strict=True))
     assert recorded(tmp_path / name) == want
+
+
+def test_missing_tensorboard_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ArgumentError, match="python -m pip install tensorboard"):
+        Monitor(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -365,7 +365,7 @@ def test_images_of_varying_size_come_at_the_size_of_the_model_s_own_input(tmp_pa
     options = ("--dataset=folder", f"--data_dir={data}", f"--model_path={path}")
     assert evaluate_model(path, tmp_path / "out", *options)["clean"]["images"] == 12
     line = refused("--mode=evaluate", *options, "--image_size=32", workdir=tmp_path / "out")
-    assert "Expected images of 24x24 pixels, the input size of" in line
+    assert "--image_size must be 24, the input size of" in line
 
 
 def test_results_of_a_saved_model_have_a_directory_of_their_own(run):

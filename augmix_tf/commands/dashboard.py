@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import keras
+import tensorflow as tf
 
 from augmix_tf.augment.method import BatchShape, Histogram
 from augmix_tf.commands.build import Run
@@ -36,6 +37,7 @@ def callbacks(
         callbacks.append(profile)
     first_step = start.epoch * steps
     monitor = stack.enter_context(Monitor(run.directory.logs, first_step + start.step))
+    monitor.graph(_inference_graph(run.trainer.classifier))
     monitor.image(first_step, "views", views_png(config, run.data.source))
     if draws(run, start.epoch):
         log = lambda epoch: monitor.histograms(epoch * steps, draws(run, epoch))  # noqa: E731
@@ -69,3 +71,10 @@ def log_results(run: Run) -> None:
         monitor.trial(f"{root.name} in {root.parent}", run.config.identifying(), scalars)
         for name, png in run_report.figures(content).items():
             monitor.image(0, name, png)
+
+
+def _inference_graph(classifier: keras.Model) -> tf.Graph:
+    """What the classifier computes for a batch of any size, on one device."""
+    images = tf.TensorSpec([None, *classifier.input_shape[1:]], tf.float32, name="images")
+    function = tf.function(lambda images: classifier(images, training=False))
+    return function.get_concrete_function(images).graph

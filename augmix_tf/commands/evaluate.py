@@ -138,8 +138,13 @@ def evaluate_saved(request: Request) -> None:
 def _test_images(model: SavedClassifier, request: Request) -> tuple[ExperimentConfig, Data]:
     """Images that vary in size come at the size of the model's own input."""
     config, side = request.config, model.image_size[0]
-    if side is None or "image_size" in request.given:
+    if side is None:
         return config, build.load_test_images(config)
+    if "image_size" in request.given and config.image_size != side:
+        raise CommandError(
+            f"--image_size must be {side}, the input size of {model.path}; "
+            f"received {config.image_size}."
+        )
     sized = config.replaced({"image_size": side})
     if not config.large:
         try:

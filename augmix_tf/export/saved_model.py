@@ -202,10 +202,13 @@ def _write_saved_model(
     def serve_bytes(image_bytes: tf.Tensor) -> Outputs:
         images, errors = decode(image_bytes, height, width, short_side)
         answers, decoded = outputs(images), errors == ""
-        blank = {"logits": 0.0, "probabilities": 0.0, "classes": NO_CLASS, "class_names": ""}
-        rows = {"logits": decoded[:, None], "probabilities": decoded[:, None]}
-        answers = {n: tf.where(rows.get(n, decoded), v, blank[n]) for n, v in answers.items()}
-        return answers | {"errors": errors}
+        return {
+            "logits": tf.where(decoded[:, None], answers["logits"], 0.0),
+            "probabilities": tf.where(decoded[:, None], answers["probabilities"], 0.0),
+            "classes": tf.where(decoded, answers["classes"], NO_CLASS),
+            "class_names": tf.where(decoded, answers["class_names"], ""),
+            "errors": errors,
+        }
 
     archive = keras.export.ExportArchive()
     archive.track(classifier)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import importlib.util
 import io
 import math
 import os
@@ -21,7 +22,7 @@ from tqdm import auto, std
 from augmix_tf import errors, files
 from augmix_tf.augment.method import Histogram
 from augmix_tf.data.pipeline import Position
-from augmix_tf.errors import RunError
+from augmix_tf.errors import ArgumentError, RunError
 from augmix_tf.training.loop import STEPS_PER_CALL
 
 COLUMNS = (
@@ -243,7 +244,7 @@ class Profile(_OfRun):
 
 
 class Monitor(contextlib.AbstractContextManager):
-    """Writes TensorBoard events: scalars, images, histograms and the row of the HParams tab.
+    """Writes TensorBoard events: scalars, images, histograms, a graph and the configuration.
 
     Every call reaches the disk before it returns, so that a killed run keeps what it logged. Where
     a disk fills up, TensorFlow drops the events silently and training continues.
@@ -257,6 +258,8 @@ class Monitor(contextlib.AbstractContextManager):
     """
 
     def __init__(self, folder: files.PathLike, resumed_step: int = 0, anew: bool = False) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ArgumentError("TensorBoard is not installed: python -m pip install tensorboard")
         self.folder = Path(folder)
         self.first_step = resumed_step + 1 if resumed_step else 0
         with _about_logs(self.folder):
@@ -289,6 +292,11 @@ class Monitor(contextlib.AbstractContextManager):
                 tf.summary.write(
                     tag, bins, step, metadata.create_summary_metadata(tag, description)
                 )
+
+    def graph(self, graph: tf.Graph) -> None:
+        """Logs the graph of a concrete function, for the Graphs tab."""
+        with self._writing():
+            tf.summary.graph(graph)
 
     def trial(self, name: str, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """Logs the run as a row of the HParams tab, under a name that is unique there.
