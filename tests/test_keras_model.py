@@ -353,8 +353,10 @@ def test_labels_of_mixed_images_train_without_the_consistency_loss_only():
         tf.errors.InvalidArgumentError, match="mixed with the same image in the sam"
     ):
         model.fit(data, verbose=0)
+    images, _ = next(iter(data))
+    mixed_labels = 0.7 * tf.one_hot([0] * BATCH, CLASSES) + 0.3 * tf.one_hot(1, CLASSES)
     with pytest.raises(ArgumentError, match="belong to mixed images"):
-        model.train_step(next(iter(data)))
+        model.train_step((images, mixed_labels))
 
 
 def test_class_ids_that_are_no_whole_numbers_are_refused():

@@ -21,6 +21,7 @@ import tensorflow as tf
 from PIL import Image
 
 from augmix_tf import files, recipes
+from augmix_tf.commands import dashboard
 from augmix_tf.data import shapes
 from augmix_tf.errors import Interrupted
 from augmix_tf.export import saved_model
@@ -187,6 +188,12 @@ def unverified(monkeypatch):
     monkeypatch.setattr(saved_model, "verify", lambda *_: 0.0)
 
 
+@pytest.fixture
+def unreported(unverified, monkeypatch):
+    """Skips report and figures as well."""
+    monkeypatch.setattr(dashboard, "report", lambda run: None)
+
+
 # What a run leaves behind
 
 
@@ -345,7 +352,14 @@ def test_a_longer_run_is_refused_where_its_rates_would_have_been_others(run):
     assert contents(run) == before
 
 
-def test_a_run_whose_rates_do_not_depend_on_its_length_is_extended(tmp_path, unverified):
+def test_steps_to_profile_behind_the_end_are_refused(tmp_path):
+    arguments = (*SMALLEST, "--method=standard", "--profile_steps=1,3")
+    outcome = command(*arguments, workdir=tmp_path)
+    assert outcome.code == 2
+    assert "profile_steps must be within the 2 steps of the run; received 1,3." in outcome.line()
+
+
+def test_a_run_whose_rates_do_not_depend_on_its_length_is_extended(tmp_path, unreported):
     options = (*SMALLEST, "--method=standard", "--schedule=constant", "--deterministic")
     finish(*options, workdir=tmp_path / "extended")
     finish(*options, "--epochs=2", workdir=tmp_path / "extended")
@@ -361,21 +375,14 @@ def test_what_changes_no_result_may_differ_when_a_run_is_started_again(run):
 
 
 def test_what_is_missing_of_a_finished_run_is_made_up_for(own, run, unverified):
-    """As after a kill between the measurements and the export."""
+    """As after a kill before the measurements."""
     shutil.rmtree(own / "export")
-    (own / "model.keras").unlink()
-    (own / "report.md").unlink()
-    finish(*TINY, workdir=own)
-    assert (own / "report.md").is_file()
-    assert (own / "export" / "1" / "saved_model.pb").is_file()
-    assert_same_run(own, run)
-
-
-def test_a_run_killed_before_its_measurements_gets_them(own, run, unverified):
     for name in ("results.json", "report.md", "model.keras"):
         (own / name).unlink()
     outcome = finish(*TINY, workdir=own)
     assert "epoch" not in outcome.err  # nothing is trained again
+    assert (own / "report.md").is_file()
+    assert (own / "export" / "1" / "saved_model.pb").is_file()
     assert_same_run(own, run)
 
 
@@ -387,7 +394,7 @@ def test_a_damaged_file_is_named(own, name):
     assert name in outcome.line()
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(own, run, unverified):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(own, run, unreported):
     """What was trained after it is trained again, to the same bytes."""
     (own / "results.json").unlink()
     newest = max((own / "checkpoints").glob("ckpt-*.data*"))
@@ -432,7 +439,7 @@ def test_a_second_process_in_the_same_folder_is_refused(killed):
     assert second.out == ""
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(killed, run, unverified):
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(killed, run, unreported):
     folder, _ = killed
     assert position(folder) == (1, 0)
     assert not (folder / "results.json").exists()
@@ -442,7 +449,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(killed, run, unverifi
 
 
 def test_interrupted_runs_save_in_the_middle_of_an_epoch_and_go_on(
-    run, tmp_path, monkeypatch, unverified
+    run, tmp_path, monkeypatch, unreported
 ):
     """SIGTERM in the first epoch, SIGINT in the second; then to the end."""
     folder, signals = tmp_path / "run", {0: signal.SIGTERM, 1: signal.SIGINT}
@@ -652,7 +659,7 @@ def test_half_precision_logs_and_serves_what_it_computes(tmp_path):
     assert float(row["learning_rate"]) == pytest.approx(0.05, rel=1e-4)  # step 1 of 0 and 1
 
 
-def test_cifar100_has_its_hundred_classes(tmp_path, unverified):
+def test_cifar100_has_its_hundred_classes(tmp_path, unreported):
     if not (REAL / "cifar100").is_dir():
         pytest.skip(f"no prepared cifar100 in {REAL}; set AUGMIX_DATA to a TFDS data directory")
     arguments = [*PLAIN, "--train_limit=64", "--eval_limit=40", "--epochs=1", "--batch_size=32"]

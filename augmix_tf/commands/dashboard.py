@@ -13,6 +13,7 @@ from augmix_tf.commands.views import views_png
 from augmix_tf.config import parse_steps
 from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
+from augmix_tf.errors import SettingError
 from augmix_tf.metrics import table
 from augmix_tf.report import directories
 from augmix_tf.report import run as run_report
@@ -32,6 +33,9 @@ def callbacks(
     callbacks: list[keras.callbacks.Callback] = []
     profiled = parse_steps(config.profile_steps)
     if profiled is not None:
+        if profiled[1] > steps * config.epochs:
+            problem = f"must be within the {steps * config.epochs} steps of the run; received "
+            raise SettingError("profile_steps", f"{problem}{config.profile_steps}.")
         profile = Profile(run.directory.logs, profiled, steps)
         stack.callback(profile.close)
         callbacks.append(profile)
