@@ -135,15 +135,15 @@ def test_all_ways_are_timed_and_compared_with_two_pillow_processes(folder, monke
 
 def test_the_records_are_such_as_training_indexes_and_reads():
     with large_index.made(records=3, size=700, files=6) as files:
-        for one in large_index.index(files, 2):
-            assert one.labels == [0, 1, 2]
-            assert one.names[2] == b"n01440764_2.JPEG"
+        for entries in large_index.index(files, 2):
+            assert [label for _, label, _ in entries] == [0, 1, 2]
+            assert entries[2][2] == b"n01440764_2.JPEG"
         store = large_index.shuffled(files)
         assert len(store) == len(np.unique(store.places, axis=0)) == 24
         sizes = [len(store.read_encoded(place).numpy()) for place in store.places]
         assert sizes == [700] * 24
         files.forget()
-        assert large_index.index(files, 1)[0].labels == [0, 1, 2]
+        assert len(large_index.index(files, 1)[0]) == 3
         found = large_index.figures(files, rounds=1)
     assert len(found) == 5
     for row in found.values():
