@@ -334,7 +334,7 @@ class Request:
         path=True,
     )
     workdirs: tuple[str, ...] = _request(
-        (), "Run directories that a report compares", modes=("report",), path=True
+        (), "Run directories or patterns that a report compares", modes=("report",), path=True
     )
     model_path: str | None = _request(
         None,

@@ -298,10 +298,27 @@ def test_a_report_compares_runs_in_tables_and_plots(runs, tmp_path):
         assert path.name in text
 
 
+@pytest.mark.parametrize("name", ["c10", "sweep[2]"])
+def test_workdirs_are_names_of_directories_or_patterns(runs, tmp_path, name):
+    names = [name, f"{name}-seed2"]
+    for folder, copy in zip(runs, reversed(names), strict=True):
+        for file in ("config.json", "results.json"):
+            (tmp_path / copy).mkdir(exist_ok=True)
+            shutil.copy(folder / file, tmp_path / copy)
+    (tmp_path / f"{name}.txt").write_text("no run")
+    (tmp_path / f"{name}-plots").mkdir()
+    given = [f"{tmp_path}/c10*"] if name == "c10" else [f"{tmp_path}/{each}" for each in names]
+    out = tmp_path / "out"
+    finish("--mode=report", f"--workdirs={','.join(given)}", workdir=out)
+    assert sorted(row["workdir"] for row in rows_of(out)) == [f"{tmp_path}/{n}" for n in names]
+
+
 def test_a_report_without_runs_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "--workdirs" in refused("--mode=report")
-    assert "nowhere" in refused("--mode=report", "--workdirs=nowhere")
+    for name in ("nowhere", "c10-*"):
+        line = refused("--mode=report", f"--workdirs={name}")
+        assert f"--workdirs={name} matches no run directory." in line
     assert list(tmp_path.iterdir()) == []
 
 

@@ -77,12 +77,15 @@ def estimate(values: Iterable[float | None]) -> Estimate:
     return Estimate(statistics.fmean(known) if known else None, deviation, len(known))
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a directory has a file that `read` reads."""
+    return any((folder / name).exists() for name in (CONFIG, RESULTS, METRICS))
+
+
 def read(folder: PathLike) -> Run:
     """Reads a run directory's `config.json`, `results.json` and `metrics.csv`; one is enough."""
     folder = Path(folder)
-    names = CONFIG, RESULTS, METRICS
-    expected = f"a run directory with {', '.join(names[:2])} or {METRICS}"
-    require(any((folder / name).exists() for name in names), expected, folder)
+    require(is_run(folder), f"a run directory with {CONFIG}, {RESULTS} or {METRICS}", folder)
     results = _read(folder / RESULTS, json.loads)
     return Run(
         folder,
@@ -132,8 +135,8 @@ def method_order(run: Run) -> tuple[Any, ...]:
 
 def _read_evaluated(folder: Path) -> Run:
     run = read(folder)
-    is_run = (folder / CONFIG).exists()
-    if not is_run:
+    has_config = (folder / CONFIG).exists()
+    if not has_config:
         config = {name: run.results.provenance.get(name) for name in _NAMES}
         run = dataclasses.replace(run, config=config | {"directory": str(folder)})
     known = all(map(run.config.get, _NAMES))
@@ -142,7 +145,7 @@ def _read_evaluated(folder: Path) -> Run:
     sizes = [run.config[name] for name in _MODEL_SIZES if run.config.get(name) is not None]
     model = "-".join(map(plain, [run.config["model"], *sizes]))
     row = recipes.METHODS.get(run.config["method"])
-    method = plain(row.method.label(run.config) if row and is_run else run.config["method"])
+    method = plain(row.method.label(run.config) if row and has_config else run.config["method"])
     return dataclasses.replace(run, model=model, method=method)
 
 
