@@ -81,7 +81,9 @@ def _folder(
         raise SettingError("image_size", problem)
     size, train_dir, val_dir = (image_size, image_size), place / "train", place / "val"
     if not val_dir.is_dir():
-        raise SettingError("data_dir", f"{_LAYOUT}; received {place} without {val_dir}.")
+        folders = sorted(path.name for path in place.glob("[!.]*") if path.is_dir())
+        contents = ", ".join([*folders[:3], *["..."] * (len(folders) > 3)]) or "no folders"
+        raise SettingError("data_dir", f"{_LAYOUT}; received {place} with {contents}.")
     names = tuple(class_folders.classes(train_dir if train_dir.is_dir() else val_dir))
     test = class_folders.open_split(val_dir, names, size, eval_limit)
     if not train_dir.is_dir():
