@@ -25,7 +25,7 @@ RESULTS = {
     "perturbed": perturbed(dict.fromkeys(PERTURBATIONS, 0.015)),
     "provenance": {"parameters": 2_243_546, "epochs": 100, "versions": VERSIONS},
 }
-NAMES = ["cat", "dog_house", "owl|*x*", "<b>"]
+NAMES = ["cat", "dog_house", "owl|*x*", "<b>", "price_$5_$10"]
 
 
 def card(settings=None, results=RESULTS, temperature=1.25, **more):
@@ -95,7 +95,7 @@ def test_json_is_the_card_and_holds_no_nan():
 def test_markdown_has_the_rounded_numbers_and_no_markup_of_names():
     text = model_card.texts(card())["model_card.md"]
     assert "\n# wrn, trained with augmix on cifar10\n" in text
-    assert "cat, dog_house, owl\\|\\*x\\*, \\<b\\>" in text
+    assert "cat, dog_house, owl\\|\\*x\\*, \\<b\\>, price\\_\\$5\\_\\$10\n" in text
     assert "- Parameters: 2,243,546\n" in text
     assert "| clean error | 4.94 % |" in text
     assert "| mean corruption error | 11.00 % |" in text

@@ -163,7 +163,7 @@ def test_looks_differ_in_more_than_colour():
 
 
 # Read as formulas, these would be errors or lose their signs.
-NAMES = ["a$b_1$c^", "x_^{$\\broken{$", "$\\frac{1}$", "cost $5 and $6"]
+NAMES = ["a$b_1$c^", "x_^{$\\broken{$", "$\\frac{1}$", "price_$5_$10"]
 
 
 def test_names_are_drawn_as_they_are_and_never_as_formulas(drawn_figures):
