@@ -80,7 +80,7 @@ def folder(tmp_path):
 
 
 def test_every_reader_passes_over_the_same_entries_and_reports_them(folder, reader, capsys):
-    (folder / "cat" / "x.jpg").mkdir()
+    save(folder / "cat" / "holiday.jpg" / "1.jpg", image(2))
     (folder / "cat" / "a.txt").write_text("no image")
     (folder / "cat" / ".hidden.png").write_text("no image")
     (folder / "README").write_text("no class")
@@ -106,9 +106,11 @@ def test_every_reader_goes_by_the_content_of_a_file(folder, reader):
         assert [(i == grey[..., None]).all() for i in images].count(True) == 1
 
 
-@pytest.mark.parametrize("kind", ["gif", "bmp"])
-def test_every_reader_refuses_other_formats_by_name(folder, reader, kind):
-    (folder / "cat" / f"a.{kind}").write_bytes(encoded(image(0), kind))
+@pytest.mark.parametrize(("kind", "colors"), [("gif", 256), ("bmp", None), ("bmp", 256)])
+def test_every_reader_refuses_other_formats_by_name(folder, reader, kind, colors):
+    content = Image.fromarray(image(0))
+    content = content.quantize(colors) if colors else content
+    (folder / "cat" / f"a.{kind}").write_bytes(encoded(content, kind))
     with pytest.raises(FileError, match=f"cat/a.{kind}.*received {kind.upper()}"):
         reader(folder)
 

@@ -28,6 +28,7 @@ from augmix_tf.data import class_folders, pipeline, record_files, sources, tfds_
 from augmix_tf.data.encoded_store import EncodedStore
 from augmix_tf.data.pipeline import ONE_REPLICA, Position, ReplicaSlice
 from augmix_tf.errors import ArgumentError, FileError
+from augmix_tf.export import decoding
 from tests import class_folders as samples
 from tests.class_folders import CLASSES
 from tests.image_files import encoded
@@ -106,12 +107,22 @@ def break_val(folder):
     (folder / "val").rename(folder / "test")
 
 
+def flatten(folder):
+    """Classes without the folders train and val, and one more."""
+    shutil.rmtree(folder / "val")
+    for path in (folder / "train").iterdir():
+        path.rename(folder / path.name)
+    (folder / "train").rename(folder / "z")
+
+
 @pytest.mark.parametrize(
     ("damage", "wanted"),
     [
         (break_class, "Unknown class 'n01440765'. Did you mean 'n01440764'"),
         (break_images, rf"Expected images .* in .*{CLASSES[1]}; received none"),
-        (break_val, "data_dir must hold .*val/<class>.*; received .* without .*val"),
+        (break_val, r"data_dir must hold .*val/<class>.*; received .*own with test, train\."),
+        (flatten, rf"received .*own with {', '.join(CLASSES)}, \.\.\.\."),
+        (shutil.rmtree, r"received .*own with no folders\."),
     ],
 )
 def test_a_folder_of_another_layout_is_refused(own_folder, damage, wanted):
@@ -446,6 +457,23 @@ def test_mixing_methods_mix_the_same_windows(train, windows, monkeypatch, name):
         np.testing.assert_array_equal(views[:, 0], mixed)
         np.testing.assert_array_equal(targets, mixed_targets)
         assert np.abs(views[:, 0] - clean[:, 0]).max() > 0
+
+
+@pytest.mark.skipif(not hasattr(tf.io, "decode_webp"), reason="TensorFlow before 2.20")
+def test_webp_under_the_name_of_a_jpeg_is_trained_on_and_served(tmp_path):
+    files = {}
+    for kind, options in (("png", {}), ("webp", {"lossless": True})):
+        for seed, name in enumerate(CLASSES):
+            pixels = samples.image(seed, *SIZE)
+            files[kind, name] = encoded(pixels, kind, **options)
+            (tmp_path / kind / name).mkdir(parents=True)
+            (tmp_path / kind / name / "1.jpg").write_bytes(files[kind, name])
+    stores = [class_folders.open_split(tmp_path / kind, None, SIZE) for kind in ("png", "webp")]
+    batches = [views_of(store, StandardMethod(), batch=3) for store in stores]
+    for png, webp in zip(*batches, strict=True):
+        np.testing.assert_array_equal(webp[0], png[0])
+    served = decoding.decode(tf.constant([files["webp", CLASSES[2]]]), *SIZE)
+    np.testing.assert_array_equal(served.images[0], samples.image(2, *SIZE))
 
 
 # Unreadable images

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 from augmix_tf import quiet
@@ -38,13 +39,19 @@ def test_options_are_added_to_those_that_the_user_chose(
         assert os.environ["XLA_FLAGS"] == want
 
 
-def test_keras_is_set_up_whatever_the_user_has_configured(tmp_path):
+def test_the_program_sets_up_keras_whatever_the_user_has_configured(tmp_path):
     """In a process of its own: Keras reads its configuration when it is imported."""
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.AveragePooling2D(8), keras.layers.Flatten()]
+    network = keras.Sequential([keras.Input((32, 32, 3)), *layers, keras.layers.Dense(10)])
+    network.save(tmp_path / "model.keras")
     settings = {"backend": "jax", "image_data_format": "channels_first", "floatx": "float16"}
     (tmp_path / "keras.json").write_text(json.dumps(settings | {"epsilon": 0.1}))
     code = """
-from augmix_tf import quiet
-quiet.import_tensorflow()
+import sys
+import main
+path, out = sys.argv[1:]
+data = ["--mode=evaluate", f"--model_path={path}", f"--workdir={out}"]
+assert main.main([*data, "--nocorrupted", "--eval_limit=8"]) == 0
 import keras
 from augmix_tf import models
 model = models.build("wrn", 10, (8, 12, 3), depth=10, widen_factor=1)
@@ -52,15 +59,15 @@ config = keras.config
 print(keras.backend.backend(), config.image_data_format(), config.floatx(), config.epsilon())
 print(config.dtype_policy().name, model.dtype, model.output_shape, model.layers[1].output.shape)
 """
-    environment = {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "torch"}
+    environment = {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax"}
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, tmp_path / "model.keras", tmp_path / "out"],
         capture_output=True,
         text=True,
         env=environment,
         cwd=Path(__file__).parents[1],
     )
     assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()
+    first, second = done.stdout.splitlines()[-2:]
     assert first == "tensorflow channels_last float32 1e-07"
     assert second.startswith("float32 float32 (None, 10) (None, 8, 12, ")
