@@ -3,6 +3,9 @@
 `confidence`, float [N] from 0 to 1, is the probability of the predicted class, `correct`, bool or
 0/1 [N], whether the prediction is correct (`classification.top1_confidence` returns both). All
 values are fractions. Shapes or values that do not fit, and N = 0, are `ArgumentError`s.
+
+The order of the examples does not matter: where several have the same confidence, each counts with
+the mean of their `correct`.
 """
 
 from __future__ import annotations
@@ -32,9 +35,10 @@ def rms_calibration_error(
 
         sqrt(sum_b (n_b / n) (mean confidence in b - mean correct in b)^2)
 
-    Examples are sorted by confidence (a stable sort) and cut into n // bin_size consecutive bins;
-    the last, most confident bin takes the remainder. Fewer examples than `bin_size` make one bin.
-    `drop_last_bin` omits the last bin's term but still divides by n, as the authors' public code.
+    Examples are sorted by confidence and cut into n // bin_size consecutive bins; the last, most
+    confident bin takes the remainder. Fewer examples than `bin_size` make one bin.
+    `drop_last_bin` omits the last bin's term but still divides by n, as the authors' public code;
+    it needs at least two bins.
 
     Source: Hendrycks, Mazeika, Dietterich, Deep Anomaly Detection with Outlier Exposure, ICLR
     2019; adaptive bins after Nguyen and O'Connor, EMNLP 2015.
@@ -45,11 +49,14 @@ def rms_calibration_error(
     """
     confidence, correct = _checked(confidence, correct)
     errors.require(bin_size >= 1, "bins of at least one example", bin_size)
-    order = np.argsort(confidence, kind="stable")
-    starts = np.arange(max(len(order) // bin_size, 1)) * bin_size
-    counts = np.diff(np.append(starts, len(order)))
-    gaps = np.add.reduceat((confidence - correct)[order], starts) / counts
-    terms = counts / len(order) * gaps**2
+    count = len(confidence)
+    enough = count >= 2 * bin_size or not drop_last_bin
+    errors.require(enough, f"{2 * bin_size} or more examples to drop the last bin", count)
+    confidence, correct = _sorted(confidence, correct)
+    starts = np.arange(max(count // bin_size, 1)) * bin_size
+    counts = np.diff(np.append(starts, count))
+    gaps = np.add.reduceat(confidence - correct, starts) / counts
+    terms = counts / count * gaps**2
     return math.sqrt(terms[:-1].sum() if drop_last_bin else terms.sum())
 
 
@@ -115,13 +122,13 @@ def pool_bins(diagrams: Iterable[Sequence[ReliabilityBin]]) -> list[ReliabilityB
 def aurra(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the response rate accuracy curve (AURRA), 0 to 1, higher is better.
 
-    The mean over n = 1..N of the accuracy on the n most confident examples (a stable sort): the
-    accuracy of a model that may abstain when it is not confident.
+    The mean over n = 1..N of the accuracy on the n most confident examples: the accuracy of a model
+    that may abstain when it is not confident.
 
     Source: Hendrycks et al., Natural Adversarial Examples, CVPR 2021 (arXiv 1907.07174).
     """
-    confidence, correct = _checked(confidence, correct)
-    right = np.cumsum(correct[np.argsort(-confidence, kind="stable")])
+    _, correct = _sorted(*_checked(confidence, correct))
+    right = np.cumsum(correct[::-1])
     return float((right / np.arange(1, len(right) + 1)).mean())
 
 
@@ -157,6 +164,13 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-7}
     )
     return spread * math.exp(best.x)
+
+
+def _sorted(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both by rising confidence, and for equal confidences the mean of `correct`."""
+    values, group, counts = np.unique(confidence, return_inverse=True, return_counts=True)
+    accuracy = np.bincount(group, weights=correct) / counts
+    return np.repeat(values, counts), np.repeat(accuracy, counts)
 
 
 def _checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -37,8 +37,17 @@ def brier_score(probabilities, labels):
     return total / len(labels)
 
 
+def by_confidence(confidence, correct):
+    """Pairs by rising confidence, each with the share of those of its confidence that are right."""
+    pairs = []
+    for sure in sorted(confidence):
+        tied = [bool(right) for s, right in zip(confidence, correct, strict=True) if s == sure]
+        pairs.append((sure, sum(tied) / len(tied)))
+    return pairs
+
+
 def rms_calibration_error(confidence, correct, bin_size, drop_last_bin):
-    pairs = sorted(zip(confidence, correct, strict=True), key=lambda pair: pair[0])
+    pairs = by_confidence(confidence, correct)
     bins = [[]]
     for pair in pairs:
         left_over = len(pairs) - sum(len(members) for members in bins)
@@ -47,7 +56,7 @@ def rms_calibration_error(confidence, correct, bin_size, drop_last_bin):
         bins[-1].append(pair)
     total = 0.0
     for members in bins[:-1] if drop_last_bin else bins:
-        gap = sum(sure for sure, _ in members) - sum(bool(right) for _, right in members)
+        gap = sum(sure for sure, _ in members) - sum(right for _, right in members)
         total += len(members) / len(pairs) * (gap / len(members)) ** 2
     return math.sqrt(total)
 
@@ -69,10 +78,10 @@ def expected_calibration_error(confidence, correct, bins):
 
 
 def aurra(confidence, correct):
-    order = sorted(range(len(confidence)), key=lambda index: -confidence[index])
+    pairs = by_confidence(confidence, correct)[::-1]
     accuracies = []
-    for count in range(1, len(order) + 1):
-        accuracies.append(sum(bool(correct[index]) for index in order[:count]) / count)
+    for count in range(1, len(pairs) + 1):
+        accuracies.append(sum(right for _, right in pairs[:count]) / count)
     return sum(accuracies) / len(accuracies)
 
 
