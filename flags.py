@@ -37,7 +37,7 @@ _DATASETS = {"cifar": "cifar10, cifar100", "tfds": "a TFDS name", "imagenet": "i
 def declarations() -> dict[str, Setting]:
     """Returns every flag by name, in the order of `--help`."""
     choice = {"model": recipes.MODELS, "method": recipes.METHODS}
-    modes = {"model": RUN_MODES, "method": (*RUN_MODES, "views")}
+    modes = {"model": (*RUN_MODES, "evaluate_model"), "method": (*RUN_MODES, "views")}
     declared = {
         name: setting for record in _RECORDS for name, setting in settings_of(record).items()
     }
@@ -98,6 +98,10 @@ def make_request(given: dict[str, Any], declared: Mapping[str, Setting]) -> Requ
         modes = declared[name].modes
         if use not in modes:
             raise _stray(name, f"--mode={_listed(modes)}", f"--mode={mode}")
+        path = given.get("model_path")
+        is_model = name == "model" or bool(declared[name].models)
+        if path is not None and is_model and not path.endswith(".safetensors"):
+            raise _stray(name, "--model_path=weights.safetensors", f"--model_path={path}")
 
     def of(record: Any) -> dict[str, Any]:
         return {name: given[name] for name in settings_of(record) if name in given}

@@ -338,7 +338,8 @@ class Request:
     )
     model_path: str | None = _request(
         None,
-        "Evaluate this .keras file or SavedModel directory",
+        "Evaluate this .keras file or SavedModel directory, or the weights of --model in a "
+        ".safetensors file",
         modes=("evaluate_model",),
         path=True,
     )

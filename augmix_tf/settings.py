@@ -74,6 +74,8 @@ def setting(default: Any, help: str, group: str = "Method", **facts: Any) -> Any
     """Declares a field of a frozen dataclass as a setting; `facts` are fields of `Setting`."""
     if group == "Method":  # `--mode=views` shows what a method does
         facts = {"modes": (*RUN_MODES, "views")} | facts
+    if group == "Model":  # of stored weights
+        facts = {"modes": (*RUN_MODES, "evaluate_model")} | facts
     metadata = {"setting": Setting(help, group, **facts)}
     return dataclasses.field(default=default, metadata=metadata)
 

@@ -237,6 +237,10 @@ def test_a_setting_is_used_or_refused_in_every_mode_and_dataset(base):
         (("--tpu=x",), "--tpu applies with --strategy=tpu only (got --strategy=auto)."),
         (("--nocorrupted", "--corrupted_dir=x"), "--corrupted_dir cannot be combined"),
         (("--epochs=3", "--warmup_epochs=3"), "--warmup_epochs must be below the 3 epochs"),
+        (
+            ("--mode=evaluate", "--model_path=a.keras", "--depth=16"),
+            "--depth applies to --model_path=weights.safetensors only (got --model_path=a.keras).",
+        ),
         (("--views=1",), "--views must be 2 or more; received 1."),
         (("--method=cutout", "--cutout_size=0"), "--cutout_size must be 1 or more; received 0."),
     ],

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from augmix_tf import models, settings
 from augmix_tf.errors import ArgumentError
+from augmix_tf.models import resnet
 from tests.oracles import numpy_models
 from tests.tiny_models import (
     TINY,
@@ -44,10 +45,25 @@ def _keep_precision_policy():
     ],
 )
 def test_parameter_counts(name, options, num_classes, trainable, moving):
-    model = models.build(name, num_classes, (None, None, 3), **options)
+    side = 64 if "max_blur_pool" in options else None
+    model = models.build(name, num_classes, (side, side, 3), **options)
     assert sum(w.numpy().size for w in model.trainable_weights) == trainable
     assert sum(w.numpy().size for w in model.non_trainable_weights) == moving
     assert model.output_shape == (None, num_classes)
+
+
+def test_reflection_needs_a_fixed_size():
+    message = r"Expected max_blur_pool images of a fixed size; received \(None, 64\)"
+    with pytest.raises(ArgumentError, match=message):
+        models.build("resnet50", 5, (None, 64, 3), max_blur_pool=True)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 7), (8, 5)])
+def test_blur_pool_equals_loops(shape):
+    images = keras.Input((*shape, 3))
+    model = keras.Model(images, resnet.blur_pool(images, "blur"))
+    values = np.random.default_rng(0).normal(size=(2, *shape, 3)).astype(np.float32)
+    np.testing.assert_allclose(model(values), numpy_models.blur(values), atol=1e-6)
 
 
 def test_settings_and_their_checks_need_neither_keras_nor_tensorflow():

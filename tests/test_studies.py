@@ -16,12 +16,13 @@ from PIL import Image
 from scipy import special
 
 import augmix_tf
-from augmix_tf import corruptions, metrics
+from augmix_tf import corruptions, metrics, models
 from augmix_tf.commands import dashboard
 from augmix_tf.data import shapes
 from augmix_tf.export import saved_model
 from tests import class_folders
 from tests.program import command, finish
+from tests.tiny_models import torch_state
 
 IMAGES = 10
 WRITTEN = ("gaussian_noise", "brightness", "jpeg_compression")
@@ -353,6 +354,22 @@ def test_a_saved_model_is_evaluated_like_the_run_that_it_comes_from(run, tmp_pat
     assert got["clean"]["error"] == results(run)["clean"]["error"]
     assert got["provenance"]["method"] == "saved model"
     assert (tmp_path / "out" / "report.md").exists()
+
+
+def test_weights_of_a_pytorch_network_are_evaluated(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    network = models.build("wrn", 10, depth=10, widen_factor=1, seed=1)
+    path = tmp_path / "weights.safetensors"
+    half = np.full((1, 3, 1, 1), 0.5, np.float32)
+    # The package writes transposed views wrongly.
+    state = {n: np.ascontiguousarray(value) for n, value in torch_state(network).items()}
+    safetensors.save_file(state | {"mu": half, "sigma": half}, path)
+    sizes = ("--model=wrn", "--depth=10", "--widen_factor=1", "--eval_limit=30")
+    got = evaluate_model(path, tmp_path / "out", *sizes)
+    images, labels = (part[:30] for part in shapes.make("test"))
+    logits = network.predict(images.astype(np.float32) / 127.5 - 1, verbose=0)
+    nll = metrics.negative_log_likelihood(logits, labels)
+    assert got["clean"]["nll"] == pytest.approx(nll, rel=1e-4)
 
 
 def small_network(side, classes=10):

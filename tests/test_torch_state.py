@@ -1,5 +1,7 @@
 """Models with original PyTorch weights give the outputs of the original code."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -147,6 +149,97 @@ def test_state_round_trip(case):
         models.load_torch_state(target, variant)
         for a, b in zip(source.get_weights(), target.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def equal_to_source(source, target) -> bool:
+    pairs = zip(source.get_weights(), target.get_weights(), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def per_channel(*values):
+    return np.array(values, np.float32).reshape(1, 3, 1, 1)
+
+
+def test_the_copies_of_robustbench_load_without_renaming():
+    source = build_tiny("wrn")
+    shake(source)
+    state = torch_state(source)
+    half = per_channel(0.5, 0.5, 0.5)
+    copy = {n.replace("conv_shortcut", "convShortcut"): value for n, value in state.items()}
+    assert copy.keys() != state.keys()
+    sequential = {f"model.{name}": value for name, value in state.items()}
+    sequential |= {"normalize.mean": half, "normalize.std": half}
+    parallel = {f"module.{name}": value for name, value in (copy | {"mu": half}).items()}
+    for variant in (copy | {"mu": half, "sigma": half}, sequential, parallel):
+        target = build_tiny("wrn")
+        assert not equal_to_source(source, target)
+        models.load_torch_state(target, variant)
+        assert equal_to_source(source, target)
+
+
+def test_another_normalization_is_refused_unless_it_is_given():
+    model = build_tiny("wrn")
+    state = torch_state(model) | {"mu": per_channel(0.49, 0.48, 0.45)}
+    state |= {"sigma": per_channel(0.2, 0.2, 0.2)}
+    with pytest.raises(ArgumentError, match=r"model 'wrn'\. Other values: mu, sigma\.$"):
+        models.load_torch_state(model, state)
+    models.load_torch_state(model, state, ((0.49, 0.48, 0.45), (0.2, 0.2, 0.2)))
+
+
+# `BlurPool` of the tiny network, with the channels that it blurs.
+BLUR_POOLS = {"maxpool.1": 4, "layer2.0.conv3.0": 8, "layer2.0.downsample.0": 16}
+
+
+def blur_filters(taps):
+    row = np.array(taps, np.float32) / sum(taps)
+    return {
+        f"{name}.filt": np.tile(np.outer(row, row), (channels, 1, 1, 1))
+        for name, channels in BLUR_POOLS.items()
+    }
+
+
+def test_the_anti_aliased_network_loads_without_renaming():
+    source, target = build_tiny("max_blur_pool"), build_tiny("max_blur_pool")
+    shake(source)
+    state = torch_state(source)
+    block = {n.removeprefix("layer2.0.").rsplit(".", 1)[0] for n in state if "layer2.0" in n}
+    assert block == {
+        *("conv1", "bn1", "conv2", "bn2", "conv3.1", "bn3", "downsample.1", "downsample.2")
+    }
+    models.load_torch_state(target, state | blur_filters([1, 4, 6, 4, 1]))
+    assert equal_to_source(source, target)
+    with pytest.raises(ArgumentError, match=r"Other values: layer2\.0\.conv3\.0\.filt, "):
+        models.load_torch_state(target, state | blur_filters([1, 3, 3, 1]))
+    plain = build_tiny("resnet50")
+    with pytest.raises(ArgumentError, match=r"Unexpected: layer2\.0\.conv3\.0\.filt"):
+        models.load_torch_state(
+            plain, torch_state(plain) | {"layer2.0.conv3.0.filt": np.ones((8, 1, 5, 5))}
+        )
+
+
+def test_weights_come_from_a_safetensors_file(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    source, target = build_tiny("wrn"), build_tiny("wrn")
+    shake(source)
+    path = tmp_path / "weights.safetensors"
+    # The package writes transposed views wrongly.
+    state = {n: np.ascontiguousarray(value) for n, value in torch_state(source).items()}
+    safetensors.save_file(state, path)
+    models.load_torch_state(target, path)
+    assert equal_to_source(source, target)
+    path.write_bytes(b"no weights")
+    with pytest.raises(ArgumentError, match="Cannot load the weights "):
+        models.load_torch_state(target, str(path))
+
+
+def test_a_file_of_weights_is_refused_where_it_cannot_be_read(tmp_path, monkeypatch):
+    model, path = build_tiny("wrn"), tmp_path / "weights.safetensors"
+    with pytest.raises(ArgumentError, match=r"Expected a \.safetensors file"):
+        models.load_torch_state(model, path)
+    path.touch()
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    with pytest.raises(ArgumentError, match="pip install safetensors"):
+        models.load_torch_state(model, path)
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,9 @@ def build_trainer(
             seed=config.seed,
             synchronized_bn=tf.distribute.get_strategy().num_replicas_in_sync > 1,
         )
-        normalization = IMAGENET_NORMALIZATION if config.large else CIFAR_NORMALIZATION
         attack = config.method.attack
         trainer = Trainer(
-            with_normalization(backbone, *normalization),
+            with_normalization(backbone, *normalization(config)),
             config.method.jsd_weight,
             batch_norms=config.method.batch_norms,
             adversary=attack
@@ -157,6 +156,19 @@ def build_trainer(
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         trainer.compile(optimizer=optimizer)
         return trainer
+
+
+def load_weights(config: ExperimentConfig, source: Source, path: Path) -> keras.Model:
+    """Returns the classifier with the weights of a PyTorch network in a `.safetensors` file."""
+    shape = (*source.image_size, 3)
+    backbone = models.build_model(config.model, source.num_classes, shape)
+    models.load_torch_state(backbone, path, normalization(config))
+    return with_normalization(backbone, *normalization(config))
+
+
+def normalization(config: ExperimentConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of the images, 0 to 1."""
+    return IMAGENET_NORMALIZATION if config.large else CIFAR_NORMALIZATION
 
 
 def learning_rate(config: ExperimentConfig, examples: int) -> float | LearningRateSchedule:

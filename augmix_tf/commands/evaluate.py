@@ -22,6 +22,7 @@ from augmix_tf.evaluation import loaded, measure, predict, sets
 from augmix_tf.evaluation.loaded import SavedClassifier
 from augmix_tf.evaluation.results import Results, Temperature
 from augmix_tf.evaluation.sets import Benchmarks
+from augmix_tf.models.torch_state import SAFETENSORS
 from augmix_tf.report import run as run_report
 from augmix_tf.training import distribution
 from augmix_tf.training.callbacks import Counter
@@ -123,8 +124,12 @@ def evaluate_saved(request: Request) -> None:
     if directory.config.exists():
         raise CommandError(f"--model_path needs another --workdir; {directory.root} holds a run.")
     build.strategy(Devices("none"))
-    model = loaded.load(path)
-    config, data = _test_images(model, request)
+    if path.suffix == SAFETENSORS:
+        config, data = request.config, build.load_test_images(request.config)
+        model = loaded.of_keras_model(path, build.load_weights(config, data.source, path))
+    else:
+        model = loaded.load(path)
+        config, data = _test_images(model, request)
     source, benchmarks = data.source, open_benchmarks(config, data)
     program = model.program(source.image_size, source.num_classes)
     results = measure.measure(program, source.test, source.class_names, benchmarks, None, Counter)

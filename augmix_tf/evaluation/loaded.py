@@ -83,7 +83,11 @@ def load(path: Path) -> SavedClassifier:
 
 
 def _load_keras_file(path: Path) -> SavedClassifier:
-    model = keras.models.load_model(path, compile=False)
+    return of_keras_model(path, keras.models.load_model(path, compile=False))
+
+
+def of_keras_model(path: Path, model: keras.Model) -> SavedClassifier:
+    """Returns a Keras model that takes images in 0..255, loaded from `path`."""
 
     def outputs(images: tf.Tensor) -> Mapping[str, tf.Tensor]:
         values = model(images, training=False)

@@ -14,7 +14,12 @@ from etils import epy
 
 from augmix_tf.errors import lookup, require
 from augmix_tf.models.allconv import AllConv
-from augmix_tf.models.blocks import Architecture, LayerFactory
+from augmix_tf.models.blocks import (
+    CIFAR_NORMALIZATION,
+    IMAGENET_NORMALIZATION,
+    Architecture,
+    LayerFactory,
+)
 from augmix_tf.models.densenet import DenseNet
 from augmix_tf.models.resnet import ResNet50, ResNeXt, WideResNet
 from augmix_tf.models.torch_state import load_torch_state
@@ -40,11 +45,6 @@ MODELS: Mapping[str, type[Architecture]] = {
     for architecture in (AllConv, DenseNet, ResNet50, ResNeXt, WideResNet)
 }
 """Name -> frozen dataclass whose fields are the options of the model."""
-
-CIFAR_NORMALIZATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""(mean, standard deviation) of each channel, for pixels scaled to 0..1; the authors' values."""
-IMAGENET_NORMALIZATION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""The same for ImageNet, as in torchvision."""
 
 
 def build(

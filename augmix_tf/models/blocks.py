@@ -28,6 +28,13 @@ Tensor: TypeAlias = "keras.KerasTensor"
 
 # Name suffix of each part of a grouped convolution: "stage_1.0.conv_conv.group3".
 GROUP = ".group"
+# Name suffix of the layers that blur: "maxpool.1.blur0".
+BLUR = ".blur"
+
+CIFAR_NORMALIZATION = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""(mean, standard deviation) of each channel, for pixels scaled to 0..1; the authors' values."""
+IMAGENET_NORMALIZATION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""The same for ImageNet, as in torchvision."""
 
 
 @dataclasses.dataclass(frozen=True)

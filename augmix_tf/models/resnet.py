@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from etils import epy
 
-from augmix_tf.models.blocks import Architecture, LayerFactory, Tensor, require_depth
+from augmix_tf.errors import require
+from augmix_tf.models.blocks import BLUR, Architecture, LayerFactory, Tensor, require_depth
 from augmix_tf.settings import setting
 
 with epy.lazy_imports():
@@ -110,8 +111,8 @@ class ResNeXt(Architecture):
 class ResNet50(Architecture):
     """ResNet-50 in torchvision's layout, with the strides on the 3x3 convolutions.
 
-    `max_blur_pool` blurs before every subsampling after the stem's convolution; the weights keep
-    their names and shapes.
+    `max_blur_pool` blurs before every subsampling after the stem's convolution: Zhang's network
+    with the 5x5 filter and its names of weights. It needs images of a fixed size.
 
     Source: He et al., Deep Residual Learning (arXiv 1512.03385); Zhang, Making Convolutional
     Networks Shift-Invariant Again (arXiv 1904.11486).
@@ -127,6 +128,8 @@ class ResNet50(Architecture):
     blocks: Sequence[int] = (3, 4, 6, 3)  # in each stage; all but the first halve both sides
 
     def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
+        fixed = not self.max_blur_pool or None not in images.shape[1:3]
+        require(fixed, "max_blur_pool images of a fixed size", images.shape[1:3])
         width = int(64 * self.width_multiplier)
         x = make.batch_norm_relu(make.conv(images, width, 7, "conv1", strides=2), "bn1")
         x = self._stem_pool(x)
@@ -138,7 +141,7 @@ class ResNet50(Architecture):
 
     def _stem_pool(self, images: Tensor) -> Tensor:
         if self.max_blur_pool:
-            return blur_pool(L.MaxPooling2D(2, strides=1, name="maxpool")(images), "maxpool")
+            return blur_pool(L.MaxPooling2D(2, strides=1, name="maxpool.0")(images), "maxpool.1")
         # Zeros never win a max-pool after a ReLU, so they can stand for padding.
         padded = L.ZeroPadding2D(1, name="maxpool.pad")(images)
         return L.MaxPooling2D(3, strides=2, name="maxpool")(padded)
@@ -152,28 +155,42 @@ class ResNet50(Architecture):
         x = make.batch_norm_relu(make.conv(images, channels, 1, f"{name}.conv1"), f"{name}.bn1")
         x = make.conv(x, channels, 3, f"{name}.conv2", strides=conv_strides)
         x = make.batch_norm_relu(x, f"{name}.bn2")
+        last = f"{name}.conv3"
         if blurred:
-            x = blur_pool(x, f"{name}.conv3")
-        x = make.conv(x, EXPANSION * channels, 1, f"{name}.conv3")
+            x, last = blur_pool(x, f"{last}.0"), f"{last}.1"
+        x = make.conv(x, EXPANSION * channels, 1, last)
         x = make.batch_norm(x, f"{name}.bn3")
-        shortcut = images
+        shortcut, number = images, 0  # of the layer in PyTorch's `Sequential`
         if strides == 2 or images.shape[-1] != EXPANSION * channels:
-            source = blur_pool(images, f"{name}.downsample") if blurred else images
+            down = f"{name}.downsample"
+            if blurred:
+                shortcut, number = blur_pool(images, f"{down}.0"), 1
             shortcut = make.conv(
-                source, EXPANSION * channels, 1, f"{name}.downsample.0", strides=conv_strides
+                shortcut, EXPANSION * channels, 1, f"{down}.{number}", strides=conv_strides
             )
-            shortcut = make.batch_norm(shortcut, f"{name}.downsample.1")
+            shortcut = make.batch_norm(shortcut, f"{down}.{number + 1}")
         return L.ReLU(name=f"{name}.relu")(L.Add(name=f"{name}.add")([shortcut, x]))
 
 
 def blur_pool(images: Tensor, name: str) -> Tensor:
-    """Returns every second pixel of `images` under the 5x5 binomial filter (1 4 6 4 1).
-
-    Borders are padded with zeros, as for the convolutions (Zhang pads by reflection).
-    """
+    """Returns every second pixel of reflected `images` under the 5x5 filter (1 4 6 4 1)."""
     # Four 2x2 means equal that filter. A fixed convolution would be a weight to save, to load and
     # to exempt from decay, and under XLA on CPUs its backward pass is 15 times slower.
-    x = L.ZeroPadding2D(2, name=f"{name}.blur.pad")(images)
+    x = reflected(reflected(images, 0, f"{name}.rows"), 1, f"{name}.columns")
     for i, strides in enumerate((1, 1, 1, 2)):
-        x = L.AveragePooling2D(2, strides=strides, name=f"{name}.blur{i}")(x)
+        x = L.AveragePooling2D(2, strides=strides, name=f"{name}{BLUR}{i}")(x)
     return x
+
+
+def reflected(images: Tensor, axis: int, name: str) -> Tensor:
+    """Returns `images` with two more rows (axis 0) or columns (1) on both sides, by reflection."""
+    side = images.shape[1 + axis]
+    period = max(2 * (side - 1), 1)
+    borders = []
+    for i, place in enumerate((-2, -1, side, side + 1)):
+        source = min(place % period, -place % period)
+        cropping = [(0, 0), (0, 0)]
+        cropping[axis] = (source, side - 1 - source)
+        borders.append(L.Cropping2D(cropping, name=f"{name}.border{i}")(images))
+    parts = [*borders[:2], images, *borders[2:]]
+    return L.Concatenate(axis=1 + axis, name=f"{name}.reflected")(parts)

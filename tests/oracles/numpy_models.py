@@ -133,19 +133,31 @@ def resnet(net, x, blocks, max_blur_pool):
             y = net.norm_relu(y, f"{name}.bn2")
             if blurred:
                 x, y, stride = blur(x), blur(y), 1
-            y = net.norm(net.conv(y, f"{name}.conv3"), f"{name}.bn3")
-            x = np.maximum(shortcut(net, x, name, stride) + y, 0)
+            last = f"{name}.conv3.1" if blurred else f"{name}.conv3"
+            y = net.norm(net.conv(y, last), f"{name}.bn3")
+            x = np.maximum(shortcut(net, x, name, stride, int(blurred)) + y, 0)
     return net.linear(x, "fc")
 
 
-def shortcut(net, x, name, stride):
-    if f"{name}.downsample.0.weight" not in net.state:
+def shortcut(net, x, name, stride, first=0):
+    name = f"{name}.downsample"
+    if f"{name}.{first}.weight" not in net.state:
         return x
-    return net.norm(net.conv(x, f"{name}.downsample.0", stride), f"{name}.downsample.1")
+    return net.norm(net.conv(x, f"{name}.{first}", stride), f"{name}.{first + 1}")
 
 
 def blur(x):
-    row = np.array([1, 4, 6, 4, 1]) / 16
-    x = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
-    weights = np.outer(row, row)[None, :, :, None]
-    return pool(x, 5, 2, lambda window, axis: (window * weights).sum(axis))
+    def mirrored(place, side):
+        row = [*range(side), *range(side - 2, 0, -1)]
+        return row[place % len(row)]
+
+    _, height, width, _ = x.shape
+    y = np.zeros((len(x), -(-height // 2), -(-width // 2), x.shape[-1]))
+    for i in range(y.shape[1]):
+        for j in range(y.shape[2]):
+            for a, down in enumerate((1, 4, 6, 4, 1)):
+                for b, right in enumerate((1, 4, 6, 4, 1)):
+                    row = mirrored(2 * i + a - 2, height)
+                    column = mirrored(2 * j + b - 2, width)
+                    y[:, i, j] += down * right / 256 * x[:, row, column]
+    return y
