@@ -164,8 +164,8 @@ def _object(
 ) -> Array:
     """The object that gives the class: shaded, with a shadow, lighter or darker than `tone`."""
     radius = draws.uniform(7.5, 13.0)
-    room = np.maximum(SIDE / 2 + 0.5 - radius, 0.0)
-    x, y = x - draws.uniform(-1.0, 1.0) * room, y - draws.uniform(-1.0, 1.0) * room
+    margin = np.maximum(SIDE / 2 + 0.5 - radius, 0.0)
+    x, y = x - draws.uniform(-1.0, 1.0) * margin, y - draws.uniform(-1.0, 1.0) * margin
     cosine, sine = draws.direction()
 
     def covered(x: Array, y: Array) -> Array:
@@ -173,7 +173,7 @@ def _object(
         return _coverage(outline(u, v) * radius)
 
     contrast = draws.uniform(48.0, 120.0)[..., None] * draws.colour(0.3, 1.3)
-    # Away from whichever end of the scale the ground is near, so that the contrast has room.
+    # Away from whichever end of the scale the ground is near, so that there is contrast.
     luma = (tone[..., 0] * 2.0 + tone[..., 1] * 5.0 + tone[..., 2]) / 8.0
     lighter = np.where(luma + draws.uniform(-40.0, 40.0) < 128.0, 1.0, -1.0)[..., None]
     shading = draws.colour(-18.0, 18.0)
