@@ -51,7 +51,7 @@ def trained_on(folder):
 
 
 def stylized(folder):
-    return class_folders.read(folder, like(class_folders.classes(folder))).images
+    return class_folders.read(folder, like([*class_folders.classes(folder), "unused"])).images
 
 
 def benchmark(folder):
@@ -154,7 +154,7 @@ def test_classes_are_the_same_in_either_unicode_form(tmp_path):
 
 @pytest.mark.parametrize("empty", ["nowhere", "file", "bare", "unread"])
 @pytest.mark.parametrize(
-    "reader", [trained_on, lambda folder: class_folders.read(folder, like([]))]
+    "reader", [trained_on, lambda folder: class_folders.read(folder, like(["a", "b"]))]
 )
 def test_a_place_without_images_is_refused(tmp_path, reader, empty):
     (tmp_path / "file").write_text("mine")
@@ -164,6 +164,13 @@ def test_a_place_without_images_is_refused(tmp_path, reader, empty):
     with pytest.raises(ArgumentError, match=r"class|received none") as error:
         reader(tmp_path / empty)
     assert str(tmp_path / empty) in str(error.value)
+
+
+def test_a_dataset_of_one_class_is_refused(tmp_path):
+    for split in ("train", "val"):
+        save(tmp_path / split / "ring" / "a.png", image(0))
+    with pytest.raises(ArgumentError, match="of at least 2 classes; received folder with 1"):
+        sources.load("folder", tmp_path, image_size=SIDE)
 
 
 # Stylized images, in memory
@@ -184,7 +191,7 @@ def test_stylized_images_come_by_class_and_name_with_numbers_of_their_own(tmp_pa
 @pytest.mark.parametrize("size", [(32, 40), (8, 10), (20, 16)])
 def test_stylized_images_of_other_sizes_are_resized_as_pillow_does(tmp_path, size):
     save(tmp_path / "ring" / "a.png", image(0, size))
-    split = class_folders.read(tmp_path, like(["ring"]))
+    split = class_folders.read(tmp_path, like(["disc", "ring"]))
     resized = Image.fromarray(image(0, size)).resize(SIZE[::-1], Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(split.images[0], np.asarray(resized))
 
@@ -192,7 +199,7 @@ def test_stylized_images_of_other_sizes_are_resized_as_pillow_does(tmp_path, siz
 def test_a_folder_that_is_no_class_is_answered_with_the_nearest(tmp_path):
     save(tmp_path / "sqare" / "a.png", image(0))
     with pytest.raises(ArgumentError, match=r"sqare.*Did you mean 'square'"):
-        class_folders.read(tmp_path, like(["square"]))
+        class_folders.read(tmp_path, like(["disc", "square"]))
 
 
 # Training and test images

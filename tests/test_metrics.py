@@ -94,6 +94,7 @@ def test_huge_logits_stay_finite():
         ([[1.0, 2.0]], [-1], r"Expected labels of 0 to 1; received \[-1\]"),
         ([[1.0, 2.0]], [0.0], "Expected labels of integers; received float64"),
         (np.zeros((0, 2)), [], "Expected at least one example; received 0"),
+        ([[1.0], [1.0]], [0, 0], "Expected scores of at least 2 classes; received 1"),
     ],
 )
 def test_classification_refuses(logits, labels, message):

@@ -161,6 +161,10 @@ class Source:
     class_names: tuple[str, ...]
     description: str
 
+    def __post_init__(self) -> None:
+        expected = "a dataset of at least 2 classes"
+        errors.require(self.num_classes > 1, expected, f"{self.name} with {self.num_classes}")
+
     @property
     def num_classes(self) -> int:
         return len(self.class_names)

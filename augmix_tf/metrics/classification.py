@@ -1,9 +1,9 @@
 """Error, negative log-likelihood and Brier score, from logits, in float64.
 
 Logits are float [N, K], labels int [N], 0 to K - 1; errors and probabilities are fractions, 0 to 1.
-Shapes or labels that do not fit, and N = 0, are `ArgumentError`s; a logit that is NaN or infinite
-is a `RunError`. `ClassificationSums` keeps sums and a count and divides once at the end, so that a
-smaller last batch has the right weight.
+Shapes or labels that do not fit, N = 0 and K = 1 are `ArgumentError`s; a logit that is NaN or
+infinite is a `RunError`. `ClassificationSums` keeps sums and a count and divides once at the end,
+so that a smaller last batch has the right weight.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ def top1_confidence(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, n
 def checked_logits(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Returns scores float64 [N, K] and labels int64 [N], checked."""
     scores, classes = np.asarray(logits, np.float64), np.asarray(labels)
-    errors.require(scores.ndim == 2 and scores.shape[1] > 0, "scores [N, K]", scores.shape)
+    errors.require(scores.ndim == 2, "scores [N, K]", scores.shape)
+    errors.require(scores.shape[1] > 1, "scores of at least 2 classes", scores.shape[1])
     errors.require(
         classes.shape == scores.shape[:1], f"{len(scores)} labels, one for each row", classes.shape
     )
