@@ -393,8 +393,8 @@ def test_a_checkpoint_of_an_augmix_model_is_evaluated_as_it_is(tmp_path):
 
 
 def test_images_of_varying_size_come_at_the_size_of_the_model_s_own_input(tmp_path):
-    data = class_folders.write(tmp_path / "data", ("val",))
-    path = tmp_path / "model.keras"
+    data = class_folders.write(tmp_path / "sweep[2]" / "data", ("val",))
+    path = tmp_path / "sweep[2]" / "model.keras"
     small_network(24, len(class_folders.CLASSES)).save(path)
     options = ("--dataset=folder", f"--data_dir={data}", f"--model_path={path}")
     assert evaluate_model(path, tmp_path / "out", *options)["clean"]["images"] == 12
