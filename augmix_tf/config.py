@@ -195,7 +195,7 @@ class ExperimentConfig:
     )
     alexnet_rates: str | None = _evaluation(
         None,
-        "JSON file of AlexNet's rates on ImageNet-P",
+        "JSON file of rates on ImageNet-P that replace AlexNet's published ones",
         needs={"perturbed_dir": (...,)},
         path=True,
     )

@@ -1,4 +1,4 @@
-"""The robustness benchmarks: names, groups and severities, and AlexNet's errors on them.
+"""The robustness benchmarks: names, groups and severities, and AlexNet's results on them.
 
 -C: each test image under 15 corruptions at 5 severities. -P: sequences of frames in which one
 image is perturbed step by step.
@@ -60,6 +60,57 @@ ALEXNET_ERRORS: dict[str, float] = {
 }
 # AlexNet's top-1 error on the clean ImageNet validation set; same source.
 ALEXNET_CLEAN_ERROR = 0.4348
+
+# AlexNet's top-1 error on ImageNet-C-bar (50,000 images), mean over the five severities.
+# Source: results/summaryImageNet_C_bar_baseline.csv of nis-research/afa-augment, commit 7dcf705.
+ALEXNET_CBAR_ERRORS: dict[str, float] = {
+    "blue_noise_sample": 0.815036,
+    "plasma_noise": 0.882188,
+    "checkerboard_cutout": 0.701648,
+    "cocentric_sine_waves": 0.878124,
+    "single_frequency_greyscale": 0.828760,
+    "brownish_noise": 0.638460,
+    "perlin_noise": 0.580912,
+    "sparkles": 0.579924,
+    "inverse_sparkles": 0.871228,
+    "caustic_refraction": 0.619036,
+}
+# The same on ImageNet-3DCC, over RobustBench's 5,000 images, with a sampling error of 0.003 to
+# 0.005. Source: unaggregated_results_3d.csv of RobustBench/robustbench, commit 78fcc9e.
+ALEXNET_3DCC_ERRORS: dict[str, float] = {
+    "near_focus": 0.61068,
+    "far_focus": 0.65152,
+    "bit_error": 0.68336,
+    "color_quant": 0.59620,
+    "flash": 0.80124,
+    "fog_3d": 0.77356,
+    "h265_abr": 0.56740,
+    "h265_crf": 0.52520,
+    "iso_noise": 0.93152,
+    "low_light": 0.82248,
+    "xy_motion_blur": 0.82484,
+    "z_motion_blur": 0.79588,
+}
+# AlexNet on ImageNet-P, all 50,000 sequences: flips, sum of top-5 distances, and compared pairs.
+# Source: results/summaryImageNet_P_baseline.csv of nis-research/afa-augment, commit 7dcf705; its
+# decimals are these fractions.
+_ALEXNET_SEQUENCES = {
+    "gaussian_noise": (354_756, 7_147_814, 1_500_000),
+    "shot_noise": (450_902, 8_637_234, 1_500_000),
+    "motion_blur": (139_447, 2_894_739, 1_500_000),
+    "zoom_blur": (89_136, 2_009_339, 1_500_000),
+    "snow": (178_919, 3_626_456, 1_500_000),
+    "brightness": (73_346, 1_789_904, 1_500_000),
+    "translate": (220_139, 5_250_318, 2_000_000),
+    "rotate": (196_561, 4_427_861, 1_500_000),
+    "tilt": (105_757, 2_617_938, 1_500_000),
+    "scale": (352_975, 6_716_878, 1_500_000),
+}
+# Metric -> perturbation -> AlexNet's value.
+ALEXNET_RATES: dict[str, dict[str, float]] = {
+    "flip_probability": {n: flips / pairs for n, (flips, _, pairs) in _ALEXNET_SEQUENCES.items()},
+    "top5_distance": {n: moved / pairs for n, (_, moved, pairs) in _ALEXNET_SEQUENCES.items()},
+}
 
 
 def is_noise(perturbation: str) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from augmix_tf import metrics, robustness
 from augmix_tf.errors import ArgumentError, RunError
+from augmix_tf.metrics import benchmarks
 from tests import golden
 from tests.oracles import loop_metrics as loops
 
@@ -298,6 +300,67 @@ def test_alexnet_compared_with_itself_is_one_hundred():
     assert metrics.relative_corruption_error(errors, clean) == pytest.approx(100.0)
 
 
+# Errors (%) of two ResNet-50s, means over severities: rn50augmix and rn50baseline of
+# nis-research/afa-augment, commit 7dcf705; on -3DCC RobustBench's AugMix, commit 78fcc9e.
+# fmt: off
+PUBLISHED = {
+    "augmix": [59.4032, 58.8724, 62.3044, 52.2512, 65.1148, 46.4892, 50.9928, 60.1152, 56.2276,
+               52.8888, 30.5272, 48.908, 48.0284, 43.0336, 39.7308],
+    "standard": [70.708, 72.9676, 76.1884, 61.2528, 73.2232, 61.3316, 63.7556, 67.4732, 61.8588,
+                 54.1552, 31.9792, 60.942, 54.7492, 55.2108, 46.5872],
+    "augmix, cbar": [40.5076, 76.8928, 48.2336, 74.4404, 63.8464, 43.444, 34.662, 33.5668, 78.38,
+                     40.808],
+    "augmix, 3dcc": [36.388, 42.096, 50.876, 37.692, 58.588, 52.364, 33.752, 28.26, 54.424,
+                     49.12, 56.64, 58.028],
+}
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("row", "alexnet", "mce"),
+    [
+        ("augmix", robustness.ALEXNET_ERRORS, 65.3),
+        ("standard", robustness.ALEXNET_ERRORS, 76.7),
+        ("augmix, cbar", robustness.ALEXNET_CBAR_ERRORS, 70.890),
+        ("augmix, 3dcc", robustness.ALEXNET_3DCC_ERRORS, 64.64),
+    ],
+)
+def test_published_errors_have_the_published_mce(row, alexnet, mce):
+    errors = {n: p / 100 for n, p in zip(alexnet, PUBLISHED[row], strict=True)}
+    digits = len(str(mce).partition(".")[2])
+    assert round(metrics.mean_corruption_error(errors, alexnet), digits) == mce
+
+
+# Flip probability and top-5 distance, in the order of the perturbations; the same source.
+# fmt: off
+PUBLISHED_RATES = {
+    "augmix": (
+        [0.0967686667, 0.1136186667, 0.0278886667, 0.0325253333, 0.04454, 0.022572, 0.029641,
+         0.0423126667, 0.02565, 0.07946],
+        [2.9835673333, 3.3864586667, 0.9779086667, 0.9700606667, 1.2857226667, 0.7914266667,
+         1.1314965, 1.5068026667, 0.9904273333, 2.2689233333],
+    ),
+    "standard": (
+        [0.140392, 0.1738566667, 0.0599993333, 0.0428486667, 0.0753846667, 0.0302686667,
+         0.0486685, 0.067942, 0.0400993333, 0.11318],
+        [3.923604, 4.5467946667, 1.627552, 1.196662, 1.9470866667, 0.998216, 1.6841515,
+         2.154554, 1.398552, 3.0117086667],
+    ),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("row", "flip_rate", "distance"), [("augmix", 37.6, 56.6), ("standard", 58.0, 78.4)]
+)
+def test_published_rates_have_the_published_means(row, flip_rate, distance):
+    names, alexnet = robustness.PERTURBATIONS, robustness.ALEXNET_RATES
+    flips, moved = (dict(zip(names, values, strict=True)) for values in PUBLISHED_RATES[row])
+    got = metrics.mean_flip_rate(flips, alexnet["flip_probability"])
+    assert round(got, 1) == flip_rate
+    assert round(metrics.mean_top5_distance(moved, alexnet["top5_distance"]), 1) == distance
+
+
 def test_corruption_errors_by_hand():
     errors = {"fog": [0.1, 0.3], "snow": 0.5}
     baseline = {"snow": [0.4, 0.6], "fog": 0.8}
@@ -404,6 +467,18 @@ def test_top5_distance_by_hand():
     # All five leave the best five: 5 + 4 + 3 + 2 + 1.
     assert metrics.top5_distance([[rising, -rising]], is_noise=True) == 15.0
     assert metrics.top5_distance([[rising, 2 * rising]], is_noise=True) == 0.0
+
+
+def test_no_change_of_the_ranking_exceeds_the_largest_top5_distance():
+    # All orders of ten classes that can put the best five elsewhere.
+    ranks = np.minimum(list(itertools.permutations(range(10), 5)), 5)
+    distances = np.abs(np.arange(5) - ranks).sum(axis=1)
+    assert distances.max() == benchmarks.LARGEST_TOP5_DISTANCE
+    # The first four leave, and the fifth becomes the best.
+    rising = np.arange(12.0)
+    second = -rising
+    second[7] = 1.0
+    assert metrics.top5_distance([[rising, second]], is_noise=False) == 18.0
 
 
 def test_means_over_perturbations_by_hand():

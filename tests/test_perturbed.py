@@ -11,7 +11,7 @@ from augmix_tf.data import benchmark, perturbed
 from augmix_tf.errors import ArgumentError, FileError, RunError
 from augmix_tf.evaluation import measure, sets
 from augmix_tf.evaluation.results import Results
-from augmix_tf.robustness import PERTURBATIONS
+from augmix_tf.robustness import ALEXNET_RATES, PERTURBATIONS
 from tests import golden
 
 SIZE = (6, 8)
@@ -308,6 +308,18 @@ def test_relative_means_are_percentages_of_the_baseline(tmp_path):
     for mean, key in means.items():
         ratios = [rows[name][key] / rates()[key][name] for name in rows]
         assert got[mean] == pytest.approx(100 * np.mean(ratios))
+
+
+def test_networks_for_imagenet_are_compared_with_alexnet():
+    tables = random_tables(PERTURBATIONS, classes=1000)
+    for alexnet in (None, {"top5_distance": dict.fromkeys(PERTURBATIONS, 4.0)}):
+        got = evaluate(looked_up(*tables.values()), in_memory(tables), alexnet=alexnet)
+        values = {n: row["flip_probability"] for n, row in got["perturbations"].items()}
+        flips = ALEXNET_RATES["flip_probability"]
+        assert got["mean_flip_rate"] == metrics.mean_flip_rate(values, flips)
+        values = {n: row["top5_distance"] for n, row in got["perturbations"].items()}
+        theirs = (alexnet or ALEXNET_RATES)["top5_distance"]
+        assert got["mean_top5_distance"] == metrics.mean_top5_distance(values, theirs)
 
 
 def test_only_the_rates_that_are_given_are_used(tmp_path):

@@ -19,7 +19,14 @@ from augmix_tf.evaluation import results
 from augmix_tf.evaluation.predict import Predictor, predict, predict_batch
 from augmix_tf.evaluation.sets import Benchmarks, Rates, ShiftedSet
 from augmix_tf.metrics import table
-from augmix_tf.robustness import CORRUPTIONS, PERTURBATIONS, SEVERITIES, is_noise
+from augmix_tf.robustness import (
+    ALEXNET_RATES,
+    CORRUPTIONS,
+    IMAGENET_CLASSES,
+    PERTURBATIONS,
+    SEVERITIES,
+    is_noise,
+)
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished parts and of all parts, first with none finished."""
@@ -152,9 +159,11 @@ def perturbed(
     alexnet: Rates | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> results.PerturbedResults:
-    """Evaluates a classifier on a -P set; `alexnet` adds the means relative to AlexNet.
+    """Evaluates a classifier on a -P set.
 
-    Means are over the ten perturbations of the paper, and None where one of them is missing.
+    Means are over the ten perturbations of the paper, and None where one of them is missing. Of a
+    network with ImageNet's 1000 classes they are also relative to AlexNet; `alexnet` has other
+    rates, and is used for any network.
     """
     total, done = len(perturbed_set.names) * int(perturbed_set.data["images"]), 0
     progress(done, total)
@@ -169,6 +178,8 @@ def perturbed(
             progress(done, total)
         values = table.compute(table.select("sequences"), predictions)
         perturbations[name] = results.PerturbationResults(values, *predictions.predictions.shape)
+        if scores.shape[1] == IMAGENET_CLASSES:
+            alexnet = {**ALEXNET_RATES, **(alexnet or {})}
     rates = {name: row.metrics for name, row in perturbations.items()}
     return results.PerturbedResults(
         data=results.Data(**perturbed_set.data),

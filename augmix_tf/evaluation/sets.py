@@ -37,7 +37,10 @@ class ShiftedSet:
 
 @dataclasses.dataclass(frozen=True)
 class Benchmarks:
-    """What a classifier is evaluated on besides the test images; `alexnet` is of `read_rates`."""
+    """What a classifier is evaluated on besides the test images.
+
+    `alexnet`, of `read_rates`, replaces AlexNet's rates on ImageNet-P.
+    """
 
     corrupted: CorruptedSet | None = None
     perturbed: PerturbedSet | None = None
@@ -136,7 +139,7 @@ def _directory_names(own_names: Sequence[str], class_names: Sequence[str]) -> li
 
 
 def read_rates(path: str | Path) -> dict[str, dict[str, float]]:
-    """Reads flip probabilities and top-5 distances of a baseline network (published: AlexNet).
+    """Reads flip probabilities and top-5 distances of a baseline network, instead of AlexNet's.
 
     The JSON file has {"flip_probability": {...}, "top5_distance": {...}} or one of the two, each
     with a positive number for each of the ten perturbations of the paper.

@@ -11,8 +11,7 @@ difficulty (harder noise is other data). In all others frame t is compared with 
 t + difficulty. Arrays are [S, T] (S sequences of T frames) or [S, T, K] (K classes).
 
 Metrics relative to a baseline network are percentages of that network, as published: 100 equals the
-baseline, lower is better. AlexNet's rates on ImageNet-P are in no public repository, so the user
-provides them.
+baseline, lower is better. AlexNet's results are in `robustness`.
 
 Names that are missing, extra or unknown, and values, shapes or types that do not fit are
 `ArgumentError`s; logits that are NaN or infinite are a `RunError`.
@@ -43,7 +42,8 @@ Errors = Mapping[str, ArrayLike]
 Values = Mapping[str, float]
 
 TOP = 5
-LARGEST_TOP5_DISTANCE = TOP * (TOP + 1) / 2
+# Where the first four leave the top five (5 + 4 + 3 + 2) and the fifth becomes the best (4).
+LARGEST_TOP5_DISTANCE = 18.0
 
 
 def mean_corruption_error(errors: Errors, baseline: Errors | None = None) -> float:
@@ -137,7 +137,7 @@ def top5_distance(logits: ArrayLike, is_noise: bool, difficulty: int = 1) -> flo
     where s_j is the rank in b, from 0, of the class that a ranks j-th; equal logits rank by class
     index. Mean over the compared pairs of frames and over sequences. Not symmetric: a is frame 0
     (noise) or the earlier frame. `logits` are float [S, T, K], K of 5 or more; the result is 0
-    (same five in the same order) to 15 (all five gone).
+    (same five in the same order) to 18; 15 where all five are gone.
 
     >>> frames = [[6.0, 5.0, 4.0, 3.0, 2.0, 1.0], [5.0, 6.0, 4.0, 3.0, 2.0, 1.0]]
     >>> top5_distance([frames], is_noise=False)  # the first two change places
@@ -154,13 +154,14 @@ def mean_flip_probability(probabilities: Values, names: Iterable[str] = PERTURBA
 def mean_flip_rate(probabilities: Values, baseline: Values) -> float:
     """Mean over perturbations of the flip probability relative to a baseline network's (mFR).
 
-    A percentage of the baseline, whose flip probabilities are above 0 (published: AlexNet's).
+    A percentage of the baseline, whose flip probabilities are above 0. Published: of
+    `robustness.ALEXNET_RATES["flip_probability"]`.
     """
     return _relative("perturbation", "flip probability", probabilities, baseline)
 
 
 def unnormalized_top5_distance(distances: Values, names: Iterable[str] = PERTURBATIONS) -> float:
-    """Mean over the perturbations `names` of the top-5 distance (uT5D), 0 to 15."""
+    """Mean over the perturbations `names` of the top-5 distance (uT5D), 0 to 18."""
     largest = LARGEST_TOP5_DISTANCE
     return float(np.mean(_means("perturbation", "top-5 distance", distances, names, largest)))
 
@@ -201,7 +202,7 @@ class SequenceSums:
         return SequenceSums(*map(operator.add, astuple(self), astuple(other)))
 
     def compute(self) -> dict[str, float]:
-        """Returns the means: `flip_probability` (0..1) and `top5_distance` (0..15)."""
+        """Returns the means: `flip_probability` (0..1) and `top5_distance` (0..18)."""
         require(self.pairs > 0, "at least one pair of frames", self.pairs)
         return {
             "flip_probability": self.flips / self.pairs,
