@@ -1,10 +1,11 @@
 """The robustness benchmarks: names, groups and severities, and AlexNet's results on them.
 
 -C: each test image under 15 corruptions at 5 severities. -P: sequences of frames in which one
-image is perturbed step by step.
+image is perturbed step by step. C-bar: as -C, with corruptions unlike those.
 
 Source: Hendrycks and Dietterich, Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations, ICLR 2019 (arXiv 1903.12261).
+Perturbations, ICLR 2019 (arXiv 1903.12261). C-bar: Mintun, Kirillov and Xie, On Interaction Between
+Augmentations and Corruptions in Natural Corruption Robustness, NeurIPS 2021 (arXiv 2102.11273).
 """
 
 from __future__ import annotations
@@ -25,6 +26,36 @@ CORRUPTIONS = tuple(name for group in CORRUPTION_GROUPS.values() for name in gro
 EXTRA_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 # Replaces frost where its photographs are not available. No mean contains it.
 FROST_SYNTHETIC = "frost_synthetic"
+
+# The corruptions of CIFAR-10-C-bar and of ImageNet-C-bar, by table of severities, with the spelling
+# and in the order of the original code.
+CBAR_BENCHMARKS: dict[str, tuple[str, ...]] = {
+    "cifar": (
+        "blue_noise_sample",
+        "checkerboard_cutout",
+        "inverse_sparkles",
+        "pinch_and_twirl",
+        "ripple",
+        "brownish_noise",
+        "circular_motion_blur",
+        "lines",
+        "sparkles",
+        "transverse_chromatic_abberation",
+    ),
+    "imagenet": (
+        "caustic_refraction",
+        "inverse_sparkles",
+        "sparkles",
+        "perlin_noise",
+        "blue_noise_sample",
+        "plasma_noise",
+        "checkerboard_cutout",
+        "cocentric_sine_waves",
+        "single_frequency_greyscale",
+        "brownish_noise",
+    ),
+}
+CBAR_CORRUPTIONS = tuple(dict.fromkeys(n for names in CBAR_BENCHMARKS.values() for n in names))
 
 # The perturbations of the paper's means, and of ImageNet-P.
 PERTURBATIONS: tuple[str, ...] = ("gaussian_noise", "shot_noise", "motion_blur", "zoom_blur")

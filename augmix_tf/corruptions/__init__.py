@@ -1,9 +1,11 @@
-"""Common corruptions (-C) and perturbation sequences (-P), without TensorFlow."""
+"""Corruptions (-C and C-bar) and perturbation sequences (-P), without TensorFlow."""
 
 from augmix_tf.corruptions.catalogue import apply, corrupt, versions
 from augmix_tf.corruptions.sequences import perturb
 from augmix_tf.corruptions.write import write_corrupted, write_perturbed
 from augmix_tf.robustness import (
+    CBAR_BENCHMARKS,
+    CBAR_CORRUPTIONS,
     CIFAR_SCRIPT_PERTURBATIONS,
     CORRUPTIONS,
     EXTRA_CORRUPTIONS,
@@ -15,6 +17,8 @@ from augmix_tf.robustness import (
 )
 
 __all__ = [
+    "CBAR_BENCHMARKS",
+    "CBAR_CORRUPTIONS",
     "CIFAR_SCRIPT_PERTURBATIONS",
     "CORRUPTIONS",
     "EXTRA_CORRUPTIONS",

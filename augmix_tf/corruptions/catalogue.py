@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 
 import augmix_tf
 from augmix_tf import errors
-from augmix_tf.corruptions import arrays, blur, digital, noise, weather
+from augmix_tf.corruptions import arrays, blur, digital, distortions, noise, patterns, weather
 from augmix_tf.corruptions.arrays import MIN_SIDE, Draws, Images
-from augmix_tf.robustness import FROST_SYNTHETIC
+from augmix_tf.robustness import CBAR_CORRUPTIONS, FROST_SYNTHETIC
 
 # Images with no longer side use CIFAR's table by default.
 LARGEST_CIFAR_SIDE = 64
@@ -69,6 +69,26 @@ CATALOGUE = {
     "gaussian_blur": Corruption(blur.gaussian_blur),
     "spatter": Corruption(weather.spatter, weather.draw_layer),
     "saturate": Corruption(digital.saturate),
+    # C-bar
+    "blue_noise_sample": Corruption(patterns.blue_noise_sample, patterns.draw_phases),
+    "brownish_noise": Corruption(patterns.brownish_noise, patterns.draw_three_phases),
+    "checkerboard_cutout": Corruption(patterns.checkerboard_cutout, patterns.draw_checkerboard),
+    "inverse_sparkles": Corruption(patterns.inverse_sparkles, patterns.draw_inverse_sparkles),
+    "sparkles": Corruption(patterns.sparkles, patterns.draw_sparkles),
+    "circular_motion_blur": Corruption(distortions.circular_motion_blur),
+    "lines": Corruption(patterns.lines, patterns.draw_lines),
+    "pinch_and_twirl": Corruption(distortions.pinch_and_twirl, distortions.draw_pinch),
+    "ripple": Corruption(distortions.ripple, distortions.draw_ripple),
+    "transverse_chromatic_abberation": Corruption(
+        distortions.transverse_chromatic_abberation, distortions.draw_channels
+    ),
+    "caustic_refraction": Corruption(distortions.caustic_refraction, distortions.draw_caustic),
+    "cocentric_sine_waves": Corruption(patterns.cocentric_sine_waves, patterns.draw_rings),
+    "perlin_noise": Corruption(patterns.perlin_noise, patterns.draw_perlin),
+    "plasma_noise": Corruption(patterns.plasma_noise, patterns.draw_plasma),
+    "single_frequency_greyscale": Corruption(
+        patterns.single_frequency_greyscale, patterns.draw_frequency
+    ),
 }
 
 
@@ -111,6 +131,16 @@ TABLES: dict[str, dict[str, tuple[Any, ...]]] = {
             (0.65, 0.1, 0.5, 0.68, 0.6, True),
         ),
         "saturate": ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+        "blue_noise_sample": (0.7, 1.4, 2.1, 3.5, 4.2),
+        "brownish_noise": (2.5, 4, 5.5, 6.5, 7),
+        "checkerboard_cutout": (1, 2, 3, 4, 5),
+        "circular_motion_blur": (2.8, 3.6, 4.4, 5.2, 6),
+        "inverse_sparkles": (1, 1.5, 2.5, 4.5, 5),
+        "lines": (0.5, 1, 1.5, 2, 2.5),
+        "pinch_and_twirl": (5.5, 6, 6.5, 8.5, 10),
+        "ripple": (5.5, 6, 6.5, 7.5, 8),
+        "sparkles": (0.7, 3.5, 5.6, 6.3, 7),
+        "transverse_chromatic_abberation": (1, 2, 5, 9, 10),
     },
     "imagenet": {
         "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),
@@ -146,6 +176,16 @@ TABLES: dict[str, dict[str, tuple[Any, ...]]] = {
             (0.67, 0.4, 1, 0.65, 1.5, True),
         ),
         "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+        "blue_noise_sample": (0.8, 1.6, 2.4, 4, 5.6),
+        "brownish_noise": (1, 2, 3, 4, 5),
+        "caustic_refraction": (2.35, 3.2, 4.9, 6.6, 9.15),
+        "checkerboard_cutout": (2, 3, 4, 5, 6),
+        "cocentric_sine_waves": (3, 5, 8, 9, 10),
+        "inverse_sparkles": (1, 2, 4, 9, 10),
+        "perlin_noise": (4.6, 5.2, 5.8, 7.6, 8.8),
+        "plasma_noise": (4.75, 7, 8.5, 9.25, 10),
+        "single_frequency_greyscale": (1, 1.5, 2, 4.5, 5),
+        "sparkles": (1, 2, 3, 5, 6),
     },
 }
 # fmt: on
@@ -166,7 +206,7 @@ def corrupt(
     workers: int = 1,
     progress: bool = False,
 ) -> Any:
-    """Applies one corruption of the -C benchmarks.
+    """Applies one corruption of the -C or C-bar benchmarks.
 
     The result for an image is a function of (seed, name, severity, its id) only: neither the other
     images, nor their order, nor the process or the number of workers change it. Given the same
@@ -179,12 +219,14 @@ def corrupt(
             of such images, of any sizes. Sides of at least 16 pixels. A grey image is corrupted as
             three equal channels, of which the green one is kept: it is nearest to the brightness,
             and noise has its strength in it.
-        name: one of `CORRUPTIONS`, `EXTRA_CORRUPTIONS` or "frost_synthetic".
+        name: one of `CORRUPTIONS`, `EXTRA_CORRUPTIONS`, "frost_synthetic" or `CBAR_CORRUPTIONS`,
+            the last for square images.
         severity: 1 to 5.
         seed: integer of at least 0.
         ids: N unique integers of at least 0, such as the indices of the images in their dataset
             (default: 0, 1, 2, ...).
-        table: constants, "cifar" or "imagenet" (default: "cifar" up to 64 pixels a side).
+        table: constants, "cifar" or "imagenet" (default: "cifar" up to 64 pixels a side; for the
+            corruptions of C-bar that only one table has, that one).
         frost_dir: folder with the original frost photographs (default: those of an installed
             `imagecorruptions` distribution; without it, "frost" warns and is "frost_synthetic",
             whose results are not comparable with the benchmark's).
@@ -198,7 +240,8 @@ def corrupt(
     Raises:
         ArgumentError: an argument is invalid, or `frost_dir` does not hold the photographs.
 
-    Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261).
+    Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261); C-bar: Mintun, Kirillov and Xie,
+    NeurIPS 2021 (arXiv 2102.11273).
 
     >>> images = np.full((2, 50, 70, 3), 200, np.uint8)
     >>> foggy = corrupt(images, "fog", severity=3)
@@ -276,8 +319,22 @@ def apply(
 
 def setting_of(images: Images, name: str, severity: int, table: str | None = None) -> Any:
     """Returns the constants of corruption `name` at `severity` for images of this size."""
-    row = errors.lookup("corruption", name, TABLES[table_name(table, *images.shape[1:3])])
+    height, width = images.shape[1:3]
+    chosen = table_name(table, height, width)
+    if table is None and name in CBAR_CORRUPTIONS and name not in TABLES[chosen]:
+        chosen = next(other for other in TABLES if name in TABLES[other])
+    row = severities(name, chosen)
+    received = f"{height}x{width} pixels for {name}"
+    errors.require(height == width or name not in CBAR_CORRUPTIONS, "square images", received)
     return row[arrays.check_integer("severity", severity, 1, len(row)) - 1]
+
+
+def severities(name: str, table: str) -> tuple[Any, ...]:
+    """Returns the constants of corruption `name` at severities 1 to 5 in a table."""
+    others = [other for other in TABLES if name in TABLES[other] and name not in TABLES[table]]
+    received = f"{name!r}, which only {', '.join(others)} has"
+    errors.require(not others, f"a corruption of the severity table {table!r}", received)
+    return errors.lookup("corruption", name, TABLES[table])
 
 
 def table_name(table: str | None, height: int, width: int) -> str:

@@ -1,0 +1,234 @@
+"""C-bar's corruptions: oracles, laws and refusals; no reference data needed."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from augmix_tf import corruptions
+from augmix_tf.corruptions import catalogue, distortions, patterns
+from augmix_tf.corruptions.catalogue import CATALOGUE, Streams
+from augmix_tf.errors import ArgumentError
+from tests.test_corruptions import some_images
+
+NAMES = corruptions.CBAR_CORRUPTIONS
+RANDOM = [name for name in NAMES if CATALOGUE[name].draw]
+# At strength 0 they do nothing.
+ADDED = ["single_frequency_greyscale", "cocentric_sine_waves", "plasma_noise", "brownish_noise"]
+ADDED += ["checkerboard_cutout", "perlin_noise", "ripple", "lines"]
+
+
+def square_images(count=3, side=24, seed=0):
+    return some_images(count, side, side, seed)
+
+
+def plan(name, images, strength, seed=0):
+    streams, draw = Streams(seed, name, 1), CATALOGUE[name].draw
+    return catalogue.draw_all(draw, streams, images, np.arange(len(images)), strength)
+
+
+# What an image gets depends on seed, name, severity and its id only
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_subset_order_and_chunk_gives_the_same_bytes(name, monkeypatch):
+    images = square_images(4)
+    want = corruptions.corrupt(images, name, 3, seed=7)
+    order = np.array([3, 1])
+    np.testing.assert_array_equal(
+        corruptions.corrupt(images[order], name, 3, seed=7, ids=order), want[order]
+    )
+    monkeypatch.setattr(catalogue, "CHUNK_PIXELS", 1)
+    np.testing.assert_array_equal(corruptions.corrupt(images, name, 3, seed=7, workers=2), want)
+    assert corruptions.corrupt(images[:0], name, 1).shape == (0, 24, 24, 3)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_seed_severity_and_id_change_the_draw(name):
+    images = np.repeat(square_images(1), 8, axis=0)
+    first = corruptions.corrupt(images, name, 5, seed=1)
+    assert len(np.unique(first.reshape(8, -1), axis=0)) > 2
+    assert (first != corruptions.corrupt(images, name, 5, seed=2)).any()
+    assert (first != corruptions.corrupt(images, name, 4, seed=1)).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_severity_5_is_farther_from_the_image_than_1(name):
+    images = square_images(6, 32)
+    for table in (t for t, names in corruptions.CBAR_BENCHMARKS.items() if name in names):
+        near, far = (
+            np.abs(corruptions.corrupt(images, name, s, table=table).astype(int) - images).mean()
+            for s in (1, 5)
+        )
+        assert 0 < near < far, table
+
+
+def test_a_grey_image_is_the_green_channel_of_three_equal_ones():
+    images = square_images(2)[..., 0]
+    want = corruptions.corrupt(np.repeat(images[..., None], 3, axis=3), "brownish_noise", 3)
+    np.testing.assert_array_equal(corruptions.corrupt(images, "brownish_noise", 3), want[..., 1])
+
+
+# Oracles
+
+
+def test_waves_follow_their_formula_at_every_pixel():
+    images = square_images(2, 16)
+    draws = np.array([[0.3, -0.1], [2.0, 1.5]]), np.array([0.5, 4.0])
+    got = patterns.single_frequency_greyscale(images, 2.5, draws)
+    for image, (across, down), phase, result in zip(images, *draws, got, strict=True):
+        for y, x in np.ndindex(16, 16):
+            value = image[y, x] + 49 * np.sin(across * x + down * y + phase)
+            assert np.abs(np.clip(value, 0, 255) - result[y, x]).max() < 1 + 1e-9
+
+
+def test_bilinear_reading_equals_scipy_inside_and_is_0_far_outside():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2, 9, 9, 3))
+    y, x = rng.uniform(-1, 9, (2, 2, 9, 9))
+    got = distortions.bilinear(values, y, x)
+    for number, channel in np.ndindex(2, 3):
+        padded = np.pad(values[number, ..., channel], 2)
+        want = ndimage.map_coordinates(padded, [y[number] + 2, x[number] + 2], order=1)
+        np.testing.assert_allclose(got[number, ..., channel], want, atol=1e-12)
+    assert not distortions.bilinear(values, y - 20, x).any()
+    assert not distortions.bilinear(values, y, x + 20).any()
+
+
+@pytest.mark.parametrize("side", [16, 23])
+def test_matrices_rotate_as_scipy_does(side, monkeypatch):
+    images = square_images(2, side)
+    with_matrices = [distortions.circular_motion_blur(images, v, ()) for v in (2.8, 10.0)]
+    monkeypatch.setattr(distortions, "LARGEST_MATRIX_SIDE", 0)
+    for strength, got in zip((2.8, 10.0), with_matrices, strict=True):
+        want = distortions.circular_motion_blur(images, strength, ())
+        np.testing.assert_array_equal(got, want)
+
+
+def test_ripple_of_one_whole_pixel_moves_the_image():
+    images = square_images(2, 20)
+    # Endless waves: only the phase matters, and the sine is 1 down and 0 across.
+    draws = np.full((2, 2), np.inf), np.array([[np.pi / 2, 0.0]] * 2)
+    got = distortions.ripple(images, 20.0, draws)  # 20 pixels x 20 / 400
+    np.testing.assert_array_equal(got[:, :-1], images[:, 1:])
+    assert not got[:, -1].any()
+
+
+def test_fields_have_their_spectrum_and_deviation():
+    side = 32
+    for is_brown in (False, True):
+        amplitudes = patterns.spectrum(side, is_brown)
+        phases = np.random.default_rng(0).uniform(0, 2 * np.pi, (200, side * side // 2))
+        fields = patterns.field(phases, side, amplitudes)
+        np.testing.assert_allclose(fields.std(axis=(1, 2)), 1)
+        power = (np.abs(np.fft.fft2(fields)) ** 2).mean(axis=0)[1 : side // 2, 0]
+        want = np.roll(amplitudes, (side // 2, side // 2), axis=(0, 1))[1 : side // 2, 0] ** 2
+        np.testing.assert_allclose(power / power.sum(), want / want.sum(), rtol=0.5, atol=1e-3)
+
+
+def test_lines_cover_the_pixels_that_they_pass():
+    horizontal = list(patterns.line_pixels(4, 2, 4, 5))
+    full = [(row, column) for row, column, covered in horizontal if covered == 1]
+    assert full == [(4, 2), (4, 3), (4, 4), (4, 5)]
+    assert list(patterns.line_pixels(3, 3, 3, 3)) == [(3, 3, 1.0)]
+    for end in ((9, 3), (-2, 12), (-7, -7)):
+        for row, column, covered in patterns.line_pixels(1, 2, *end):
+            down, right = end[0] - 1, end[1] - 2
+            off = abs(down * (column - 2) - right * (row - 1)) / np.hypot(down, right)
+            assert covered == pytest.approx(max(0, 1 - off), abs=1e-9)
+
+
+# Laws
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_strength_0_leaves_the_image(name):
+    images = square_images(2, 21)
+    got = CATALOGUE[name].apply(images, 0.0, plan(name, images, 0.0))
+    np.testing.assert_array_equal(got, images)
+
+
+@pytest.mark.parametrize("name", ["caustic_refraction", "circular_motion_blur"])
+def test_strength_0_only_truncates(name):
+    images = square_images(2, 21)
+    got = CATALOGUE[name].apply(images, 0.0, plan(name, images, 0.0))
+    assert np.isin(images - got, [0, 1]).all()
+
+
+def test_blue_noise_blackens_whole_pixels_and_checkerboards_grey_them():
+    images = np.maximum(square_images(20, 32), 1)
+    grey = np.full(3, patterns.GREY)
+    for name, value in (("blue_noise_sample", np.zeros(3)), ("checkerboard_cutout", grey)):
+        got = corruptions.corrupt(images, name, 5, table="imagenet")
+        is_value, is_kept = (got == value).all(axis=3), (got == images).all(axis=3)
+        assert (is_value | is_kept).all()
+        # Half of the squares can be chosen, 6 of 10 are.
+        if name == "checkerboard_cutout":
+            assert is_value.mean() == pytest.approx(0.3, abs=0.05)
+
+
+def test_sparkles_brighten_and_the_centre_is_white():
+    images = square_images(4)
+    draws = plan("sparkles", images, 5.0)
+    got = patterns.sparkles(images, 5.0, draws)
+    assert (got >= images).all()
+    for image, centres in zip(got, draws[0], strict=True):
+        for y, x in np.minimum(np.round(centres).astype(int), 23):
+            assert image[y, x].min() == 255
+    inverse = patterns.inverse_sparkles(images, 5.0, plan("inverse_sparkles", images, 5.0))
+    assert (inverse >= images).all()
+    assert inverse[:, 0].mean() > inverse[:, 8:16, 8:16].mean()
+
+
+def test_twirls_leave_the_margin_and_the_corners_of_cells():
+    images = square_images(2, 32)
+    got = distortions.pinch_and_twirl(images, 10.0, plan("pinch_and_twirl", images, 10.0))
+    is_moved = (got != images).any(axis=3)
+    assert not is_moved[:, 30:].any()
+    assert not is_moved[:, :, 30:].any()
+    assert not is_moved[:, ::10, ::10].any()
+    assert is_moved[:, :30, :30].any()
+
+
+def test_channels_are_enlarged_by_their_factor():
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    images[:, 12:20, 12:20] = 255
+    got = distortions.transverse_chromatic_abberation(images, 10.0, (np.array([[0, 2, 1]]),))
+    widths = (got[0, 16] > 127).sum(axis=0)
+    np.testing.assert_allclose(widths, [8, 12, 10], atol=1)
+
+
+def test_perlin_noise_is_0_at_lattice_points():
+    numbers = Streams(0, "perlin", 1).of(0).randint(0, 2**31, 1284)
+    steps = np.arange(5.0)
+    turbulence = patterns._turbulence(numbers, steps[:, None], steps[None])
+    np.testing.assert_array_equal(turbulence, 0)
+
+
+# Tables and refusals
+
+
+def test_images_get_the_other_table_where_theirs_lacks_the_corruption():
+    for name, table in (("plasma_noise", "imagenet"), ("lines", "cifar")):
+        for side in (24, 65):
+            image = square_images(1, side)
+            got = corruptions.corrupt(image, name, 2)
+            np.testing.assert_array_equal(got, corruptions.corrupt(image, name, 2, table=table))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": some_images(1)}, "Expected square images; received 20x28 pixels for ripple"),
+        ({"severity": 6}, "Expected an integer severity from 1 to 5; received 6"),
+        ({"name": "riple"}, "Did you mean 'ripple'"),
+        (
+            {"table": "imagenet"},
+            "Expected a corruption of the severity table 'imagenet'; "
+            "received 'ripple', which only cifar has",
+        ),
+    ],
+)
+def test_malformed_requests_are_refused(arguments, message):
+    sound = {"images": square_images(1), "name": "ripple", "severity": 1}
+    with pytest.raises(ArgumentError, match=message):
+        corruptions.corrupt(**sound | arguments)
