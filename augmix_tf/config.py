@@ -30,7 +30,7 @@ MODES = {
 STRATEGIES = ("auto", "none", "mirrored", "multiworker", "tpu")
 LAYOUTS = ("npy", "jpeg")
 TABLES = ("cifar", "imagenet")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 SCHEDULES = ("cosine", "step", "constant")
 EXPORT_FORMATS = ("onnx", "litert")
 # ImageNet-C's images are 224 x 224: used as they are, or enlarged and cropped as the authors'
@@ -122,7 +122,12 @@ class ExperimentConfig:
     )
     nesterov: bool = _training(True, "Nesterov momentum")
     weight_decay: float = _training(5e-4, "L2 penalty on all parameters", low=0)
-    precision: str = _training("float32", "Floating-point policy of Keras", choices=PRECISIONS)
+    precision: str = _training(
+        "float32",
+        "Floating-point policy of Keras; auto is mixed_bfloat16 where the devices have instructions "
+        "for it and float32 elsewhere",
+        choices=PRECISIONS,
+    )
     seed: int = _training(
         1,
         "Seed of every random choice",

@@ -6,11 +6,18 @@ import contextlib
 import os
 import re
 import secrets
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from augmix_tf.errors import FileError
+
+try:
+    import fcntl
+except ImportError:  # it is not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 PathLike = str | os.PathLike[str]
 
@@ -55,6 +62,22 @@ def sync(path: Path) -> None:
     except OSError:
         if not path.is_dir():  # some network shares cannot sync folders
             raise
+
+
+def lock(file: IO[Any], *, wait: bool) -> bool:
+    """Locks an open file until it is closed; False where another process has it and none waits.
+
+    Systems without `fcntl` lock nothing, and a line on standard error says so.
+    """
+    if fcntl is None:
+        advice = "do not start two processes in one directory."
+        print(f"This system has no fcntl, so {file.name} is not locked: {advice}", file=sys.stderr)
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 from pathlib import Path
 from typing import IO
@@ -48,10 +47,8 @@ class Workdir:
             self._lock = (self.root / ".lock").open("w")
         except OSError as error:
             raise FileError(f"Cannot write to {self.root}: {error.strerror}.") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FileError(f"Another process uses {self.root}.") from error
+        if not files.lock(self._lock, wait=False):
+            raise FileError(f"Another process uses {self.root}.")
         if not self.config.exists():
             files.write_text_atomically(self.config, config.to_json())
             return config.epochs

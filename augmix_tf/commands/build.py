@@ -68,6 +68,18 @@ def strategy(devices: Devices) -> tf.distribute.Strategy:
         return distribution.make_strategy(devices.strategy, devices.tpu, devices.cpu_replicas)
 
 
+def decided(config: ExperimentConfig, directory: Workdir) -> ExperimentConfig:
+    """Returns the configuration with the precision that "auto" stands for.
+
+    A run keeps the precision that it began with, also on another machine.
+    """
+    if config.precision != "auto":
+        return config
+    stored = directory.stored_config().precision if directory.config.exists() else "auto"
+    chosen = distribution.fastest_precision() if stored == "auto" else stored
+    return dataclasses.replace(config, precision=chosen)
+
+
 def prepare(config: ExperimentConfig) -> None:
     """Sets what holds for the whole process: seeds, precision, determinism."""
     keras.utils.set_random_seed(config.seed)

@@ -54,6 +54,7 @@ def train(config: ExperimentConfig, directory: Workdir, devices: tf.distribute.S
     All of several workers train and evaluate; the chief does the rest.
     """
     export.check(config)
+    config = build.decided(config, directory)
     build.prepare(config)
     data = build.load(config)
     data.require_training_images()

@@ -345,13 +345,11 @@ class _SetFolder:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Lets one process at a time change the manifest."""
-        import fcntl  # not on Windows, where only this writer needs it
-
         with files.explained(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             file = open(self._folder / ".lock", "wb")  # noqa: SIM115 - closed below
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            files.lock(file, wait=True)
             yield
 
 

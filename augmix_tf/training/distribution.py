@@ -10,6 +10,7 @@ import contextlib
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -25,6 +26,9 @@ _GONE = (
     tf.errors.DeadlineExceededError,
     tf.errors.CancelledError,
 )
+
+# Of x86 processors, as Linux names them.
+_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 def make_strategy(
@@ -52,6 +56,30 @@ def make_strategy(
     strategy = lookup("strategy", name, makers)()
     tf.config.list_logical_devices()  # TensorFlow logs the devices on the first call
     return strategy
+
+
+def fastest_precision() -> str:
+    """Returns "mixed_bfloat16" where the devices have instructions for it, otherwise "float32".
+
+    That is a TPU, GPUs of compute capability 8.0 or more, or without a GPU a processor with AMX or
+    AVX512-BF16. Others convert each value back and forth, which is slower than float32.
+    """
+    if tf.config.list_logical_devices("TPU"):
+        return "mixed_bfloat16"
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        has_it = all(each.get("compute_capability", (0, 0)) >= (8, 0) for each in details)
+    else:
+        has_it = not _BFLOAT16.isdisjoint(_processor_features())
+    return "mixed_bfloat16" if has_it else "float32"
+
+
+def _processor_features() -> set[str]:
+    """The names that Linux gives to the processor's instructions; empty on other systems."""
+    try:
+        return set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return set()
 
 
 def describe(devices: tf.distribute.Strategy) -> dict[str, Any]:
