@@ -14,9 +14,8 @@ from typing import Any
 from augmix_tf.augment.augmix import AugMixMethod
 from augmix_tf.augment.autoaugment import AutoAugmentMethod, RandomAutoAugmentMethod
 from augmix_tf.augment.erasing import CutoutMethod, PatchUniformMethod
-from augmix_tf.augment.method import Method
+from augmix_tf.augment.method import AdversarialMethod, Method, StandardMethod
 from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
-from augmix_tf.augment.standard import AdversarialMethod, StandardMethod
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import EMBEDDED, FOLDER, IMAGENET
 from augmix_tf.errors import ArgumentError, lookup, require, unknown_name

@@ -62,7 +62,7 @@ def normalization() -> large_rival.Normalization:
 def batches(store: EncodedStore, batch: int, views: int) -> Dataset:
     """Batches of the training pipeline, normalised. With one view: standard training."""
     from augmix_tf.augment.augmix import AugMixMethod
-    from augmix_tf.augment.standard import StandardMethod
+    from augmix_tf.augment.method import StandardMethod
 
     augmix = AugMixMethod(aug_severity=large_rival.SEVERITY, views=max(views, 2))
     mean, deviation = (255 * np.array(each, np.float32) for each in normalization())

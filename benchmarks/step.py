@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from augmix_tf import models
 from augmix_tf.augment.augmix import AugMixMethod
-from augmix_tf.augment.standard import StandardMethod
+from augmix_tf.augment.method import StandardMethod
 from augmix_tf.data import pipeline, sources
 from augmix_tf.models import CIFAR_NORMALIZATION, with_normalization
 from augmix_tf.training.optimizer import CoupledSGD

@@ -19,8 +19,8 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf.augment.augmix import AugMixMethod
+from augmix_tf.augment.method import StandardMethod
 from augmix_tf.augment.mixing import MixupMethod
-from augmix_tf.augment.standard import StandardMethod
 from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position, ReplicaSlice
 from augmix_tf.errors import ArgumentError, Interrupted, RunError

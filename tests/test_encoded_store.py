@@ -15,6 +15,7 @@ from PIL import Image
 from augmix_tf import seeds
 from augmix_tf.augment.augmix import AugMixMethod
 from augmix_tf.augment.erasing import PatchUniformMethod
+from augmix_tf.augment.method import StandardMethod
 from augmix_tf.augment.mixing import (
     CutmixMethod,
     MixupMethod,
@@ -23,7 +24,6 @@ from augmix_tf.augment.mixing import (
     draw_cutmix,
     draw_mixup,
 )
-from augmix_tf.augment.standard import StandardMethod
 from augmix_tf.data import class_folders, pipeline, record_files, sources, tfds_sets
 from augmix_tf.data.encoded_store import EncodedStore
 from augmix_tf.data.pipeline import ONE_REPLICA, Position, ReplicaSlice

@@ -13,9 +13,8 @@ from augmix_tf.augment.augmix import AugMixMethod
 from augmix_tf.augment.autoaugment import AutoAugmentMethod, RandomAutoAugmentMethod
 from augmix_tf.augment.crops import PaddedCrop
 from augmix_tf.augment.erasing import CutoutMethod, PatchUniformMethod
-from augmix_tf.augment.method import BatchShape
+from augmix_tf.augment.method import AdversarialMethod, BatchShape, StandardMethod
 from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
-from augmix_tf.augment.standard import AdversarialMethod, StandardMethod
 from augmix_tf.data import pipeline
 from tests.image_stores import in_memory
 from tests.runs import eager, tf_data

@@ -11,8 +11,8 @@ import tensorflow as tf
 from augmix_tf.augment import crops
 from augmix_tf.augment.augmix import AugMixMethod
 from augmix_tf.augment.erasing import CutoutMethod
+from augmix_tf.augment.method import StandardMethod
 from augmix_tf.augment.mixing import MixupMethod
-from augmix_tf.augment.standard import StandardMethod
 from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import ONE_REPLICA, Position, ReplicaSlice
 from augmix_tf.errors import ArgumentError

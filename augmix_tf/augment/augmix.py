@@ -306,19 +306,13 @@ class AugMixMethod(Method):
     name = "augmix"
 
     jsd: bool = setting(
-        True,
-        "Jensen-Shannon consistency loss over clean and augmented views",
-        names_run=False,
+        True, "Jensen-Shannon consistency loss over clean and augmented views", names_run=False
     )
     jsd_weight: float = setting(
         12.0, "Weight of the consistency loss", low=0, needs=_WITH_JSD, modes=RUN_MODES
     )
     views: int = setting(
-        3,
-        "Views of each image, including the clean one",
-        low=2,
-        needs=_WITH_JSD,
-        names_run=False,
+        3, "Views of each image, including the clean one", low=2, needs=_WITH_JSD, names_run=False
     )
     split_bn: bool = setting(
         False,

@@ -1,4 +1,4 @@
-"""What a training method is: it draws a plan for a batch and applies it.
+"""What a training method is: it draws a plan for a batch and applies it; and the simplest ones.
 
 The random crop and flip come before it and belong to the data, see `crops`. A new method is a
 subclass of `Method` in a file of its own, and a row of `augmix_tf.recipes.METHODS`.
@@ -7,20 +7,19 @@ subclass of `Method` in a file of its own, and a row of `augmix_tf.recipes.METHO
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from etils import epy
 
-from augmix_tf import settings
+from augmix_tf.settings import RUN_MODES, check, setting
 
-with epy.lazy_imports():
+with epy.lazy_imports():  # the command line reads the settings without loading TensorFlow
     import numpy as np
-
-if TYPE_CHECKING:  # loading TensorFlow takes seconds, and `--help` reads the methods' settings
     import tensorflow as tf
 
-    from augmix_tf.seeds import BatchSeeds
+    from augmix_tf import seeds
 
 
 class BatchShape(NamedTuple):
@@ -62,7 +61,7 @@ class Method(abc.ABC):
     jsd_weight: float = 0.0  # weight of the consistency loss over the views; 0 for none
 
     def __post_init__(self) -> None:
-        settings.check(self)
+        check(self)
 
     @property
     def attack(self) -> Attack | None:
@@ -85,7 +84,7 @@ class Method(abc.ABC):
         return 1
 
     @abc.abstractmethod
-    def draw(self, streams: BatchSeeds, batch: BatchShape) -> Any:
+    def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> Any:
         """Draws every random choice for a batch.
 
         Returns tensors, nested in tuples; unless `mixes_examples`, each has a row for every image.
@@ -107,6 +106,42 @@ class Method(abc.ABC):
     def label(cls, config: Mapping[str, Any]) -> str:
         """Returns a method's name in tables, from the settings of a run; some may be missing."""
         return cls.name
+
+
+@dataclasses.dataclass(frozen=True)
+class StandardMethod(Method):
+    """Random crop and flip only."""
+
+    name = "standard"
+
+    def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> tuple[()]:
+        return ()
+
+    def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: tuple[()]) -> Views:
+        return Views(tf.cast(images, tf.float32)[:, None], labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialMethod(StandardMethod):
+    """Adversarial training (Madry et al., 2018): each step attacks the network."""
+
+    name = "adversarial"
+
+    adversary_epsilon: float = setting(
+        8.0,
+        "Largest change of a value by the attack, on the scale 0 to 255",
+        low=0,
+        high=255,
+        modes=RUN_MODES,
+    )
+    adversary_step_size: float = setting(
+        2.0, "Change of a value in one attack step, on the scale 0 to 255", above=0, modes=RUN_MODES
+    )
+    adversary_steps: int = setting(10, "Attack steps", low=1, modes=RUN_MODES)
+
+    @property
+    def attack(self) -> Attack:
+        return Attack(self.adversary_epsilon, self.adversary_step_size, self.adversary_steps)
 
 
 def integer_histogram(values: np.ndarray, first: int, last: int, description: str) -> Histogram:

@@ -130,10 +130,7 @@ class MixupMethod(Method):
     mixes_examples: ClassVar[bool] = True
 
     mixup_alpha: float = setting(
-        1.0,
-        "Concentration of the Beta distribution of mixup's weight",
-        low=1e-6,
-        high=1e6,
+        1.0, "Concentration of the Beta distribution of mixup's weight", low=1e-6, high=1e6
     )
 
     def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> MixupPlan:
@@ -152,10 +149,7 @@ class CutmixMethod(Method):
     mixes_examples: ClassVar[bool] = True
 
     cutmix_alpha: float = setting(
-        1.0,
-        "Concentration of the Beta distribution of the box's area",
-        low=1e-6,
-        high=1e6,
+        1.0, "Concentration of the Beta distribution of the box's area", low=1e-6, high=1e6
     )
     cutmix_probability: float = setting(0.5, "Probability that CutMix mixes a batch", low=0, high=1)
 

@@ -18,11 +18,7 @@ from augmix_tf.data import FOLDER, class_folders, pipeline, sources
 from augmix_tf.data.images import ImageStore, Source
 from augmix_tf.data.pipeline import Position, ReplicaSlice
 from augmix_tf.errors import ArgumentError, CommandError
-from augmix_tf.models import (
-    CIFAR_NORMALIZATION,
-    IMAGENET_NORMALIZATION,
-    with_normalization,
-)
+from augmix_tf.models import CIFAR_NORMALIZATION, IMAGENET_NORMALIZATION, with_normalization
 from augmix_tf.training import distribution
 from augmix_tf.training.adversary import Adversary
 from augmix_tf.training.checkpoints import Checkpoints

@@ -25,11 +25,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 BATCH = 500
 _BATCH_BYTES = 64 * 2**20  # of float32 values, as of 111 images of 224x224 have
 # The last ones are evaluated where a set has them, but enter no mean.
-CORRUPTIONS = (
-    *robustness.CORRUPTIONS,
-    *robustness.EXTRA_CORRUPTIONS,
-    robustness.FROST_SYNTHETIC,
-)
+CORRUPTIONS = (*robustness.CORRUPTIONS, *robustness.EXTRA_CORRUPTIONS, robustness.FROST_SYNTHETIC)
 # The archives that the benchmarks were published in; unpacked, each may be a folder of its own.
 _GROUPS = ("blur", "digital", "noise", "weather", "extra", "validation")
 
