@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from augmix_tf import quiet
+from augmix_tf import runtime
 from benchmarks import large_rival, measure, rivals
 from benchmarks.pipeline import normalised_batches, our_dataset, rounds_of
 
@@ -236,7 +236,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.mode != "index" and options.data_dir is None:
         parser.error(f"Expected --data_dir for --mode={options.mode}; received none")
-    quiet.import_tensorflow()  # as the program does
+    runtime.import_tensorflow()  # as the program does
     document: dict[str, Any] = {"machine": measure.machine(), "mode": options.mode}
     if options.mode == "index":
         document |= index(options.rounds)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import main as program
-from augmix_tf import files, quiet
+from augmix_tf import files, runtime
 from augmix_tf.errors import RunError, require
 from augmix_tf.workdir import Workdir
 
-quiet.import_tensorflow()
+runtime.import_tensorflow()
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from augmix_tf import quiet
-from augmix_tf.compiled import compiled
+from augmix_tf import runtime
+from augmix_tf.runtime import compiled
 from benchmarks import measure, rivals
 from benchmarks.rivals import embedded_images
 
@@ -71,7 +71,7 @@ def our_dataset(
     images: np.ndarray, severity: float, batch: int, views: int = 3, **settings: int
 ) -> Dataset:
     """AugMix of images held in memory; `settings` are further fields of `AugMixMethod`."""
-    quiet.import_tensorflow()  # as the program does
+    runtime.import_tensorflow()  # as the program does
     from augmix_tf.augment.augmix import AugMixMethod
     from augmix_tf.data.images import InMemoryStore
 
@@ -140,11 +140,11 @@ def resources(side: int) -> dict[str, float]:
     """Start-up time, memory and traces of the pipeline alone, in a new process."""
     code = (
         "import resource, sys, time\n"
-        "from augmix_tf import quiet; quiet.import_tensorflow()\n"
+        "from augmix_tf import runtime; runtime.import_tensorflow()\n"
         "from benchmarks import pipeline as p\n"
         f"severity, batch, _ = p.CASES[{side}]; images = p.embedded_images({side}, 64)\n"
         "from augmix_tf.augment import augmix\n"
-        "from augmix_tf.compiled import xla_available; xla_available()\n"
+        "from augmix_tf.runtime import xla_available; xla_available()\n"
         "rss = lambda: int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()\n"
         "before, start = rss(), time.perf_counter()\n"
         "batches = iter(p.our_dataset(images, severity, batch)); next(batches)\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from augmix_tf import compiled, seeds
+from augmix_tf import runtime, seeds
 from augmix_tf.augment import AugMixPlan, AugMixSettings, apply_plan, augmix_views, draw_plan
 from augmix_tf.errors import ArgumentError
 from augmix_tf.ops import OPERATIONS
@@ -182,7 +182,7 @@ def test_a_last_smaller_batch_of_a_pipeline_gets_its_views():
         np.testing.assert_allclose(views[:, 1], want, rtol=0, atol=ROUNDING)
 
 
-def compiled_functions() -> dict[tuple[str, str], compiled.Function]:
+def compiled_functions() -> dict[tuple[str, str], runtime.Function]:
     """All that XLA compiles in the package, by module and name."""
     found = {
         (module, name): value
@@ -227,9 +227,9 @@ def test_a_machine_without_xla_gets_the_same_views(monkeypatch):
     want = augmix_views(images, 3, 0, 0, settings)
     plan = drawn(images, settings)
     chain = apply_plan(images, only_chain(plan, 1))
-    monkeypatch.setattr(compiled, "xla_available", lambda: False)
+    monkeypatch.setattr(runtime, "xla_available", lambda: False)
     for (module, name), function in compiled_functions().items():
-        monkeypatch.setattr(sys.modules[module], name, compiled.compiled(function.__wrapped__))
+        monkeypatch.setattr(sys.modules[module], name, runtime.compiled(function.__wrapped__))
     got = augmix_views(images, 3, 0, 0, settings)
     np.testing.assert_allclose(got, want, rtol=0, atol=ROUNDING)
     np.testing.assert_array_equal(apply_plan(images, only_chain(plan, 1)), chain)
@@ -241,13 +241,13 @@ def test_a_machine_without_xla_is_told_once(monkeypatch):
         raise tf.errors.InvalidArgumentError(None, None, "no XLA here")
 
     said = []
-    compiled.xla_available.cache_clear()
+    runtime.xla_available.cache_clear()
     monkeypatch.setattr(tf, "function", refuse)
-    monkeypatch.setattr(compiled.logging, "warning", lambda text, *args: said.append(text % args))
+    monkeypatch.setattr(runtime.logging, "warning", lambda text, *args: said.append(text % args))
     try:
-        assert [compiled.xla_available() for _ in range(3)] == [False] * 3
+        assert [runtime.xla_available() for _ in range(3)] == [False] * 3
     finally:
-        compiled.xla_available.cache_clear()
+        runtime.xla_available.cache_clear()
     assert len(said) == 1
     assert "no XLA here" in said[0]
 

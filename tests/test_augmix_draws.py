@@ -307,8 +307,8 @@ def test_parallel_calls_and_a_later_start_change_nothing():
 
 IN_ANOTHER_PROCESS = """
 import pathlib, sys
-from augmix_tf import quiet
-quiet.import_tensorflow()
+from augmix_tf import runtime
+runtime.import_tensorflow()
 from augmix_tf.augment import AugMixSettings, augmix_views
 from tests.test_augmix_draws import SEED, digest
 from tests.test_ops import sample_images

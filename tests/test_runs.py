@@ -43,8 +43,8 @@ SMALLEST = ("--train_limit=20", "--eval_limit=10", "--epochs=1", "--batch_size=1
 # The real program, which stops after some looks at its progress until a line comes on stdin.
 WAITING = """
 import runpy, sys
-from augmix_tf import quiet
-quiet.import_tensorflow()
+from augmix_tf import runtime
+runtime.import_tensorflow()
 from augmix_tf.training.callbacks import COLUMNS, Progress
 looks, shown = int(sys.argv.pop(1)), Progress.on_train_batch_end
 def wait(self, batch, logs=None):

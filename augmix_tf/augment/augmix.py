@@ -20,8 +20,8 @@ from etils import epy
 
 from augmix_tf.augment import method
 from augmix_tf.augment.method import BatchShape, Histogram, Method, Views
-from augmix_tf.compiled import compiled
 from augmix_tf.errors import ArgumentError, SettingError, require
+from augmix_tf.runtime import compiled
 from augmix_tf.settings import RUN_MODES, alias, check, setting
 
 with epy.lazy_imports():  # the command line reads the settings without loading TensorFlow

@@ -21,7 +21,7 @@ from etils import epy
 
 from augmix_tf.augment import erasing
 from augmix_tf.augment.method import BatchShape, Histogram, Method, Views, operation_histogram
-from augmix_tf.compiled import compiled
+from augmix_tf.runtime import compiled
 from augmix_tf.settings import setting
 
 with epy.lazy_imports():  # the command line reads the settings without loading TensorFlow

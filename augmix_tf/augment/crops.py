@@ -10,8 +10,8 @@ from typing import ClassVar, NamedTuple, TypeAlias
 import tensorflow as tf
 
 from augmix_tf import seeds
-from augmix_tf.compiled import compiled
 from augmix_tf.ops import decoding, packed
+from augmix_tf.runtime import compiled
 
 PADDING = 4
 SCALE = (0.08, 1.0)

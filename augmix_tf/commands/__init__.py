@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 
-from augmix_tf import quiet
+from augmix_tf import runtime
 from augmix_tf.config import Request
 
 
@@ -17,5 +17,5 @@ def run(request: Request) -> None:
         print(request.config.to_json(), end="")
         return
     if request.mode != "report":
-        quiet.import_tensorflow()
+        runtime.import_tensorflow()
     importlib.import_module(f"{__name__}.{request.mode}").run(request)

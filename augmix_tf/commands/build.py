@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
-from augmix_tf import models, quiet
+from augmix_tf import models, runtime
 from augmix_tf.config import Devices, ExperimentConfig
 from augmix_tf.data import FOLDER, class_folders, pipeline, sources
 from augmix_tf.data.images import ImageStore, Source
@@ -60,7 +60,7 @@ class Run:
 
 def strategy(devices: Devices) -> tf.distribute.Strategy:
     """Returns the strategy of the chosen devices; call it before TensorFlow runs anything."""
-    with quiet.silenced():
+    with runtime.silenced():
         return distribution.make_strategy(devices.strategy, devices.tpu, devices.cpu_replicas)
 
 

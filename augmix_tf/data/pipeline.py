@@ -17,9 +17,9 @@ import tensorflow as tf
 from augmix_tf import seeds
 from augmix_tf.augment.crops import Crop
 from augmix_tf.augment.method import BatchShape, Method, Views
-from augmix_tf.compiled import compiled
 from augmix_tf.data.images import ImageStore
 from augmix_tf.errors import require
+from augmix_tf.runtime import compiled
 
 _FEW_CORES = 4
 # Bytes of views that are made in one call. A large batch of large images is made in pieces, so that

@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from augmix_tf import errors
-from augmix_tf.compiled import compiled
 from augmix_tf.ops import packed
 from augmix_tf.ops.registry import OPERATIONS, REGISTRY
+from augmix_tf.runtime import compiled
 
 
 def apply_op(name: str, images: tf.Tensor, parameter: tf.Tensor, fill: int = 0) -> tf.Tensor:

@@ -1,20 +1,65 @@
-"""Imports TensorFlow without its log lines, and sets what a user may have set otherwise."""
+"""TensorFlow as this package runs it: compiled by XLA; in the program without log lines.
+
+The program, unlike the library, also fixes the settings of Keras and XLA that it relies on.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+from absl import logging
 
 from augmix_tf.errors import ArgumentError, FileError
+
+Function = Callable[..., Any]
 
 # A batch is in the making on each core, so a program cut into parts for several cores would wait
 # for the cores of another; and all 512 bits are used where the processor has them.
 _ONE_PART = "--xla_disable_hlo_passes=cpu-parallel-task-assigner"
 _WIDE = "--xla_cpu_prefer_vector_width=512"
+
+
+def compiled(function: Function) -> Function:
+    """Decorator: runs `function` compiled by XLA, or as a plain graph where XLA is missing.
+
+    Arguments that are not tensors are part of the program, as in `tf.function`. Without XLA the
+    results are the same and much slower; a warning is logged once. TensorFlow is imported at the
+    first call.
+    """
+
+    @functools.cache
+    def build() -> Function:
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=xla_available(), autograph=False)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return build()(*args, **kwargs)
+
+    call.trace_count = lambda: build().experimental_get_tracing_count()  # type: ignore[attr-defined]
+    return call
+
+
+@functools.cache
+def xla_available() -> bool:
+    """Whether TensorFlow can compile with XLA here; logs a warning once where it cannot."""
+    import tensorflow as tf
+
+    with tf.init_scope():
+        try:
+            tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
+        except tf.errors.OpError as error:
+            logging.warning("XLA cannot compile here; AugMix will be slow: %s", error.message)
+            return False
+    return True
 
 
 def import_tensorflow() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from augmix_tf import quiet
+from augmix_tf import runtime
 
 WHOLE = "--xla_disable_hlo_passes=cpu-parallel-task-assigner"
 WIDE = "--xla_cpu_prefer_vector_width=512"
@@ -35,7 +35,7 @@ def test_options_are_added_to_those_that_the_user_chose(
         path.write_text(processor)
     monkeypatch.setenv("XLA_FLAGS", chosen)
     for _ in range(2):
-        quiet.tune_xla(path)
+        runtime.tune_xla(path)
         assert os.environ["XLA_FLAGS"] == want
 
 
