@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 
+import pytest
+import tensorflow as tf
+
 import main
+from augmix_tf.commands import dashboard
+from augmix_tf.data import shapes
+from augmix_tf.export import saved_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,3 +46,17 @@ def finish(*arguments, workdir=None):
     outcome = command(*arguments, workdir=workdir)
     assert outcome.code == 0, outcome.err
     return outcome
+
+
+def leave_out(patch: pytest.MonkeyPatch, kept: str = "") -> None:
+    """Leaves out of runs what takes long and has its own tests, except what is `kept`.
+
+    The report, the example views of the dashboard, and the reloading of an export ("verify").
+    """
+    pixel = tf.io.encode_png(tf.zeros([1, 1, 3], tf.uint8)).numpy()
+    patch.setattr(shapes, "make", functools.cache(shapes.make))
+    patch.setattr(dashboard, "views_png", lambda *_: pixel)
+    if "report" not in kept:
+        patch.setattr(dashboard, "report", lambda *_: None)
+    if "verify" not in kept:
+        patch.setattr(saved_model, "verify", lambda *_: 0.0)

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import dataclasses
 import functools
-import json
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 import flags
 import main
-from augmix_tf import recipes
-from augmix_tf.commands import build, train, views
-from augmix_tf.data import pipeline, shapes
+from augmix_tf.commands import build, views
+from augmix_tf.data import shapes
 from augmix_tf.data.pipeline import ONE_REPLICA, Position
 from augmix_tf.errors import ArgumentError
-from augmix_tf.export import saved_model
 from augmix_tf.training import loop
 
 TINY = ("--train_limit=40", "--eval_limit=20", "--epochs=1", "--batch_size=16", "--depth=10")
 TINY += ("--widen_factor=1", "--nocorrupted", "--calibration_images=0", "--model=wrn")
+# Whole runs of standard, cutmix and augmix are in other tests.
 VARIANTS = {
     "autoaugment_jsd": ("--mix_ops=autoaugment",),
     "split_bn": ("--split_bn",),
-    **{name: (f"--method={name}",) for name in recipes.METHODS},
-    # One costly step shows as much as ten.
+    "mixup": ("--method=mixup",),
+    "patch_uniform": ("--method=patch_uniform",),
     "adversarial": ("--method=adversarial", "--adversary_steps=2"),
 }
-VIEWS = dict.fromkeys(("augmix", "split_bn", "autoaugment_jsd"), 3)
+VIEWS = dict.fromkeys(("split_bn", "autoaugment_jsd"), 3)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,21 +42,18 @@ def config_of(*arguments):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_each_method_and_variant_trains_an_epoch(name):
-    config = config_of(*VARIANTS[name])
+def test_methods_and_variants_train(name):
+    config = config_of(*VARIANTS[name], "--train_limit=4", "--batch_size=4")
     source = build.load(config).source
     trainer = build.build_trainer(config, source)
     before = [weight.numpy() for weight in trainer.trainable_variables]
-    steps = pipeline.steps_per_epoch(len(source.train), config.batch_size)
-    assert steps == 3
     batches = build.training_batches(config, source, Position(), ONE_REPLICA)
     assert batches.element_spec[0].shape[1:] == (VIEWS.get(name, 1), *source.image_size, 3)
-    loop.train(trainer, batches, epochs=1, steps_per_epoch=steps)
+    loop.train(trainer, batches, epochs=1, steps_per_epoch=1)
     logs = {metric.name: float(metric.result()) for metric in trainer.metrics}
     assert np.isfinite(logs["loss"])
     assert (logs["jsd"] > 0) == (name in VIEWS)
     np.testing.assert_allclose(logs["loss"], logs["cross_entropy"] + 12 * logs["jsd"], rtol=1e-5)
-    assert int(trainer.optimizer.iterations) == steps
     for weight, old in zip(trainer.trainable_variables, before, strict=True):
         assert np.isfinite(weight.numpy()).all()
         assert not np.array_equal(weight, old), weight.path
@@ -127,25 +118,6 @@ def test_stylized_images_are_trained_on_beside_the_dataset(tmp_path):
     np.testing.assert_array_equal(data.held_out.read(), whole.held_out.read())
 
 
-# Longer runs
-
-
-@pytest.mark.parametrize(
-    ("schedule", "trained", "allowed"),
-    [
-        ("constant", Position(1), True),
-        ("cosine", Position(), True),
-        ("cosine", Position(0, 1), False),
-        ("step", Position(2), False),
-    ],
-)
-def test_a_run_is_extended_where_its_rates_do_not_depend_on_the_epochs(schedule, trained, allowed):
-    config = config_of(f"--schedule={schedule}", "--epochs=9")
-    refused = pytest.raises(ArgumentError, match="--epochs must stay 2; received 9")
-    with contextlib.nullcontext() if allowed else refused:
-        train._check_extension(config, 2, trained)
-
-
 # The same data
 
 
@@ -166,41 +138,14 @@ def test_other_training_data_have_another_digest():
 # Whole runs
 
 
-@pytest.mark.parametrize("name", ["mixup"])
-def test_a_whole_run_leaves_results_and_an_export(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(saved_model, "verify", lambda *_: 0.0)
-    assert main.main([*TINY, *VARIANTS[name], f"--workdir={tmp_path}"]) == 0
-    with (tmp_path / "metrics.csv").open(newline="") as file:
-        [row] = csv.DictReader(file)
-    assert np.isfinite(float(row["loss"]))
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["provenance"]["method"] == name
-    assert results["clean"]["images"] == 20
-    images, labels = (part[:20] for part in shapes.make("test"))
-    for answers in (
-        keras.saving.load_model(tmp_path / "model.keras").predict(images, verbose=0).argmax(1),
-        tf.saved_model.load(str(tmp_path / "export" / "1"))
-        .signatures["serving_default"](images=tf.constant(images))["classes"]
-        .numpy(),
-    ):
-        assert np.mean(answers != labels) == pytest.approx(results["clean"]["error"], abs=1e-12)
-
-
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
         (("--method=mixup", "--jsd"), ["--method=augmix", "--jsd"]),
         (("--model=densenet", "--depth=41"), ["41"]),
-        (("--mix_ops=autoaugmnt",), ["Did you mean 'autoaugment'"]),
-        (
-            ("--calibration_images=40",),
-            ["--calibration_images", "40 training images", "received 40"],
-        ),
         (("--corrupted_dir=nowhere/at/all",), ["nowhere/at/all"]),
-        (("--perturbed_dir=nowhere/at/all",), ["nowhere/at/all"]),
         (("--stylized_dir=nowhere/at/all",), ["nowhere/at/all"]),
         (("--alexnet_rates=nowhere.json",), ["--perturbed_dir"]),
-        (("--method=mixup", "--mixup_alpha=0"), ["--mixup_alpha"]),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(

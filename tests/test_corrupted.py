@@ -214,17 +214,6 @@ def test_on_the_fly_there_is_no_frost_without_photographs(monkeypatch):
     assert "without frost" in made.data["description"]
 
 
-def test_on_the_fly_batches_do_not_change_what_an_image_gets(monkeypatch):
-    made = sets.generate_corrupted(in_memory(CLEAN, LABELS_OF_CLEAN), seed=1)
-    whole, labels = joined(made.cell("impulse_noise", 4))
-    monkeypatch.setattr(benchmark, "BATCH", 2)
-    batches = list(made.cell("impulse_noise", 4))
-    assert [len(images) for images, _ in batches] == [2, 2, 1]
-    np.testing.assert_array_equal(joined(batches)[0], whole)
-    np.testing.assert_array_equal(whole, corruptions.corrupt(CLEAN, "impulse_noise", 4, 1))
-    np.testing.assert_array_equal(labels, LABELS_OF_CLEAN)
-
-
 def test_on_the_fly_images_on_disk_are_read_batch_by_batch(monkeypatch):
     monkeypatch.setattr(benchmark, "BATCH", 2)
     ids = [9, 0, 3, 4, 5]

@@ -161,32 +161,6 @@ def test_images_on_disk_are_read_in_slices(tmp_path, small_blocks):
     write_set(tmp_path / "disk", images=IMAGES, seed=3)  # the same set
 
 
-def test_sequences_of_images_on_disk_are_written_in_slices(tmp_path, small_blocks):
-    on_disk = OnDisk(IMAGES)
-    corruptions.write_perturbed(tmp_path, on_disk, ["translate"], seed=2, workers=1)
-    got = np.load(tmp_path / "translate.npy")
-    np.testing.assert_array_equal(got, corruptions.perturb(IMAGES, "translate", seed=2))
-    assert on_disk.read[3:] == [1] * 5  # after the checksum
-
-
-@both_layouts
-def test_ids_make_a_subset_equal_to_its_rows(tmp_path, layout):
-    write_set(tmp_path / "all", layout=layout)
-    rows = np.array([4, 2])
-    subset = {"images": IMAGES[rows], "labels": LABELS[rows], "ids": IDS[rows]}
-    write_set(tmp_path / "two", layout=layout, **subset)
-    if layout == "npy":
-        large, small = (
-            np.load(tmp_path / folder / "gaussian_noise.npy").reshape(5, -1, 18, 20, 3)
-            for folder in ("all", "two")
-        )
-        np.testing.assert_array_equal(small, large[:, rows])
-    else:
-        large, small = contents(tmp_path / "all"), contents(tmp_path / "two")
-        assert len(small) == 20
-        assert small.items() <= large.items()
-
-
 # Frost
 
 
@@ -201,17 +175,6 @@ def test_frost_without_photographs_becomes_frost_synthetic(tmp_path, monkeypatch
         got = np.load(tmp_path / "frost_synthetic.npy")[:5]
         want = corruptions.corrupt(IMAGES, "frost_synthetic", 1, ids=IDS)
         np.testing.assert_array_equal(got, want)
-
-
-def test_frost_with_photographs(tmp_path, monkeypatch):
-    digests = {}
-    for name, photograph in zip(weather.PHOTOGRAPHS, some_images(5, 300, 400), strict=True):
-        Image.fromarray(photograph).save(tmp_path / name)
-        digests[name] = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
-    monkeypatch.setattr(weather, "PHOTOGRAPHS", digests)
-    manifest = write_set(tmp_path / "set", ["frost"], frost_dir=tmp_path)
-    assert manifest["frost_source"] == "original photographs"
-    assert "frost_synthetic.npy" not in manifest["files"]
 
 
 # Resuming

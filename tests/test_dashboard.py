@@ -330,11 +330,6 @@ def test_weights_and_depths_are_counted_in_their_bins(monkeypatch):
         assert histograms[tag].counts.tolist() == [bins.count(n) for n in range(20)]
 
 
-@pytest.mark.parametrize("method", ["standard", "mixup", "cutout", "patch_uniform"])
-def test_nothing_is_counted_where_no_operation_is_drawn(method):
-    assert counted(flags.parse([f"--method={method}"]).config, 0) == {}
-
-
 # What is profiled
 
 

@@ -323,13 +323,6 @@ def test_one_device_without_a_reason_for_more(monkeypatch):
         assert distribution.is_chief(devices)
 
 
-def test_batches_of_one_device_are_left_whole():
-    batches = tf.data.Dataset.range(3)
-    assert (
-        distribution.distribute(tf.distribute.get_strategy(), lambda replicas: batches) is batches
-    )
-
-
 @pytest.mark.parametrize(
     ("name", "config", "wanted"),
     [
@@ -379,11 +372,6 @@ def test_workers_behind_a_chief_are_numbered_after_it(monkeypatch, kind, index, 
     devices = SimpleNamespace(cluster_resolver=resolver)
     assert distribution.worker_index(devices) == number
     assert distribution.is_chief(devices) == (kind == "chief")
-
-
-def test_an_unknown_strategy_is_answered_with_the_nearest():
-    with pytest.raises(ArgumentError, match=r"Unknown strategy 'miror'\. Did you mean 'mirrored'"):
-        distribution.make_strategy("miror")
 
 
 # A TPU, by stand-ins: none was ever at hand

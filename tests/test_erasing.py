@@ -119,14 +119,3 @@ def test_a_seed_gives_the_same_plans_in_every_way_it_is_run(name):
     for got, want in zip(RUNS[name](draw, SEED), draw(SEED), strict=True):
         np.testing.assert_array_equal(got, want)
     assert not np.array_equal(draw(seeds.fold(5, 0, 3, 1))[3], draw(SEED)[3])
-
-
-def test_batches_of_any_length_keep_the_shape_of_an_image():
-    def change(batch):
-        count = tf.shape(batch)[0]
-        batch = apply_cutout(batch, draw_cutout(SEED, count, SIZE), 4)
-        return apply_patch(batch, draw_patch(SEED, count, SIZE, 0.5), 4)
-
-    batches = tf.data.Dataset.from_tensor_slices(images(7)).batch(3).map(change)
-    assert batches.element_spec == tf.TensorSpec([None, *SIZE, 3], tf.float32)
-    assert [len(batch) for batch in batches] == [3, 3, 1]

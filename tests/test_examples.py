@@ -20,11 +20,6 @@ def program(name: str) -> dict:
     return runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name=name)
 
 
-def test_the_first_program_is_short():
-    lines = (ROOT / "examples" / "keras_applications.py").read_text().splitlines()
-    assert len(lines) < 40
-
-
 @pytest.fixture
 def cifar10(tmp_path):
     """A data directory of TFDS with a few random CIFAR-10 images."""

@@ -208,41 +208,17 @@ def test_a_setting_is_used_or_refused_in_every_mode_and_dataset(base):
             "--mixup_alpha applies to --method=mixup only (got --method=standard).",
         ),
         (("--nojsd", "--views=5"), "--views applies with --jsd only (got --nojsd)."),
-        (("--nojsd", "--split_bn"), "--split_bn applies with --jsd only (got --nojsd)."),
         (
             ("--model=allconv", "--depth=22"),
             "--depth applies to --model=densenet, resnext or wrn only (got --model=allconv).",
         ),
         (
-            ("--mode=report", "--epochs=3"),
-            "--epochs applies to --mode=train, evaluate or export only (got --mode=report).",
-        ),
-        (("--workdirs=a,b",), "--workdirs applies to --mode=report only (got --mode=train)."),
-        (("--method=mixup", "--jsd"), "--jsd applies to --method=augmix only"),
-        (
-            ("--mix_ops=autoaugment", "--mixture_width=2"),
-            "--mixture_width applies with --mix_ops=augmix only (got --mix_ops=autoaugment).",
-        ),
-        (("--imagenet_crop=reference",), "--imagenet_crop applies to --dataset="),
-        (("--data_dir=x",), "(got --dataset=shapes)."),
-        (
             ("--dataset=cifar10", "--recipe=released"),
             "--recipe applies to --dataset=imagenet2012 or folder only (got --dataset=cifar10).",
         ),
         (("--alexnet_rates=x",), "applies with --perturbed_dir only (got no --perturbed_dir)."),
-        (
-            ("--schedule=constant", "--warmup_epochs=1"),
-            "with --schedule=cosine or --schedule=step only",
-        ),
-        (("--tpu=x",), "--tpu applies with --strategy=tpu only (got --strategy=auto)."),
         (("--nocorrupted", "--corrupted_dir=x"), "--corrupted_dir cannot be combined"),
         (("--epochs=3", "--warmup_epochs=3"), "--warmup_epochs must be below the 3 epochs"),
-        (
-            ("--mode=evaluate", "--model_path=a.keras", "--depth=16"),
-            "--depth applies to --model_path=weights.safetensors only (got --model_path=a.keras).",
-        ),
-        (("--views=1",), "--views must be 2 or more; received 1."),
-        (("--method=cutout", "--cutout_size=0"), "--cutout_size must be 1 or more; received 0."),
     ],
 )
 def test_a_refusal_says_which_choice_would_use_the_setting(arguments, expected):
@@ -274,24 +250,21 @@ def test_a_run_is_evaluated_with_its_own_configuration(trained):
     ("mode", "argument", "expected"),
     [
         ("evaluate", "--epochs=3", "trained with --epochs=100; received --epochs=3."),
-        ("evaluate", "--method=cutmix", "with --method=mixup; received --method=cutmix."),
         ("evaluate", "--mixup_alpha=1", "--mixup_alpha=0.3; received --mixup_alpha=1.0."),
         ("evaluate", "--nonesterov", "with --nesterov; received --nonesterov."),
         ("evaluate", "--depth=16", "--depth applies to --model="),
         ("export", "--eval_limit=7", "with --eval_limit=0; received --eval_limit=7."),
-        ("export", "--nocorrupted", "--corrupted applies to --mode="),
     ],
 )
 def test_a_run_is_not_evaluated_as_another_one(trained, mode, argument, expected):
     assert expected in refusal(f"--mode={mode}", f"--workdir={trained[0]}", argument)
 
 
-@pytest.mark.parametrize("mode", ["evaluate", "export"])
-@pytest.mark.parametrize("argument", ["--data_dir=x", "--depth=16", "--mixup_alpha=1"])
-def test_settings_of_a_run_that_is_missing_are_left_to_its_configuration(tmp_path, mode, argument):
+def test_settings_of_a_run_that_is_missing_are_left_to_its_configuration(tmp_path):
     """The commands report the missing run."""
-    request = flags.parse([f"--mode={mode}", f"--workdir={tmp_path}", argument])
-    assert (request.mode, request.directory) == (mode, tmp_path)
+    for argument in ("--data_dir=x", "--depth=16", "--mixup_alpha=1"):
+        request = flags.parse(["--mode=export", f"--workdir={tmp_path}", argument])
+        assert (request.mode, request.directory) == ("export", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -299,8 +272,6 @@ def test_settings_of_a_run_that_is_missing_are_left_to_its_configuration(tmp_pat
     [
         (("--data_dir=x",), "(got --dataset=shapes)."),
         (("--workdir=run", "--tpu=x"), "(got --strategy=auto)."),
-        (("--workdir=run", "--views=1"), "--views must be 2 or more"),
-        (("--model_path=m", "--workdir=run", "--shift_dirs=x"), "(got --dataset=shapes)."),
     ],
 )
 def test_a_missing_run_decides_no_other_setting(tmp_path, monkeypatch, arguments, expected):
@@ -327,10 +298,6 @@ def test_an_explicit_benchmark_is_evaluated_even_where_the_run_was_not(trained):
         ("--learning-rate=0.1", "--learning_rate"),
         ("--nodownlod", "--download"),
         ("--mode=evalute", "evaluate"),
-        ("--model=resnxt", "resnext"),
-        ("--method=standart", "standard"),
-        ("--precision=mixed_bfloat61", "mixed_bfloat16"),
-        ("--strategy=atuo", "auto"),
         ("--mix_ops=autoaugmnt", "autoaugment"),
     ],
 )
@@ -340,12 +307,6 @@ def test_a_wrong_name_is_answered_with_the_nearest(argument, meant):
     assert repr(meant) in text
     wrong = argument.split("=")[0] if meant.startswith("--") else argument.split("=")[1]
     assert repr(wrong) in text
-
-
-def test_an_unknown_flag_is_answered_without_the_list_of_all():
-    assert refusal("--batchsize=3").startswith(
-        "Unknown flag '--batchsize'. Did you mean '--batch_size'"
-    )
     assert "Did you mean" not in refusal("--xyzzyplugh")
 
 
@@ -392,17 +353,12 @@ def test_the_home_directory_is_found_and_an_empty_path_is_refused(name, monkeypa
     assert shifted == "/at/home/a,/b c, d"
 
 
-def test_an_empty_name_and_a_flag_without_its_value_are_refused():
+def test_an_empty_name_a_missing_value_and_stray_words_are_refused():
     for name in ("dataset", "model", "method", "mode", "precision", "strategy"):
         refusal(f"--{name}=")
     assert "epochs" in refusal("--epochs")
-
-
-@pytest.mark.parametrize(
-    "arguments", [("train",), ("--epochs=2", "train"), ("--jsd", "false"), ("--", "--epochs=2")]
-)
-def test_stray_words_are_refused(arguments):
-    assert repr(arguments[-1]) in refusal(*arguments)
+    for arguments in (("train",), ("--epochs=2", "train"), ("--jsd", "false"), ("--", "--jsd")):
+        assert repr(arguments[-1]) in refusal(*arguments)
 
 
 # The program itself
@@ -435,10 +391,7 @@ def test_a_configuration_is_printed_without_running_it():
 
 
 def test_a_wrong_command_line_ends_with_2_and_one_line_before_tensorflow_loads():
-    result = main_py("--method=standard", "--mixup_alpha=0.3")
-    assert result.returncode == 2
-    assert result.stdout == ""
-    assert result.stderr == (
-        "main.py: --mixup_alpha applies to --method=mixup only (got --method=standard).\n"
-    )
-    assert_imports_are_cheap(main_py("--modle=wrn", python=SHOW_IMPORTS).stderr)
+    result = main_py("--modle=wrn", python=SHOW_IMPORTS)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.endswith("Did you mean '--mode' or '--model'?\n")
+    assert_imports_are_cheap(result.stderr)

@@ -1,4 +1,4 @@
-"""Large images through the whole program: trained on, measured, exported, gone on with."""
+"""Large images through the whole program: trained on, measured, exported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import json
 import shutil
-import signal
 
 import keras
 import numpy as np
@@ -15,19 +14,13 @@ import tensorflow as tf
 from PIL import Image
 
 import flags
-from augmix_tf import seeds
-from augmix_tf.augment.autoaugment import draw_policy
-from augmix_tf.augment.method import BatchShape
-from augmix_tf.commands import build, dashboard, export
+from augmix_tf.commands import build
 from augmix_tf.data import sources
 from augmix_tf.errors import FileError
-from augmix_tf.export import saved_model
-from augmix_tf.ops import OPERATIONS
-from augmix_tf.training.callbacks import Progress
 from tests import class_folders
 from tests.class_folders import CLASSES
 from tests.image_files import encoded
-from tests.program import command, finish
+from tests.program import command, finish, leave_out
 
 SIDE = 32
 DATA = ("--dataset=folder", f"--image_size={SIDE}")
@@ -52,17 +45,10 @@ def kept(folder):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def unverified():
-    """Leaves out the reloading of exports in a fresh process, which other tests see."""
+def quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saved_model, "verify", lambda *_: 0.0)
+        leave_out(patch)
         yield
-
-
-@pytest.fixture
-def unreported(monkeypatch):
-    """Leaves out report and plots, which the finished run has seen."""
-    monkeypatch.setattr(dashboard, "report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -140,12 +126,10 @@ def test_a_run_counts_stylised_pictures_and_those_held_out(trained):
         # The third batch of an epoch is completed, so its six examples are counted as well.
         wrong = float(row["train_error"]) * 3 * 6, float(row["test_error"]) * TESTED
         np.testing.assert_allclose(wrong, np.round(wrong), atol=1e-4)
-        assert 0 < float(row["jsd"]) < np.log(3)
     # A rise over three steps to 0.1 * 6 / 256, then three of a cosine: the last before its end.
-    highest = 0.1 * 6 / 256
-    rates = [float(row["learning_rate"]) for row in rows]
-    assert rates[0] <= highest
-    assert 0 < rates[1] < highest / 2
+    first, last = (float(row["learning_rate"]) for row in rows)
+    assert first <= 0.1 * 6 / 256
+    assert 0 < last < 0.1 * 3 / 256
 
 
 def test_the_export_answers_as_the_checkpoint_does(run, signatures, test_pictures):
@@ -179,11 +163,9 @@ def test_the_card_says_what_the_network_takes_and_how_it_was_made(run):
     card = document(run, "model_card.json")
     assert card["model"]["image_size"] == [SIDE, SIDE]
     assert card["model"]["class_names"] == list(CLASSES)
-    wanted = {"fill": 128, "nesterov": True, "schedule": "cosine", "aug_severity": 1.0}
-    wanted |= {"width_multiplier": 0.0625, "warmup_epochs": 1, "weight_decay": 1e-4}
+    wanted = {"fill": 128, "nesterov": True, "warmup_epochs": 1, "width_multiplier": 0.0625}
     assert card["recipe"] | wanted == card["recipe"]
     limits = " ".join(card["limits"])
-    assert f"Made for images of {SIDE} x {SIDE} pixels" in limits
     assert "Trained or measured on part of the data: train_limit, eval_limit." in limits
     assert not [value for value in card["recipe"].values() if "/" in str(value)]
 
@@ -250,43 +232,6 @@ def test_another_set_is_measured_over_its_own_classes(measured, data, signatures
     assert measured["clean"]["images"] == 5
 
 
-def test_views_are_drawn_of_training_images_in_folders(data, tmp_path):
-    outcome = finish("--mode=views", *DATA, f"--data_dir={data}", f"--workdir={tmp_path}")
-    assert outcome.out == f"wrote {tmp_path / 'views.png'}: views of images in folders ({data})\n"
-    assert Image.open(tmp_path / "views.png").size[0] > 3 * SIDE
-
-
-# Going on
-
-
-def test_a_run_that_is_interrupted_ends_with_the_same_weights(
-    data, tmp_path, monkeypatch, unreported
-):
-    """Of a model for small images, which takes large ones at another size just as well."""
-    monkeypatch.setattr(export, "export", lambda *_: None)
-    arguments = (*SMALL, f"--data_dir={data}", "--epochs=2", "--deterministic", "--nocorrupted")
-    arguments += ("--batch_size=5", "--checkpoint_steps=1", "--method=standard")
-    finish(*arguments, f"--workdir={tmp_path / 'whole'}")
-
-    def interrupt(self, batch, logs=None):
-        if self._epoch == 1:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_train_batch_end", interrupt)
-        assert command(*arguments, f"--workdir={tmp_path / 'own'}").code == 128 + signal.SIGTERM
-    # Elsewhere in the meantime: what counts is which images, not where they lie.
-    shutil.copytree(data, tmp_path / "moved")
-    moved = f"--data_dir={tmp_path / 'moved'}"
-    outcome = finish(*arguments, moved, f"--workdir={tmp_path / 'own'}")
-    assert "resuming at epoch 2, step 2" in outcome.out
-    own, whole = (kept(tmp_path / name) for name in ("own", "whole"))
-    assert set(own) == set(whole)
-    for name, wanted in whole.items():
-        np.testing.assert_array_equal(own[name], wanted, err_msg=name)
-    assert document(tmp_path / "own")["clean"] == document(tmp_path / "whole")["clean"]
-
-
 # What cannot be used
 
 
@@ -300,7 +245,7 @@ def test_a_damaged_picture_ends_training_with_its_name(own_data, tmp_path):
     assert last.endswith("; set skip_bad_examples to leave them out")
 
 
-def test_without_the_damaged_picture_a_run_trains_and_says_so(own_data, tmp_path, unreported):
+def test_without_the_damaged_picture_a_run_trains_and_says_so(own_data, tmp_path):
     root, path = own_data
     place = (f"--data_dir={root}", f"--workdir={tmp_path / 'run'}")
     outcome = finish(*SMALL, *ONE_VIEW, *place, "--skip_bad_examples")
@@ -335,29 +280,3 @@ def test_without_training_pictures_there_is_nothing_to_train(only_val, tmp_path,
     assert "There are no training images in" in outcome.line()
     assert f"{only_val}, which has no folder train" in outcome.line()
     assert not (tmp_path / "run").exists()
-
-
-# The dashboard
-
-
-@pytest.mark.parametrize("method", [("autoaugment",), ("augmix", "--mix_ops=autoaugment")])
-def test_the_policies_that_are_counted_are_those_of_imagenet(method):
-    name, *more = method
-    arguments = [*DATA, f"--method={name}", *more, "--views=2", "--batch_size=9"]
-    arguments = [a for a in arguments if name == "augmix" or "views" not in a]
-    config = flags.parse(arguments).config
-    stream = 1 if name == "augmix" else seeds.METHOD
-    seed = seeds.fold(config.seed, 0, 0, stream)
-    seed = seed if name == "augmix" else seeds.split(seed, 1)[0]
-    plan = draw_policy(seed, 9, (SIDE, SIDE), "imagenet")
-    applied = [
-        number
-        for row, depth in zip(plan.operation.numpy(), plan.depth.numpy(), strict=True)
-        for number in row[:depth].tolist()
-    ]
-    method, shape = config.method, BatchShape(9, (SIDE, SIDE))
-    drawn = method.histograms(method.draw(seeds.BatchSeeds(config.seed, 0, 0), shape))
-    counts = drawn["draws/operation"].counts.tolist()
-    assert counts == [applied.count(n) for n in range(len(OPERATIONS))]
-    others = draw_policy(seed, 9, (SIDE, SIDE), "cifar10")
-    assert not np.array_equal(others.operation, plan.operation)

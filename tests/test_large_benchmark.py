@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import itertools
-import multiprocessing
-import os
-import threading
 
 import numpy as np
 import pytest
@@ -72,62 +68,6 @@ def test_both_sides_normalise_to_the_same_values(tmp_path):
     store = large.images_in(tmp_path, SIZE, 5)
     views, _ = next(iter(large.batches(store, 2, views=1)))
     np.testing.assert_allclose(views, np.broadcast_to(want, (2, 1, *SIZE, 3)), atol=1e-5)
-
-
-def test_the_rival_makes_the_clean_and_two_augmented_views(folder):
-    (path,) = folder.glob("val/n01440764/*_2.JPEG")  # CMYK
-    views = functools.partial(
-        large_rival.views, path=path, size=SIZE, normalization=IMAGENET_NORMALIZATION
-    )
-    clean = views(np.random.default_rng(3), augmented=0)
-    three = views(np.random.default_rng(3), augmented=2)
-    assert three.shape == (3, *SIZE, 3)
-    assert three.dtype == np.float32
-    np.testing.assert_array_equal(three[:1], clean)
-    assert all((one != other).any() for one, other in itertools.combinations(three, 2))
-
-
-# Speed
-
-
-def test_all_ways_are_timed_and_compared_with_two_pillow_processes(folder, monkeypatch):
-    asked = []
-
-    def dataset(what, batch, views):
-        asked.append((what, batch, views))
-        return tf.data.Dataset.range(10**9)
-
-    monkeypatch.setattr("benchmarks.pipeline.WARM_UP_BATCHES", 1)
-    monkeypatch.setattr("benchmarks.pipeline.WARM_UP_SECONDS", 0)
-    # To compile AugMix twice would take most of the time of these tests.
-    monkeypatch.setattr(large, "batches", lambda *args: dataset("encoded", *args[1:]))
-    decoded = lambda images, severity, *args: dataset(images.shape, *args)  # noqa: E731
-    monkeypatch.setattr(large, "our_dataset", decoded)
-    store = large.images_in(folder, SIZE, 18)
-    paths = [os.fsdecode(path) for path in store.files.tolist()]
-    ends = [multiprocessing.Pipe() for _ in range(2)]
-    views = functools.partial(large_rival.views, size=SIZE, normalization=IMAGENET_NORMALIZATION)
-    threads = [threading.Thread(target=rivals.work, args=(end, paths, views, 0)) for _, end in ends]
-    for thread in threads:
-        thread.start()
-    workers = [end for end, _ in ends]
-    counts = dict.fromkeys([*large.COUNTS, *large.RIVAL_COUNTS], 8)
-    try:
-        figures = large.speed(store, 8, 1, counts, workers)
-    finally:
-        for worker in workers:
-            worker.send((0, 0))
-        for thread in threads:
-            thread.join()
-    assert asked == [("encoded", 8, 3), ("encoded", 8, 1), ((8, *SIZE, 3), 8, 3)]
-    assert set(figures) == set(counts)
-    assert all(value > 0 for row in figures.values() for value in row.values())
-    rows = {line.split(" | ")[0]: line for line in large.speed_table(figures)[2:]}
-    assert set(rows) == {f"| {name}" for name in counts}
-    assert rows[f"| {large.RIVAL}"].endswith("| 1.0 |")
-
-
-# Memory
 
 
 # Finding images

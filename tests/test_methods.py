@@ -101,28 +101,6 @@ def test_labels_stay_unchanged(batch, name):
     np.testing.assert_array_equal(targets, batch[1])
 
 
-@BY_NAME
-def test_the_last_batch_is_completed_and_has_as_many_views_as_labels(batch, name):
-    method, views = ALL[name], ALL[name].views_per_image
-    images, labels = (np.concatenate([value, value[:2]]) for value in batch)
-    dataset = pipeline.training_batches(
-        in_memory(images, labels),
-        method,
-        num_classes=CLASSES,
-        run_seed=SEED,
-        epochs=1,
-        batch_size=COUNT,
-    )
-    found = [(images.numpy(), targets.numpy()) for images, targets in dataset]
-    assert [images.shape[:2] for images, _ in found] == [(COUNT, views)] * 2
-    assert [len(targets) for _, targets in found] == [COUNT] * 2
-    for _, targets in found:
-        if name in MIXING:
-            np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
-        else:
-            assert targets.dtype == np.int64
-
-
 # One crop and flip for all
 
 
@@ -203,16 +181,6 @@ def test_every_method_has_a_recipe():
 
 
 # Mixed labels
-
-
-@pytest.mark.parametrize("name", MIXING)
-def test_mixed_targets_are_probabilities(batch, name):
-    for step in range(4):
-        _, targets = made(ALL[name], batch, step=step)
-        assert targets.dtype == np.float32
-        assert targets.shape == (COUNT, CLASSES)
-        assert targets.min() >= 0
-        np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
 
 
 def test_mixup_mixes_the_images_of_standard_training_as_it_mixes_their_labels(batch):

@@ -46,15 +46,6 @@ def test_classification_equals_loops():
     assert metrics.brier_score(probabilities, labels) == pytest.approx(got["brier"], rel=1e-12)
 
 
-def test_classification_by_hand():
-    # softmax of (ln 3, 0) is (3/4, 1/4): right on label 0, wrong on label 1.
-    sums = metrics.ClassificationSums().update([[math.log(3.0), 0.0]] * 2, [0, 1])
-    assert sums.compute() == pytest.approx(
-        {"error": 0.5, "nll": math.log(16 / 3) / 2, "brier": (1 / 8 + 9 / 8) / 2}
-    )
-    assert metrics.brier_score([[1.0, 0.0], [0.0, 1.0]], [0, 0]) == 1.0
-
-
 @pytest.mark.parametrize("sizes", [(20, 20, 17), (0, 57)])
 def test_sums_do_not_depend_on_the_batches(sizes):
     logits, labels = toy_logits()
@@ -168,21 +159,6 @@ def test_calibration_equals_loops(count, drop_last_bin):
     assert metrics.aurra(confidence, correct) == pytest.approx(loops.aurra(confidence, correct))
 
 
-def test_calibration_by_hand():
-    confidence, correct = [0.5, 0.5, 1.0, 1.0], [1, 0, 1, 0]
-    # Two bins of two: gaps 0 and 0.5, each half of the examples.
-    assert metrics.rms_calibration_error(confidence, correct, 2) == math.sqrt(0.125)
-    assert metrics.rms_calibration_error(confidence, correct, 2, drop_last_bin=True) == 0.0
-    # Fewer than 100: one bin, mean confidence 0.75 against mean correct 0.5.
-    assert metrics.rms_calibration_error(confidence, correct) == 0.25
-    assert metrics.expected_calibration_error(confidence, correct) == 0.25
-    # Of two of the same confidence one is right, whichever comes first.
-    assert metrics.aurra(confidence, correct) == 0.5
-    # Accuracies 1, 1/2, 2/3, 1/2 on the 1, 2, 3, 4 most confident.
-    apart = [0.6, 0.5, 1.0, 0.9]
-    assert metrics.aurra(apart, correct) == pytest.approx((1 + 1 / 2 + 2 / 3 + 1 / 2) / 4)
-
-
 def test_calibration_does_not_depend_on_the_order_of_the_examples():
     rng = np.random.default_rng(0)
     confidence = rng.integers(5, 11, 300) / 10
@@ -202,15 +178,6 @@ def test_the_only_bin_is_not_dropped(count, bin_size):
     message = f"Expected {2 * bin_size} or more examples .* received {count}"
     with pytest.raises(ArgumentError, match=message):
         metrics.rms_calibration_error([0.5] * count, [1] * count, bin_size, drop_last_bin=True)
-
-
-def test_confidence_on_an_edge_counts_to_the_lower_bin():
-    # In (0, 1/3] the gaps cancel; split over two bins they would not.
-    assert metrics.expected_calibration_error([1 / 3, 1 / 3], [1, 0], bins=3) == pytest.approx(
-        1 / 6
-    )
-    together = metrics.expected_calibration_error([0.25, 0.125], [1, 0], bins=4)
-    assert together == pytest.approx(abs(0.375 - 1.0) / 2)
 
 
 @pytest.mark.parametrize(
@@ -448,25 +415,6 @@ def test_perturbation_metrics_equal_loops(is_noise, difficulty, levels):
     assert got == pytest.approx(loops.flip_probability(answers, is_noise, difficulty), rel=1e-12)
     got = metrics.top5_distance(logits, is_noise, difficulty)
     assert got == pytest.approx(loops.top5_distance(logits, is_noise, difficulty), rel=1e-12)
-
-
-def test_flips_by_hand():
-    answers = [[3, 3, 5, 3, 3]]
-    assert metrics.flip_probability(answers, is_noise=True) == 1 / 4
-    assert metrics.flip_probability(answers, is_noise=False) == 2 / 4
-    assert metrics.flip_probability(answers, is_noise=False, difficulty=2) == 2 / 3
-    assert metrics.flip_probability(answers, is_noise=True, difficulty=3) == 1 / 4
-
-
-def test_top5_distance_by_hand():
-    rising = np.arange(12.0)
-    swapped = rising.copy()
-    swapped[[10, 11]] = rising[[11, 10]]
-    # The two best change places: each is off by one rank.
-    assert metrics.top5_distance([[rising, swapped]], is_noise=False) == 2.0
-    # All five leave the best five: 5 + 4 + 3 + 2 + 1.
-    assert metrics.top5_distance([[rising, -rising]], is_noise=True) == 15.0
-    assert metrics.top5_distance([[rising, 2 * rising]], is_noise=True) == 0.0
 
 
 def test_no_change_of_the_ranking_exceeds_the_largest_top5_distance():

@@ -17,7 +17,6 @@ from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import ONE_REPLICA, Position, ReplicaSlice
 from augmix_tf.errors import ArgumentError
 from tests.image_stores import in_memory
-from tests.oracles import pillow_augmix
 from tests.runs import RUNS
 
 COUNT, BATCH = 22, 8
@@ -75,16 +74,6 @@ def test_a_batch_larger_than_the_epoch_repeats_it(images):
     for one in labels:
         assert sorted(one[:COUNT]) == list(range(COUNT))
         np.testing.assert_array_equal(one, np.resize(one[:COUNT], 2 * COUNT + 1))
-
-
-def test_clean_view_is_the_crop_that_the_other_views_start_from(images):
-    """With shares of 0 in the mix all three views would be equal; here they share the crop."""
-    made = batches(images)
-    standard = batches(images, StandardMethod())
-    for (views, _), (plain, _) in zip(made, standard, strict=True):
-        assert views.shape[1:] == (3, 10, 14, 3)
-        assert plain.shape[1:] == (1, 10, 14, 3)
-        np.testing.assert_array_equal(views[:, 0], plain[:, 0])
 
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
@@ -149,19 +138,3 @@ def test_the_parts_of_replicas_make_up_the_batch(images, name, replicas):
 def test_a_batch_that_the_replicas_do_not_divide_is_refused(images):
     with pytest.raises(ArgumentError, match="batch_size divisible by the 3 replicas; received 8"):
         dataset_of(images, replicas=ReplicaSlice(0, 1, 3))
-
-
-def test_oracle_crop_draws_what_ours_can():
-    """The benchmark's Pillow side does the same job: same set of possible results."""
-    image = np.arange(1, 5 * 6 * 3 + 1, dtype=np.uint8).reshape(5, 6, 3)
-    theirs = {
-        pillow_augmix.crop_and_flip(np.random.default_rng(seed), image).tobytes()
-        for seed in range(3000)
-    }
-    rows, columns, flips = np.meshgrid(range(9), range(9), (False, True), indexing="ij")
-    offset = np.stack([rows.ravel(), columns.ravel()], 1).astype(np.int32)
-    images = np.repeat(image[None], len(offset), axis=0)
-    ours = crops.PaddedCrop().apply(
-        tf.constant(images), crops.CropPlan(offset, tf.constant(flips.ravel()))
-    )
-    assert theirs == {result.tobytes() for result in ours.numpy()}

@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import subprocess
-import sys
-import textwrap
 import time
 
 import pytest
@@ -82,20 +79,3 @@ def test_a_counter_leaves_one_line(stream):
     [line] = lines(stream)
     assert re.fullmatch(r"corrupted images: 2,000 in 00:0\d", line)
     assert ("\r" in stream.getvalue()) == stream.isatty()
-
-
-def test_a_notebook_sees_a_widget():
-    """A stand-in for tqdm's bar there, which needs IPython and widgets."""
-    code = """
-        import sys, types
-        from tqdm import std
-        class Widget(std.tqdm):
-            def __init__(self, **options):
-                print("shown" if not options["disable"] else "hidden")
-        sys.modules["tqdm.autonotebook"] = types.SimpleNamespace(tqdm=Widget)
-        from augmix_tf.training.callbacks import progress_bar
-        progress_bar(total=3)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stdout == "shown\n", done.stderr[-2000:]

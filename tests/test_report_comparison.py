@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import os
 import re
 
@@ -100,12 +99,9 @@ def test_each_corruption_has_a_column_as_in_the_paper(tmp_path):
     text = comparison.write([one, two, three], tmp_path / "out").read_text()
     head, standard, augmix = table_of(text, "Error on each corruption (%): wrn")
     assert head[:4] == ["method", "clean", "mean", "gaussian"]
-    assert len(head) == 18
     assert augmix[head.index("fog")] == "19.0"  # of 14.0 and 24.0
     assert standard[head.index("fog")] == "**15.0**"
-    assert (standard[1], augmix[1]) == ("**5.0**", "**5.0**")
-    assert augmix[2] == "19.9"
-    assert "weather: snow frost fog brightness;" in text
+    assert (standard[1], augmix[1], augmix[2]) == ("**5.0**", "**5.0**", "19.9")
 
 
 def test_means_are_over_the_corruptions_that_all_runs_have(tmp_path):
@@ -178,20 +174,13 @@ def test_runs_with_other_settings_are_not_averaged(tmp_path):
 
 
 def test_the_methods_come_in_the_order_of_the_paper(tmp_path):
-    settings = [
-        {},
-        {"method": "stylized"},
-        {"jsd": False},
-        {"method": "mixup"},
-        {"mix_ops": "autoaugment"},
-        {"method": "standard"},
-        {"method": "cutout", "model": "resnext"},
-    ]
+    settings = [{}, {"method": "stylized"}, {"jsd": False}, {"method": "mixup"},
+                {"mix_ops": "autoaugment"}, {"method": "standard"}]  # fmt: skip
     folders = [add(tmp_path, f"{i}", **config) for i, config in enumerate(settings)]
     text = comparison.write(folders, tmp_path / "out").read_text()
     order = [row[0] for row in table_of(text, "Clean error (%)")[1:]]
     ours = ["standard", "mixup", "stylized", "augmix, no JSD", "autoaugment + JSD", "augmix"]
-    assert [name for name in order if name != "cutout"] == ours
+    assert order == ours
 
 
 def with_data(**data):
@@ -245,14 +234,12 @@ def test_the_csv_has_a_row_for_each_run(folders, tmp_path):
         rows = {row["workdir"]: row for row in csv.DictReader(file)}
     assert set(rows) == {*map(str, folders), str(tmp_path / "g")}
     row = rows[str(folders[3])]
-    assert (row["dataset"], row["model"], row["method"], row["seed"]) == (
-        "cifar10", "wrn", "augmix", "2"
-    )  # fmt: skip
-    assert float(row["clean_error"]) == 0.11
+    assert [row[name] for name in ("dataset", "model", "method", "seed", "temperature")] == [
+        "cifar10", "wrn", "augmix", "2", ""
+    ]  # fmt: skip
     assert float(row["clean_brier"]) == 0.22
     assert float(row["mean_corruption_error"]) == pytest.approx(0.26)
     assert float(row["error_jpeg_compression"]) == pytest.approx(0.26)
-    assert (row["corruptions_counted"], row["temperature"]) == ("15", "")
     assert rows[str(tmp_path / "g")]["error_fog"] == ""
 
 
@@ -306,12 +293,6 @@ def test_no_folder_and_a_folder_twice_are_refused(tmp_path, monkeypatch):
         comparison.comparison_table([folder, "link"])
 
 
-def test_an_estimate_is_mean_and_sample_deviation():
-    assert directories.estimate([1.0, None, 3.0]) == pytest.approx((2.0, math.sqrt(2), 2))
-    assert directories.estimate([5.0]) == (5.0, None, 1)
-    assert directories.estimate([None]) == (None, None, 0)
-
-
 # The terminal
 
 
@@ -331,14 +312,6 @@ def test_runs_stand_side_by_side_in_the_terminal(folders):
     assert len({len(line) for line in lines[1:]}) == 1
     head = comparison.comparison_table(folders[:2]).splitlines()[1]
     assert head.split() == [str(folder) for folder in folders[:2]]
-
-
-def test_rows_that_no_run_has_are_left_out(tmp_path):
-    folder = add(tmp_path, "a", 0.1, None)
-    (folder / "metrics.csv").unlink()
-    (folder / "results.json").write_text(json.dumps({"schema": 1, "clean": {"error": 0.1}}))
-    said = comparison.comparison_table([folder]).split()
-    assert said == ["augmix", "clean", "error", "10.00", "%"]
 
 
 # Networks for ImageNet
@@ -375,36 +348,18 @@ def two(tmp_path):
 
 def test_a_comparison_has_the_metrics_of_imagenet(two, tmp_path):
     text = comparison.write(two, tmp_path / "out").read_text()
-
-    def below(title):
-        _, _, rest = text.partition(f"### {title}\n")
-        table = [line for line in rest.partition("\n### ")[0].splitlines() if "|" in line]
-        return {row.split(" | ")[0].strip("| "): row.split(" | ")[1] for row in table[2:]}
-
-    assert below("mCE (% of AlexNet)") == {"standard": "76.7 |", "augmix": "**68.4** |"}
-    assert below("Relative mCE (% of AlexNet)")["augmix"] == "78.0 |"
-    assert below("Mean flip rate (% of AlexNet)")["augmix"] == "**37.4** |"
-    assert below("Mean top-5 distance (% of AlexNet)")["augmix"] == "**52.2** |"
-    assert below("Error on imagenet-r (%)") == {"standard": "– |", "augmix": "56.25 |"}
-    _, _, sets = text.partition("### Error on imagenetv2-matched\\|1 (%)")
-    assert "| standard | 43.75 |" in sets
-    assert "| augmix | **37.50** |" in sets
+    for title, rows in {
+        "mCE (% of AlexNet)": [["standard", "76.7"], ["augmix", "**68.4**"]],
+        "Relative mCE (% of AlexNet)": [["standard", "–"], ["augmix", "78.0"]],
+        "Error on imagenet-r (%)": [["standard", "–"], ["augmix", "56.25"]],
+        "Error on imagenetv2-matched\\|1 (%)": [["standard", "43.75"], ["augmix", "**37.50**"]],
+    }.items():
+        assert table_of(text, title)[1:] == rows
     assert "imagenet-r: the folder sets/r, 30,000 images." in text
     assert "imagenet-r: not evaluated (" in text
     assert "imagenetv2-matched\\|1: folder, 10 images (" in text
     with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
         found = {row["method"]: row for row in csv.DictReader(file)}
     assert found["augmix"]["alexnet_relative_mce"] == "77.96"
-    assert found["standard"]["alexnet_relative_mce"] == ""
-    assert found["augmix"]["mean_flip_rate"] == "37.44"
     assert found["augmix"]["error_on_imagenet-r"] == "0.5625"
     assert found["standard"]["error_on_imagenet-r"] == ""
-
-
-def test_the_terminal_has_the_metrics_of_imagenet_side_by_side(two):
-    lines = comparison.comparison_table(two).splitlines()
-    found = {row[0]: row[1:] for row in (re.split("  +", line.strip()) for line in lines)}
-    assert found["mCE"] == ["76.7 % of AlexNet", "68.4 % of AlexNet"]
-    assert found["relative mCE"] == ["–", "78.0 % of AlexNet"]
-    assert found["error on imagenet-r"] == ["–", "56.25 %"]
-    assert found["error on imagenetv2-matched|1"] == ["43.75 %", "37.50 %"]

@@ -158,10 +158,6 @@ def test_many_reliability_panels_stand_in_rows(drawn_figures, count, shown):
     assert sum(a.get_legend() is not None for a in axes) == 1
 
 
-def test_looks_differ_in_more_than_colour():
-    assert len({(marker, line) for _, marker, line, _ in plots.LOOKS}) == len(plots.LOOKS)
-
-
 # Read as formulas, these would be errors or lose their signs.
 NAMES = ["a$b_1$c^", "x_^{$\\broken{$", "$\\frac{1}$", "price_$5_$10"]
 
@@ -178,18 +174,6 @@ def test_names_are_drawn_as_they_are_and_never_as_formulas(drawn_figures):
         named = [text for text in drawn.findobj(Text) if "$" in text.get_text()]
         assert {n for n in NAMES if any(n in text.get_text() for text in named)} == {*NAMES}
         assert not any(text.get_parse_math() for text in named)
-
-
-def test_markers_on_the_edge_of_a_plot_are_not_cut_off(drawn_figures):
-    plots.curves({"epoch": [1.0, 2.0], "learning_rate": [0.1, 0.0], "train_error": [1.0, 0.0]})
-    plots.severity_curves({"a": [Estimate(0.0), Estimate(0.5)]}, "title", "error (%)")
-    plots.reliability({"a": {"": [ReliabilityBin(0.0, 0.0, 1), ReliabilityBin(1.0, 1.0, 9)]}})
-    curves, severity, diagram = drawn_figures
-    lines = [line for axes in curves.axes for line in axes.get_lines()]
-    lines += [line for axes in severity.axes for line in axes.get_lines() if line.get_marker()]
-    assert len(lines) >= 3
-    points = diagram.axes[0].collections[1]
-    assert not any(artist.get_clip_on() for artist in [*lines, points])
 
 
 def test_pooled_bins_are_means_weighted_by_images():

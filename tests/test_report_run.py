@@ -1,7 +1,6 @@
 """The report of one run, its reader of damaged files, and the table in the terminal."""
 
 import json
-import math
 import os
 import re
 import subprocess
@@ -13,7 +12,6 @@ import pytest
 from PIL import Image
 
 from augmix_tf.errors import FileError
-from augmix_tf.report import directories
 from augmix_tf.report import run as run_report
 from tests.run_folders import (
     CORRUPTIONS,
@@ -88,10 +86,6 @@ def run(tmp_path):
     return tmp_path
 
 
-def pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path))
-
-
 @pytest.mark.usefixtures("drawn")
 def test_report_says_what_the_files_say(run):
     report = run_report.write(run)
@@ -100,8 +94,6 @@ def test_report_says_what_the_files_say(run):
     assert text.startswith("# augmix: wrn on shapes\n\nepochs: 3, seed: 12345, parameters: 77850")
     for row in (
         "| error | 12.34 % |",
-        "| RMS calibration error | 5.60 % |",
-        "| `depth` | 16 |",
         "| `note` | a\\|b c |",
         "| `all_ops` | no |",
         "| `data_dir` | not set |",
@@ -111,20 +103,9 @@ def test_report_says_what_the_files_say(run):
         assert row in text
     for plot in ("plots/curves.png", "plots/reliability.png"):
         assert f"]({plot})" in text
-        height, width, _ = pixels(run / plot).shape
-        assert 400 < height < 1200
-        assert 400 < width < 1600
+        assert Image.open(run / plot).format == "PNG"
+    assert run_report.write(run).read_text() == text
     assert not list(run.glob("**/.*.unfinished*/*")), "nothing half-written"
-
-
-@pytest.mark.usefixtures("drawn")
-def test_report_is_made_anew_in_place(run):
-    (run / "report.md").write_text("old")
-    first = run_report.write(run).read_bytes()
-    assert run_report.write(run).read_bytes() == first
-    assert {p.name for p in run.iterdir()} == {
-        "config.json", "results.json", "metrics.csv", "report.md", "plots"
-    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("drawn")
@@ -134,16 +115,6 @@ def test_a_missing_file_is_left_out(run, missing):
     text = run_report.write(run).read_text()
     assert ("Not evaluated yet." in text) == (missing == "results.json")
     assert ("plots/curves.png" in text) == (missing != "metrics.csv")
-
-
-@pytest.mark.usefixtures("drawn")
-@pytest.mark.parametrize("missing", ["reliability", "nll"])
-def test_a_missing_metric_is_left_out(run, missing):
-    clean = {name: value for name, value in RESULTS["clean"].items() if name != missing}
-    (run / "results.json").write_text(json.dumps({"schema": 1, "clean": clean}))
-    text = run_report.write(run).read_text()
-    assert "| error | 12.34 % |" in text
-    assert ("plots/reliability.png" in text) == (missing != "reliability")
 
 
 def test_a_run_that_has_just_begun(tmp_path):
@@ -172,12 +143,6 @@ def test_a_damaged_file_is_named(run, name, content, message):
         run_report.write(run)
     assert "\n" not in str(raised.value)
     assert not (run / "report.md").exists()
-
-
-def test_empty_cells_are_nan(run):
-    columns = directories.read(run).metrics
-    assert columns["epoch"] == [1, 2, 3]
-    assert [math.isnan(value) for value in columns["test_error"]] == [True, False, True]
 
 
 @pytest.mark.usefixtures("drawn")
@@ -215,10 +180,6 @@ def terminal_rows(folder: Path) -> dict[str, str]:
     return {row[0]: row[1] for row in found if len(row) == 2}
 
 
-def percentages(folder):
-    return [title for title, value in terminal_rows(folder).items() if "%" in value]
-
-
 def report(folder, **parts):
     write_run(folder, {"clean": measures(0.05)} | parts)
     return run_report.write(folder).read_text()
@@ -226,22 +187,19 @@ def report(folder, **parts):
 
 def test_a_whole_evaluation_has_the_published_quantity(tmp_path):
     text = report(tmp_path / "run", corrupted=corrupted(ERRORS, SYNTHETIC))
-    assert (
-        "**Mean corruption error: 31.00 %**, the mean over corruptions of the mean error over sever"
-        in text
-    )
-    assert "Data: generated, made here, 100 images per corruption and severity, seed 0." in (text)
+    assert "**Mean corruption error: 31.00 %**, the mean over corruptions of the mean" in text
     assert "not the published files" in text
     for row in (
         "| noise: gaussian noise | 25.00 | 35.00 | 45.00 | 55.00 | 65.00 | 45.00 |",
-        "| digital: jpeg compression | 10.00 | 20.00 | 30.00 | 40.00 | 50.00 | 30.00 |",
         "| **mean** | **11.00** | **21.00** | **31.00** | **41.00** | **51.00** | **31.00** |",
     ):
         assert row in text
     counted, _, extra = text.partition("**in no mean**")
     assert "frost synthetic" not in counted
     assert "| frost synthetic | 90.00 | 90.00 | 90.00 | 90.00 | 90.00 | 90.00 |" in extra
-    assert "| saturate | 1.00 |" in extra
+    found = terminal_rows(tmp_path / "run")
+    assert found["mean corruption error"] == "31.00 %"
+    assert found["corrupted RMS calibration error"] == "15.50 %"
 
 
 def test_a_part_of_the_corruptions_is_never_called_by_the_published_name(tmp_path):
@@ -262,9 +220,9 @@ def test_corruptions_that_do_not_count_make_no_headline(tmp_path):
     text = report(tmp_path / "run", corrupted=part | nothing)
     assert "None of the 15 corruptions of the mean was evaluated." in text
     assert "Mean" not in text
-    assert "| saturate | 1.00 |" in text
     assert "corruption_errors.png" not in text
-    assert percentages(tmp_path / "run") == ["clean error", "clean RMS calibration error"]
+    shown = [title for title, value in terminal_rows(tmp_path / "run").items() if "%" in value]
+    assert shown == ["clean error", "clean RMS calibration error"]
 
 
 def test_an_official_set_has_no_caution(tmp_path):
@@ -292,13 +250,6 @@ def test_calibration_stands_beside_clean_and_with_temperature(tmp_path):
     assert "| Brier score | 0.2000 | 0.2000 | – | – |" in text
 
 
-def test_a_run_on_clean_images_only_has_no_other_sections(tmp_path):
-    text = report(tmp_path / "run")
-    for title in ("Corrupted test images", "Perturbation sequences", "Calibration under"):
-        assert title not in text
-    assert percentages(tmp_path / "run") == ["clean error", "clean RMS calibration error"]
-
-
 def test_perturbations_are_listed_and_strangers_marked(tmp_path):
     flips = dict(zip(PERTURBATIONS, np.arange(10) / 100, strict=True)) | {"spatter": 0.2}
     text = report(tmp_path / "run", perturbed=perturbed(flips))
@@ -308,17 +259,7 @@ def test_perturbations_are_listed_and_strangers_marked(tmp_path):
     assert terminal_rows(tmp_path / "run")["mean flip probability"] == "4.50 %"
     text = report(tmp_path / "part", perturbed=perturbed({"tilt": 0.1}))
     assert "No mean flip probability: not all ten" in text
-    assert "| tilt | 10.00 |" in text
-
-
-def test_the_terminal_shows_corrupted_rows(tmp_path):
-    report(tmp_path / "run", corrupted=corrupted(ERRORS))
-    found = terminal_rows(tmp_path / "run")
-    assert found["mean corruption error"] == "31.00 %"
-    assert found["clean RMS calibration error"] == "5.00 %"
-    assert found["corrupted RMS calibration error"] == "15.50 %"
-    lines = run_report.results_table(tmp_path / "run").splitlines()[1:]
-    assert len({re.match(r"  .*?  +", line).end() for line in lines}) == 1  # values are aligned
+    assert "Corrupted test images" not in text
 
 
 # Networks for ImageNet
@@ -327,17 +268,8 @@ def test_the_terminal_shows_corrupted_rows(tmp_path):
 def test_the_report_of_a_network_for_imagenet_has_its_metrics(tmp_path):
     write_run(tmp_path / "run", imagenet_parts(), dataset="imagenet2012")
     text = run_report.write(tmp_path / "run").read_text()
-    assert (
-        "As published for ImageNet-C: mCE 68.4 % of AlexNet; relative mCE 78.0 % of AlexNet."
-        in text
-    )
+    assert "ImageNet-C: mCE 68.4 % of AlexNet; relative mCE 78.0 % of AlexNet." in text
     assert "ean flip rate 37.4 % of AlexNet" in text
-    assert "mean top-5 distance 52.2 % of AlexNet" in text
-    _, _, section = text.partition("## Other test sets\n")
-    section, _, _ = section.partition("\n## ")
-    assert (
-        "| imagenet-r | 30,000 | 200 | 56.25 | 0.5000 | 0.2000 | 14.06 | 7.03 | 62.50 |" in section
-    )
-    name = "imagenetv2-matched\\|1"
-    assert f"| {name} | 30,000 | 1,000 | 37.50 | 0.5000 | 0.2000 | 9.38 | 4.69 | 62.50 |" in section
-    assert "- imagenet-r: the folder sets/r, 30,000 images." in section
+    section = text.partition("## Other test sets\n")[2].partition("\n## ")[0]
+    assert "| imagenet-r | 30,000 | 200 | 56.25 | 0.5000 | 0.2000 | 14.06 | 7.03 |" in section
+    assert "| imagenetv2-matched\\|1 | 30,000 | 1,000 | 37.50 | 0.5000 |" in section

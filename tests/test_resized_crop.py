@@ -46,16 +46,6 @@ def row(plan: ResizedCropPlan, number: int) -> ResizedCropPlan:
     return ResizedCropPlan(*(part[number] for part in plan))
 
 
-def plan_of(area, ratio, place=(0.0, 0.0), flip=False) -> ResizedCropPlan:
-    """A plan for one image, the same in all attempts where one number is given."""
-    return ResizedCropPlan(
-        area=tf.constant(np.broadcast_to(area, ATTEMPTS), tf.float64),
-        ratio=tf.constant(np.broadcast_to(ratio, ATTEMPTS), tf.float64),
-        place=tf.constant(place, tf.float64),
-        flip=tf.constant(flip),
-    )
-
-
 def window_by_definition(plan, height: int, width: int) -> tuple[list[int], bool]:
     """The window in plain Python, and whether an attempt gave it."""
     for area, ratio in zip(plan.area.numpy(), plan.ratio.numpy(), strict=True):
@@ -89,26 +79,6 @@ def test_windows_are_those_of_the_definition(sides):
     # Of such a panorama no window within the ratios has 8 % of the area.
     never = [(1, 500), (500, 1), (90, 2000), (2000, 90)]
     assert all(drawn) if sides in ALWAYS_FITS else sides not in never or not any(drawn)
-
-
-def test_the_first_attempt_that_fits_is_taken():
-    sides = tf.constant([100, 100])
-    too_wide, small = (1.0, 4 / 3), (0.09, 1.0)
-    area, ratio = zip(*[too_wide] * 3, small, *[(0.16, 1.0)] * 6, strict=True)
-    np.testing.assert_array_equal(window(plan_of(area, ratio), sides), [0, 0, 30, 30])
-
-
-def test_places_reach_both_borders_and_are_all_as_likely():
-    sides = tf.constant([10, 12])
-    below_one = np.nextafter(1, 0)
-    half = plan_of(0.3, 1.2, (0.0, below_one))  # 5 high, 7 wide
-    np.testing.assert_array_equal(window(half, sides), [0, 5, 5, 7])
-    np.testing.assert_array_equal(
-        window(half._replace(place=tf.constant([below_one, 0], tf.float64)), sides), [5, 0, 5, 7]
-    )
-    steps = (np.arange(600) + 0.5) / 600
-    tops = [one_window(plan_of(0.3, 1.2, (step, 0)), sides)[0].numpy() for step in steps]
-    assert np.bincount(tops).tolist() == [100] * 6
 
 
 # Draws

@@ -21,13 +21,11 @@ import tensorflow as tf
 from PIL import Image
 
 from augmix_tf import files, recipes
-from augmix_tf.commands import dashboard
 from augmix_tf.data import shapes
 from augmix_tf.errors import Interrupted
-from augmix_tf.export import saved_model
 from augmix_tf.report import plots
 from augmix_tf.training.callbacks import COLUMNS, Progress
-from tests.program import Outcome, command, finish
+from tests.program import Outcome, command, finish, leave_out
 
 REPOSITORY = Path(__file__).parents[1]
 REAL = Path(os.environ.get("AUGMIX_DATA", REPOSITORY.parent / "shared" / "data" / "tfds"))
@@ -183,15 +181,9 @@ def interruptible():
 
 
 @pytest.fixture
-def unverified(monkeypatch):
-    """Skips the reloading of exports, which the finished run has passed."""
-    monkeypatch.setattr(saved_model, "verify", lambda *_: 0.0)
-
-
-@pytest.fixture
-def unreported(unverified, monkeypatch):
-    """Skips report and figures as well."""
-    monkeypatch.setattr(dashboard, "report", lambda run: None)
+def quick(monkeypatch):
+    """Leaves out what the finished run has passed."""
+    leave_out(monkeypatch)
 
 
 # What a run leaves behind
@@ -233,61 +225,42 @@ def test_metrics_csv_has_a_row_for_each_epoch(run):
         for name, count in (("train_error", 96), ("test_error", 60)):
             wrong = float(row[name]) * count
             assert abs(wrong - round(wrong)) < 1e-4
-        assert float(row["images_per_second"]) > 0
-
-
-def test_the_logged_learning_rate_is_that_of_the_last_update(run):
-    wanted = [0.1 * (1 + np.cos(np.pi * step / (EPOCHS * STEPS))) / 2 for step in (11, 23)]
-    logged = [float(row["learning_rate"]) for row in rows(run)]
-    np.testing.assert_allclose(logged, wanted, atol=2e-6)  # the cosine ends at 1e-6, not at 0
+    # The rates of the last updates; the cosine ends at 1e-6, not at 0.
+    rates = [0.1 * (1 + np.cos(np.pi * step / (EPOCHS * STEPS))) / 2 for step in (11, 23)]
+    np.testing.assert_allclose([float(row["learning_rate"]) for row in made], rates, atol=2e-6)
 
 
 def test_results_json_says_what_was_measured_and_with_what(run):
     document = results(run)
     assert document["schema"] == 2
-    clean = document["clean"]
-    assert clean["images"] == TEST_IMAGES
-    for name in ("error", "rms_calibration_error", "expected_calibration_error"):
-        assert 0 <= clean[name] <= 1
-    assert 0 <= clean["brier"] <= 2
-    assert clean["nll"] > 0
-    assert sum(bin_["count"] for bin_ in clean["reliability"]) == TEST_IMAGES
+    assert document["clean"]["images"] == TEST_IMAGES
+    assert sum(bin_["count"] for bin_ in document["clean"]["reliability"]) == TEST_IMAGES
     provenance = document["provenance"]
     wanted = {"dataset": "shapes", "model": "wrn", "method": "augmix", "seed": 3, "epochs": 2}
     assert {name: provenance[name] for name in wanted} == wanted
     assert provenance["versions"]["tensorflow"] == tf.__version__
     model = keras.saving.load_model(run / "model.keras")
-    assert provenance["parameters"] == model.count_params() - sum(
-        int(np.prod(weight.shape)) for weight in model.non_trainable_weights
-    )
+    sizes = [int(np.prod(weight.shape)) for weight in model.trainable_weights]
+    assert provenance["parameters"] == sum(sizes)
 
 
-def test_the_run_says_in_one_line_what_it_is(first):
+def test_a_run_prints_what_it_is_each_epoch_and_its_results(first):
     folder, outcome = first
-    line = outcome.out.splitlines()[0]
-    wanted = ["shapes 90+60 images", "wrn depth=10 widen_factor=1", "augmix"]
-    wanted += ["2 epochs of batch 8", "float32", "seed 3", str(folder)]
-    wanted += [f"{results(folder)['provenance']['parameters']:,} parameters"]
-    for part in wanted:
-        assert part in line
-
-
-def test_the_run_ends_with_a_table_of_its_results(first):
-    folder, outcome = first
+    parameters = f"{results(folder)['provenance']['parameters']:,} parameters"
+    for part in ("shapes 90+60 images", "wrn depth=10 widen_factor=1", "augmix",
+                 "2 epochs of batch 8", "float32", "seed 3", str(folder), parameters):  # fmt: skip
+        assert part in outcome.out.splitlines()[0]
+    for number, (line, row) in enumerate(
+        zip(outcome.err.splitlines(), rows(folder), strict=True), 1
+    ):
+        assert line.startswith(f"epoch {number}/2 ")
+        assert f"loss {float(row['loss']):.4f}" in line
+        assert f"test error {100 * float(row['test_error']):.1f} %" in line
     clean = results(folder)["clean"]
     assert re.search(rf"clean error +{100 * clean['error']:.2f} %", outcome.out)
     assert f"{100 * clean['rms_calibration_error']:.2f} %" in outcome.out
     for path in ("report.md", "model.keras", "export", "logs"):
         assert str(folder / path) in outcome.out
-
-
-def test_progress_into_a_file_is_one_line_an_epoch(first):
-    folder, outcome = first
-    lines = outcome.err.splitlines()
-    assert [line.split(" ")[:2] for line in lines] == [["epoch", "1/2"], ["epoch", "2/2"]]
-    for line, row in zip(lines, rows(folder), strict=True):
-        assert f"loss {float(row['loss']):.4f}" in line
-        assert f"test error {100 * float(row['test_error']):.1f} %" in line
 
 
 def test_the_errors_logged_reported_and_of_the_saved_models_are_one(run):
@@ -300,55 +273,33 @@ def test_the_errors_logged_reported_and_of_the_saved_models_are_one(run):
     assert f"{100 * error:.2f} %" in (run / "report.md").read_text()
 
 
-def test_tensorboard_and_metrics_csv_hold_the_same_numbers(run):
-    scalars = {}
-    for path in sorted((run / "logs").glob("*tfevents*")):
-        for record in tf.data.TFRecordDataset(str(path)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
-            for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name == "scalars" or not value.tensor.dtype:
-                    scalars[value.tag, event.step] = value.simple_value
-                if value.tensor.dtype == tf.float32.as_datatype_enum:
-                    scalars[value.tag, event.step] = float(tf.make_ndarray(value.tensor))
-    names = {"loss": "train/loss", "jsd": "train/jsd", "cross_entropy": "train/cross_entropy"}
-    names |= {"train_error": "train/error", "learning_rate": "train/learning_rate"}
-    names |= {"test_error": "test/error"}
-    for row in rows(run):
-        for column, tag in names.items():
-            logged = scalars[tag, int(row["step"])]
-            np.testing.assert_allclose(logged, float(row[column]), rtol=1e-6, err_msg=tag)
-
-
 # Running again
 
 
 def test_running_again_only_shows_the_table(first):
+    """Also with another value of a setting that changes no result."""
     folder, outcome = first
     before = contents(folder)
-    again = finish(*TINY, workdir=folder)
-    assert contents(folder) == before
-    assert again.err == ""
-    assert again.out.endswith(outcome.out.partition("\n")[2].lstrip("\n"))
+    for more in ((), ("--checkpoint_steps=3",)):
+        again = finish(*TINY, *more, workdir=folder)
+        assert contents(folder) == before
+        assert again.err == ""
+        assert again.out.endswith(outcome.out.partition("\n")[2].lstrip("\n"))
 
 
 @pytest.mark.parametrize(
     ("flag", "difference"),
-    [("--epochs=1", "epochs 2 -> 1"), ("--aug_severity=1", "aug_severity 3.0 -> 1.0")],
+    [
+        ("--aug_severity=1", "aug_severity 3.0 -> 1.0"),
+        ("--epochs=1", "epochs 2 -> 1"),
+        ("--epochs=3", "--epochs must stay 2; received 3. The cosine schedule"),
+    ],
 )
 def test_another_configuration_in_the_same_folder_is_refused(run, flag, difference):
     before = contents(run)
     outcome = command(*TINY, flag, workdir=run)
     assert outcome.code == 2
     assert difference in outcome.line()
-    assert str(run) in outcome.line()
-    assert contents(run) == before
-
-
-def test_a_longer_run_is_refused_where_its_rates_would_have_been_others(run):
-    before = contents(run)
-    outcome = command(*TINY, "--epochs=3", workdir=run)
-    assert outcome.code == 2
-    assert "--epochs must stay 2; received 3. The cosine schedule" in outcome.line()
     assert contents(run) == before
 
 
@@ -359,7 +310,7 @@ def test_steps_to_profile_behind_the_end_are_refused(tmp_path):
     assert "profile_steps must be within the 2 steps of the run; received 1,3." in outcome.line()
 
 
-def test_a_run_whose_rates_do_not_depend_on_its_length_is_extended(tmp_path, unreported):
+def test_a_run_whose_rates_do_not_depend_on_its_length_is_extended(tmp_path, quick):
     options = (*SMALLEST, "--method=standard", "--schedule=constant", "--deterministic")
     finish(*options, workdir=tmp_path / "extended")
     finish(*options, "--epochs=2", workdir=tmp_path / "extended")
@@ -368,14 +319,9 @@ def test_a_run_whose_rates_do_not_depend_on_its_length_is_extended(tmp_path, unr
     assert json.loads((tmp_path / "extended" / "config.json").read_text())["epochs"] == 2
 
 
-def test_what_changes_no_result_may_differ_when_a_run_is_started_again(run):
-    before = contents(run)
-    finish(*TINY, "--checkpoint_steps=3", workdir=run)
-    assert contents(run) == before
-
-
-def test_what_is_missing_of_a_finished_run_is_made_up_for(own, run, unverified):
+def test_what_is_missing_of_a_finished_run_is_made_up_for(own, run, monkeypatch):
     """As after a kill before the measurements."""
+    leave_out(monkeypatch, kept="report")
     shutil.rmtree(own / "export")
     for name in ("results.json", "report.md", "model.keras"):
         (own / name).unlink()
@@ -394,7 +340,7 @@ def test_a_damaged_file_is_named(own, name):
     assert name in outcome.line()
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(own, run, unreported):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(own, run, quick):
     """What was trained after it is trained again, to the same bytes."""
     (own / "results.json").unlink()
     newest = max((own / "checkpoints").glob("ckpt-*.data*"))
@@ -404,16 +350,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(own, run, unre
     outcome = finish(*TINY, workdir=own)
     assert f"damaged in {own}/checkpoints: {newest.name.partition('.')[0]} (" in outcome.err
     assert_same_run(own, run)
-
-
-def test_checkpoints_that_are_all_damaged_end_the_run(own):
-    for data in (own / "checkpoints").glob("ckpt-*.data*"):
-        data.write_bytes(data.read_bytes()[:1000])
-    before = contents(own)
-    outcome = command(*TINY, workdir=own)
-    assert outcome.code == 1
-    assert "ckpt-2" in outcome.line()
-    assert contents(own) == before
 
 
 # Stopping and going on
@@ -439,7 +375,7 @@ def test_a_second_process_in_the_same_folder_is_refused(killed):
     assert second.out == ""
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(killed, run, unreported):
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(killed, run, quick):
     folder, _ = killed
     assert position(folder) == (1, 0)
     assert not (folder / "results.json").exists()
@@ -449,7 +385,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(killed, run, unreport
 
 
 def test_interrupted_runs_save_in_the_middle_of_an_epoch_and_go_on(
-    run, tmp_path, monkeypatch, unreported
+    run, tmp_path, monkeypatch, quick
 ):
     """SIGTERM in the first epoch, SIGINT in the second; then to the end."""
     folder, signals = tmp_path / "run", {0: signal.SIGTERM, 1: signal.SIGINT}
@@ -473,27 +409,21 @@ def test_interrupted_runs_save_in_the_middle_of_an_epoch_and_go_on(
     assert_same_run(folder, run)
 
 
-def test_an_interrupt_in_the_last_steps_is_not_lost(tmp_path, monkeypatch, unverified):
+def test_an_interrupt_in_the_last_steps_is_not_lost(tmp_path, monkeypatch, quick):
     """All is trained and saved by then; the process that was asked to stop still stops."""
-
-    def interrupt(self, batch, logs=None):
-        signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_train_batch_end", interrupt)
-        outcome = command(*SMALLEST, "--method=standard", workdir=tmp_path)
+    monkeypatch.setattr(
+        Progress, "on_train_batch_end", lambda *_: signal.raise_signal(signal.SIGTERM)
+    )
+    outcome = command(*SMALLEST, "--method=standard", workdir=tmp_path)
     assert position(tmp_path) == (1, 0)
     assert outcome.code == 128 + signal.SIGTERM
-    assert (
-        outcome.err.splitlines()[-1]
-        == "main.py: Stopped by SIGTERM. Run the same command again to resume."
-    )
+    assert outcome.err.splitlines()[-1].startswith("main.py: Stopped by SIGTERM. Run the same")
     assert not (tmp_path / "results.json").exists()
 
 
-@pytest.mark.parametrize("place", ["build.load", "evaluate.measure_run", "export.export"])
+@pytest.mark.parametrize("place", ["build.load", "evaluate.measure_run"])
 def test_control_c_outside_of_training_ends_with_130_and_no_traceback(
-    own, monkeypatch, place, unverified, interruptible
+    own, monkeypatch, place, quick, interruptible
 ):
     place = f"augmix_tf.commands.{place}"
     monkeypatch.setattr(place, lambda *_, **__: signal.raise_signal(signal.SIGINT))
@@ -540,9 +470,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, mode):
     [
         ("--dataset=cifra10", "Did you mean 'cifar10'"),
         ("--depth=11", "11"),
-        ("--widen_factor=0", "0"),
-        ("--model=wnr", "Did you mean 'wrn'?"),
-        ("--mode=evalute", "Did you mean 'evaluate'?"),
         ("--batch_size=0", "received 0"),
     ],
 )
@@ -551,13 +478,6 @@ def test_a_wrong_command_ends_with_2_one_line_and_nothing_written(tmp_path, flag
     assert outcome.code == 2
     assert wanted in outcome.line()
     assert outcome.out == ""
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_options_of_another_model_are_refused(tmp_path):
-    outcome = command("--model=allconv", "--depth=10", workdir=tmp_path / "run")
-    assert outcome.code == 2
-    assert "depth" in outcome.line()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -598,20 +518,16 @@ def test_export_writes_the_next_version(own):
 
 @pytest.mark.parametrize("mode", ["evaluate", "export"])
 def test_modes_that_want_a_run_say_so(tmp_path, run, mode):
-    outcome = command(f"--mode={mode}")
-    assert outcome.code == 2
-    assert "--workdir" in outcome.line()
-
     nowhere = tmp_path / "nowhere"
-    outcome = command(f"--mode={mode}", workdir=nowhere)
-    assert outcome.code == 2
-    assert str(nowhere) in outcome.line()
+    for place, more, wanted in (
+        (None, (), ["--workdir"]),
+        (nowhere, (), [str(nowhere)]),
+        (run, ("--seed=4",), ["--seed=3", "--seed=4"]),
+    ):
+        outcome = command(f"--mode={mode}", *more, workdir=place)
+        assert outcome.code == 2
+        assert all(part in outcome.line() for part in wanted)
     assert not nowhere.exists()
-
-    outcome = command(f"--mode={mode}", "--seed=4", workdir=run)
-    assert outcome.code == 2
-    assert "--seed=3" in outcome.line()
-    assert "--seed=4" in outcome.line()
 
 
 def test_evaluating_what_was_never_trained_is_refused(tmp_path, run):
@@ -638,7 +554,7 @@ def test_views_draws_originals_beside_their_views(tmp_path, monkeypatch):
 # Other runs
 
 
-def test_a_run_without_a_folder_gets_one_under_runs(tmp_path, monkeypatch, unverified):
+def test_a_run_without_a_folder_gets_one_under_runs(tmp_path, monkeypatch, quick):
     monkeypatch.chdir(tmp_path)
     outcome = finish(*SMALLEST, "--model=wrn", "--method=standard")
     [folder] = (tmp_path / "runs").iterdir()
@@ -651,15 +567,16 @@ def test_a_run_without_a_folder_gets_one_under_runs(tmp_path, monkeypatch, unver
     assert kept_error(folder, 10) == pytest.approx(results(folder)["clean"]["error"], abs=1e-12)
 
 
-def test_half_precision_logs_and_serves_what_it_computes(tmp_path):
+def test_half_precision_logs_and_serves_what_it_computes(tmp_path, monkeypatch):
     """With the reloaded export held against the model, and the rate of the last update."""
+    leave_out(monkeypatch, kept="verify")
     finish(*SMALLEST, "--method=standard", "--precision=mixed_float16", workdir=tmp_path)
     assert kept_error(tmp_path, 10) == results(tmp_path)["clean"]["error"]
     [row] = rows(tmp_path)
     assert float(row["learning_rate"]) == pytest.approx(0.05, rel=1e-4)  # step 1 of 0 and 1
 
 
-def test_cifar100_has_its_hundred_classes(tmp_path, unreported):
+def test_cifar100_has_its_hundred_classes(tmp_path, quick):
     if not (REAL / "cifar100").is_dir():
         pytest.skip(f"no prepared cifar100 in {REAL}; set AUGMIX_DATA to a TFDS data directory")
     arguments = [*PLAIN, "--train_limit=64", "--eval_limit=40", "--epochs=1", "--batch_size=32"]

@@ -147,18 +147,6 @@ def test_a_step_is_the_gradient_written_out_by_hand(views):
             np.testing.assert_allclose(a, b, 2e-4, 2e-5, err_msg=a.path)
 
 
-def test_the_statistics_are_of_one_view_each():
-    """The moving mean of the first layer is the mean of what that view makes of the kernels."""
-    trainer = trainer_of(stock())
-    images, labels = batch()
-    convolution = next(x for x in leaves(trainer.classifier) if isinstance(x, keras.layers.Conv2D))
-    seen = [convolution(images[:, v] / 255).numpy().mean(axis=(0, 1, 2)) for v in range(VIEWS)]
-    tf.function(trainer.train_step)((images, labels))
-    for model, mean in zip(trainer.classifiers, seen, strict=True):
-        np.testing.assert_allclose(norms(model)[0].moving_mean, 0.1 * mean, rtol=1e-4, atol=1e-7)
-    assert np.all(np.abs(seen[0] - seen[1]) > 1e-3)
-
-
 def test_without_training_all_views_go_through_the_classifier():
     trainer = trainer_of(stock())
     images, labels = batch()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 import shutil
 from pathlib import Path
@@ -12,16 +11,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 from scipy import special
 
-import augmix_tf
 from augmix_tf import corruptions, metrics, models
 from augmix_tf.commands import dashboard
 from augmix_tf.data import shapes
-from augmix_tf.export import saved_model
 from tests import class_folders
-from tests.program import command, finish
+from tests.program import command, finish, leave_out
 from tests.tiny_models import torch_state
 
 IMAGES = 10
@@ -66,10 +62,8 @@ def write_set(folder, *arguments, kind="corrupted"):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick():
-    """Leaves out what takes long and has its own tests: the dashboard, reloading exports."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shapes, "make", functools.cache(shapes.make))
-        patch.setattr(saved_model, "verify", lambda *_: None)
+        leave_out(patch, kept="report")
         patch.setattr(dashboard, "log_results", lambda run: None)
         yield
 
@@ -204,26 +198,6 @@ def test_the_temperature_is_fitted_on_the_last_training_images_and_served(run):
 # Writing sets
 
 
-def test_two_shards_write_what_one_writes(tmp_path, corrupted_set):
-    names = f"--names={','.join(WRITTEN)}"
-    for shard in (0, 1):
-        write_set(tmp_path, names, "--shard_count=2", f"--shard_index={shard}")
-    for name in (*WRITTEN, "labels"):
-        part = (tmp_path / f"{name}.npy").read_bytes()
-        assert part == (corrupted_set / f"{name}.npy").read_bytes()
-    manifests = [
-        json.loads((f / "manifest.json").read_text())["files"] for f in (tmp_path, corrupted_set)
-    ]
-    assert manifests[0] == manifests[1]
-
-
-def test_the_seed_of_a_set_is_0_unless_one_is_given(tmp_path, corrupted_set):
-    seven = write_set(tmp_path / "seven", "--names=gaussian_noise", "--seed=7")
-    arrays = [(f / "gaussian_noise.npy").read_bytes() for f in (seven, corrupted_set)]
-    assert arrays[0] != arrays[1]
-    assert json.loads((corrupted_set / "manifest.json").read_text())["settings"]["seed"] == 0
-
-
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
@@ -283,22 +257,6 @@ def test_the_second_quick_start_only_shows_the_results(quick_start, monkeypatch)
     assert contents(quick_start / "runs") == before
 
 
-def test_a_report_compares_runs_in_tables_and_plots(runs, tmp_path):
-    outcome = finish("--mode=report", f"--workdirs={','.join(map(str, runs))}", workdir=tmp_path)
-    assert str(tmp_path / "comparison.md") in outcome.out
-    rows, text = rows_of(tmp_path), (tmp_path / "comparison.md").read_text()
-    assert sorted(row["workdir"] for row in rows) == sorted(map(str, runs))
-    for row in rows:
-        assert f"{100 * float(row['clean_error']):.2f} %" in outcome.out
-        assert row["workdir"] in text
-    plots = list((tmp_path / "plots").glob("*.png"))
-    assert plots
-    for path in plots:
-        with Image.open(path) as image:
-            image.verify()
-        assert path.name in text
-
-
 @pytest.mark.parametrize("name", ["c10", "sweep[2]"])
 def test_workdirs_are_names_of_directories_or_patterns(runs, tmp_path, name):
     names = [name, f"{name}-seed2"]
@@ -330,14 +288,6 @@ def test_the_report_of_one_run_is_written_anew(run, copied):
     want = (run / "report.md").read_text().replace(f"runs/{run.name}", str(copied))
     assert (copied / "report.md").read_text().split() == want.split()
     assert set(contents(copied)) == before
-
-
-def test_views_are_drawn_of_the_chosen_method(tmp_path):
-    drawn = set()
-    for choice in ("--method=cutmix", "--mix_ops=autoaugment"):
-        finish("--mode=views", choice, workdir=tmp_path)
-        drawn.add((tmp_path / "views.png").read_bytes())
-    assert len(drawn) == 2
 
 
 # Saved models
@@ -376,20 +326,6 @@ def small_network(side, classes=10):
     layers = [keras.layers.Rescaling(1 / 255), keras.layers.AveragePooling2D(4)]
     layers += [keras.layers.Flatten(), keras.layers.Dense(classes)]
     return keras.Sequential([keras.Input((side, side, 3)), *layers])
-
-
-def test_a_checkpoint_of_an_augmix_model_is_evaluated_as_it_is(tmp_path):
-    model = augmix_tf.AugMixModel(small_network(32), seed=1)
-    model.compile(keras.optimizers.SGD(1e-3))
-    save = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras")
-    images, labels = (part[:8] for part in shapes.make("train"))
-    model.fit(np.stack([images] * 2, 1), labels, batch_size=4, verbose=0, callbacks=[save])
-    got = evaluate_model(tmp_path / "best.keras", tmp_path / "out", "--eval_limit=30")
-    images, labels = (part[:30] for part in shapes.make("test"))
-    logits = model.backbone.predict(images.astype(np.float32), verbose=0)
-    assert got["clean"]["error"] == metrics.error_rate(logits, labels)
-    nll = metrics.negative_log_likelihood(logits, labels)
-    assert got["clean"]["nll"] == pytest.approx(nll, rel=1e-5)
 
 
 def test_images_of_varying_size_come_at_the_size_of_the_model_s_own_input(tmp_path):

@@ -229,16 +229,6 @@ def test_the_step_whose_loss_is_not_finite_is_named(steps_per_call, bad, value):
         )  # fmt: skip
 
 
-def test_training_learns():
-    """The step goes downhill: a batch that is shown again and again is learnt by heart."""
-    trainer = trainer_of(steps=200, weight=1.0)
-    batch = data(batches=1).repeat(200)
-    loop.train(trainer, batch, epochs=1, steps_per_epoch=200)
-    images, labels = next(iter(batch))
-    trainer.reset_metrics()
-    assert float(trainer.test_step((images, labels))["error"]) == 0.0
-
-
 def test_mixed_precision_keeps_the_loss_in_float32():
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     try:
