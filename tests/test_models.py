@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from augmix_tf import models
 from augmix_tf.errors import ArgumentError
-from augmix_tf.models import resnet
+from augmix_tf.models import architectures
 from tests.oracles import numpy_models
 from tests.tiny_models import (
     TINY,
@@ -61,7 +61,7 @@ def test_reflection_needs_a_fixed_size():
 @pytest.mark.parametrize("shape", [(1, 2), (2, 7), (8, 5)])
 def test_blur_pool_equals_loops(shape):
     images = keras.Input((*shape, 3))
-    model = keras.Model(images, resnet.blur_pool(images, "blur"))
+    model = keras.Model(images, architectures.blur_pool(images, "blur"))
     values = np.random.default_rng(0).normal(size=(2, *shape, 3)).astype(np.float32)
     np.testing.assert_allclose(model(values), numpy_models.blur(values), atol=1e-6)
 

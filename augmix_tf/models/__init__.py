@@ -13,15 +13,13 @@ from typing import Any
 from etils import epy
 
 from augmix_tf.errors import lookup, require
-from augmix_tf.models.allconv import AllConv
+from augmix_tf.models.architectures import AllConv, DenseNet, ResNet50, ResNeXt, WideResNet
 from augmix_tf.models.blocks import (
     CIFAR_NORMALIZATION,
     IMAGENET_NORMALIZATION,
     Architecture,
     LayerFactory,
 )
-from augmix_tf.models.densenet import DenseNet
-from augmix_tf.models.resnet import ResNet50, ResNeXt, WideResNet
 from augmix_tf.models.torch_state import load_torch_state
 
 with epy.lazy_imports():

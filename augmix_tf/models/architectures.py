@@ -1,8 +1,9 @@
-"""Residual networks: wide ones and ResNeXt for small images, ResNet-50 for large ones."""
+"""The architectures: four for images of 32x32 pixels or so, and ResNet-50 for large ones."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -17,6 +18,111 @@ with epy.lazy_imports():
 
 # Channels that a bottleneck returns, as a multiple of those inside.
 EXPANSION = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class AllConv(Architecture):
+    """Nine convolutions with bias, batch normalisation and GELU, and two max-pools.
+
+    `dropout` is the fraction of values dropped after each max-pool.
+
+    Source: Springenberg et al., Striving for Simplicity (arXiv 1412.6806), in the variant of
+    Hendrycks et al., AugMix (arXiv 1912.02781).
+    """
+
+    name: ClassVar[str] = "allconv"
+    smallest_side: ClassVar[int] = 24
+
+    dropout: float = 0.5
+
+    def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
+        x = images
+        # Indexes into the original's flat list of layers, where a convolution takes three entries
+        # (convolution, normalisation, GELU) and a pool with its dropout two.
+        for stage, (filters, first) in enumerate([(96, 0), (192, 11)], start=1):
+            for index in (first, first + 3, first + 6):
+                x = conv_norm_gelu(make, x, filters, 3, 1, index)
+            x = L.MaxPooling2D(2, name=f"pool{stage}")(x)
+            x = make.dropout(x, self.dropout, f"dropout{stage}")
+        x = conv_norm_gelu(make, x, 192, 3, 0, 22)
+        # The original pads these 1x1 convolutions too, which adds a border of bias only: 6x6 grows
+        # to 10x10, of which the 8x8 pool takes the top left.
+        for index in (25, 28):
+            x = conv_norm_gelu(make, x, 192, 1, 1, index)
+        x = L.AveragePooling2D(8, name="pool3")(x)
+        return make.classifier(x, num_classes, "classifier")
+
+
+def conv_norm_gelu(
+    make: LayerFactory, images: Tensor, filters: int, kernel_size: int, padding: int, index: int
+) -> Tensor:
+    """Returns GELU of the normalised convolution; weights `features.<index>` and the next."""
+    x = make.conv(images, filters, kernel_size, f"features.{index}", padding=padding, use_bias=True)
+    return gelu(make.batch_norm(x, f"features.{index + 1}"), f"features.{index + 2}")
+
+
+def gelu(x: Tensor, name: str) -> Tensor:
+    """Returns x * sigmoid(1.702 x), the original's approximation of GELU (arXiv 1606.08415)."""
+    scaled = L.Rescaling(1.702, name=f"{name}.scale")(x)
+    gate = L.Activation("sigmoid", name=f"{name}.sigmoid")(scaled)
+    return L.Multiply(name=name)([x, gate])
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseNet(Architecture):
+    """Densely connected network.
+
+    The defaults are DenseNet-BC (k = 12, L = 100), the model of the AugMix paper. The scripts
+    published with the paper build depth=40, bottleneck=False, reduction=1.0 instead.
+
+    Source: Huang et al., Densely Connected Convolutional Networks (arXiv 1608.06993).
+    """
+
+    name: ClassVar[str] = "densenet"
+    smallest_side: ClassVar[int] = 4
+
+    # 6n + 4 with bottleneck, 3n + 4 without, for n layers in each of three blocks.
+    depth: int = setting(100, "Number of layers, 6n + 4", "Model", low=7)
+    growth_rate: int = 12  # channels that every layer adds
+    bottleneck: bool = True  # a 1x1 convolution to 4 * growth_rate channels before each 3x3
+    reduction: float = 0.5  # fraction of the channels that a transition keeps
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kind = self.name if self.bottleneck else f"{self.name} without bottleneck"
+        require_depth(kind, self.depth, self._convolutions, 4)
+
+    @property
+    def _convolutions(self) -> int:
+        """Convolutions of one layer, times the three blocks."""
+        return 6 if self.bottleneck else 3
+
+    def logits(self, make: LayerFactory, images: Tensor, num_classes: int) -> Tensor:
+        x = make.conv(images, 2 * self.growth_rate, 3, "conv1")
+        for block in (1, 2, 3):
+            for i in range((self.depth - 4) // self._convolutions):
+                x = self._layer(make, x, f"dense{block}.{i}")
+            if block < 3:
+                x = self._transition(make, x, f"trans{block}")
+        return make.classifier(make.batch_norm_relu(x, "bn1"), num_classes, "fc")
+
+    def _layer(self, make: LayerFactory, images: Tensor, name: str) -> Tensor:
+        """Returns `images` followed by `growth_rate` new channels."""
+        x = make.batch_norm_relu(images, f"{name}.bn1")
+        if self.bottleneck:
+            x = make.conv(x, 4 * self.growth_rate, 1, f"{name}.conv1")
+            x = make.batch_norm_relu(x, f"{name}.bn2")
+            x = make.conv(x, self.growth_rate, 3, f"{name}.conv2")
+        else:
+            x = make.conv(x, self.growth_rate, 3, f"{name}.conv1")
+        return L.Concatenate(name=f"{name}.concat")([images, x])
+
+    def _transition(self, make: LayerFactory, images: Tensor, name: str) -> Tensor:
+        """Returns half the height and width and the fraction `reduction` of the channels."""
+        x = make.batch_norm_relu(images, f"{name}.bn1")
+        channels = max(1, math.floor(images.shape[-1] * self.reduction))
+        x = make.conv(x, channels, 1, f"{name}.conv1")
+        return L.AveragePooling2D(2, name=f"{name}.pool")(x)
 
 
 @dataclasses.dataclass(frozen=True)
