@@ -80,6 +80,17 @@ class Temperature:
 
 
 @dataclasses.dataclass(frozen=True)
+class Adaptation:
+    """How batch normalisation was adapted to the test images (`evaluation.adaptation`)."""
+
+    prior: float  # in images
+    batch_size: int
+    smallest_batch: int
+    shuffled: bool  # whether a set was in the order of classes
+    few_classes: bool  # whether batches of a set still had few classes
+
+
+@dataclasses.dataclass(frozen=True)
 class CorruptedResults:
     """Results on corrupted images."""
 
