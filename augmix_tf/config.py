@@ -22,7 +22,8 @@ MODES = {
     "train": "train, evaluate, export and report",
     "evaluate": "evaluate the newest checkpoint of --workdir again, or the model at --model_path",
     "export": "write a new export version from the newest checkpoint of --workdir",
-    "corrupt": "write the test images' -C benchmark to --corrupted_dir, -P to --perturbed_dir",
+    "corrupt": "write the test images' -C benchmark to --corrupted_dir, C-bar to --cbar_dir, -P to "
+    "--perturbed_dir",
     "report": "compare the runs in --workdirs in tables and plots",
     "views": "draw training images and their augmented views as a PNG grid",
     "config": "print the full configuration of this command line as JSON",
@@ -179,6 +180,16 @@ class ExperimentConfig:
         needs={"corrupted_dir": (...,)},
         datasets=_ANY_SIZE,
     )
+    cbar: bool = _evaluation(
+        False, "Evaluate on C-bar as well, generated unless --cbar_dir is given"
+    )
+    cbar_dir: str | None = _evaluation(
+        None,
+        "Directory of a C-bar benchmark, official or from --mode=corrupt; an explicit directory "
+        "implies --cbar",
+        modes=_WITH_CORRUPT,
+        path=True,
+    )
     perturbed_dir: str | None = _evaluation(
         None,
         "Directory of a -P benchmark, official or from --mode=corrupt",
@@ -215,6 +226,8 @@ class ExperimentConfig:
         parse_steps(self.profile_steps)
         if self.corrupted_dir is not None and not self.corrupted:
             raise SettingError("corrupted_dir", "cannot be combined with corrupted=False.")
+        if self.cbar_dir is not None and not self.cbar:
+            raise SettingError("cbar_dir", "cannot be combined with cbar=False.")
 
     @property
     def large(self) -> bool:
@@ -306,7 +319,7 @@ class Devices:
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkFiles:
-    """Which part of a -C or -P benchmark `--mode=corrupt` writes, and how."""
+    """Which part of a -C, C-bar or -P benchmark `--mode=corrupt` writes, and how."""
 
     names: tuple[str, ...] = _benchmark((), "Write only these corruptions or perturbations")
     table: str | None = _benchmark(
@@ -314,9 +327,9 @@ class BenchmarkFiles:
     )
     layout: str = _benchmark(
         "npy",
-        "Files of a -C benchmark: npy as CIFAR-10-C, jpeg as ImageNet-C (a tenth of the bytes)",
+        "Files of a -C or C-bar benchmark: npy as CIFAR-10-C, jpeg as ImageNet-C (a tenth of the "
+        "bytes)",
         choices=LAYOUTS,
-        needs={"corrupted_dir": (...,)},
     )
     workers: int | None = _benchmark(None, "Processes that write (default: one per core)", low=1)
     shard_index: int = _benchmark(0, "Write each shard_count-th corruption, from this one", low=0)

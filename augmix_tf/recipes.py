@@ -144,7 +144,12 @@ def recipe(
     row = lookup("method", method, METHODS)
     model = model or ("resnet50" if large else "wrn")
     base = "imagenet" if large else "shapes" if kind == "shapes" else "cifar"
-    values = {"dataset": dataset} | MODEL_RECIPES.get((base, model), {}) | DATASETS[base]
+    # Images of other datasets may not be square, and the quick start has to be quick.
+    values = (
+        {"dataset": dataset, "cbar": kind == "cifar"}
+        | MODEL_RECIPES.get((base, model), {})
+        | DATASETS[base]
+    )
     values |= lookup("recipe", variant, IMAGENET_RECIPES)
     require(large or variant == "script", f"an ImageNet dataset for recipe {variant!r}", dataset)
     values |= {**row.settings, **(row.imagenet if large else {})}

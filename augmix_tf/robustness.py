@@ -10,7 +10,9 @@ Augmentations and Corruptions in Natural Corruption Robustness, NeurIPS 2021 (ar
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -56,6 +58,24 @@ CBAR_BENCHMARKS: dict[str, tuple[str, ...]] = {
     ),
 }
 CBAR_CORRUPTIONS = tuple(dict.fromkeys(n for names in CBAR_BENCHMARKS.values() for n in names))
+
+
+class CorruptionBenchmark(NamedTuple):
+    """A kind of benchmark of corrupted images."""
+
+    title: str
+    variants: tuple[tuple[str, ...], ...]  # the corruptions that the means of each variant are over
+    extra: tuple[str, ...] = ()  # others that sets have and no mean contains
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All corruptions that sets may have."""
+        counted = itertools.chain(*self.variants)
+        return *dict.fromkeys(counted), *self.extra
+
+
+C = CorruptionBenchmark("C", (CORRUPTIONS,), (*EXTRA_CORRUPTIONS, FROST_SYNTHETIC))
+CBAR = CorruptionBenchmark("C-bar", tuple(CBAR_BENCHMARKS.values()))
 
 # The perturbations of the paper's means, and of ImageNet-P.
 PERTURBATIONS: tuple[str, ...] = ("gaussian_noise", "shot_noise", "motion_blur", "zoom_blur")
@@ -149,8 +169,24 @@ def is_noise(perturbation: str) -> bool:
     return "noise" in perturbation
 
 
-def describe_corruptions(names: Collection[str]) -> str:
-    """Describes which of the 15 corruptions a mean is over.
+def counted(names: Collection[str]) -> tuple[str, ...]:
+    """Returns the corruptions that the means of the benchmark with most of `names` are over.
+
+    >>> counted(["lines", "sparkles"]) == CBAR_BENCHMARKS["cifar"]
+    True
+    """
+    variants = (*C.variants, *CBAR.variants)
+    return max(variants, key=lambda variant: len(set(variant) & set(names)))
+
+
+def alexnet_errors(names: Collection[str]) -> Mapping[str, float] | None:
+    """Returns AlexNet's errors on the benchmark with these corruptions; None where unknown."""
+    known = ALEXNET_ERRORS, ALEXNET_CBAR_ERRORS, ALEXNET_3DCC_ERRORS
+    return next((errors for errors in known if errors.keys() == set(names)), None)
+
+
+def describe_corruptions(names: Collection[str], benchmark: Sequence[str] = CORRUPTIONS) -> str:
+    """Describes which of the corruptions of a benchmark a mean is over.
 
     >>> describe_corruptions(CORRUPTIONS)
     '15 corruptions'
@@ -159,10 +195,10 @@ def describe_corruptions(names: Collection[str]) -> str:
     >>> describe_corruptions(["fog", "frost"])
     '2 of 15 corruptions: fog, frost'
     """
-    excluded = [name for name in CORRUPTIONS if name not in names]
+    excluded = [name for name in benchmark if name not in names]
     if not excluded:
-        return f"{len(CORRUPTIONS)} corruptions"
-    count = f"{len(CORRUPTIONS) - len(excluded)} of {len(CORRUPTIONS)} corruptions"
+        return f"{len(benchmark)} corruptions"
+    count = f"{len(benchmark) - len(excluded)} of {len(benchmark)} corruptions"
     if len(excluded) > len(names):
         return f"{count}: {', '.join(names)}" if names else count
     return f"{count}, {', '.join(excluded)} excluded"

@@ -153,7 +153,7 @@ def test_a_folder_without_a_set_is_refused_with_what_it_must_hold(tmp_path, file
     for path in files[0].glob("*.npy"):
         path.unlink()
     (tmp_path / "empty" / "labels.npy").write_bytes((tmp_path / "kept").read_bytes())
-    with pytest.raises(ArgumentError, match=r"labels.npy alone"):
+    with pytest.raises(ArgumentError, match=r"received labels.npy"):
         open_set(empty)
 
 

@@ -201,7 +201,7 @@ def test_the_temperature_is_fitted_on_the_last_training_images_and_served(run):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        ((), "--mode=corrupt needs --corrupted_dir (for a -C benchmark) or --perturbed_dir"),
+        ((), "--mode=corrupt needs --corrupted_dir (for a -C benchmark), --cbar_dir"),
         (("--corrupted_dir=C", "--names=fogg"), "Did you mean 'fog'?"),
         (("--corrupted_dir=C", "--names=fog,fog"), "each corruption once"),
         (("--corrupted_dir=C", "--table=cifr"), "Did you mean 'cifar'?"),

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 import augmix_tf.training.keras_model  # noqa: F401 - registers AugMixModel with Keras
-from augmix_tf import metrics
+from augmix_tf import metrics, robustness
 from augmix_tf.commands import build, dashboard
 from augmix_tf.commands.build import Data, Run
 from augmix_tf.config import Devices, ExperimentConfig, Request
+from augmix_tf.corruptions import catalogue
 from augmix_tf.data import corrupted, perturbed
 from augmix_tf.data.benchmark import CorruptedSet
 from augmix_tf.data.images import Source
@@ -24,6 +25,7 @@ from augmix_tf.evaluation.results import Results, Temperature
 from augmix_tf.evaluation.sets import Benchmarks
 from augmix_tf.models.torch_state import SAFETENSORS
 from augmix_tf.report import run as run_report
+from augmix_tf.robustness import CorruptionBenchmark
 from augmix_tf.training import distribution
 from augmix_tf.training.callbacks import Counter
 from augmix_tf.workdir import Workdir
@@ -69,7 +71,8 @@ def open_benchmarks(config: ExperimentConfig, data: Data) -> Benchmarks:
     place, rates = config.perturbed_dir, config.alexnet_rates
     folders = [folder.strip() for folder in (config.shift_dirs or "").split(",") if folder.strip()]
     return Benchmarks(
-        _corrupted_set(config, source),
+        _corrupted_set(config, source, robustness.C) if config.corrupted else None,
+        _corrupted_set(config, source, robustness.CBAR) if config.cbar else None,
         perturbed.open_set(place, source.image_size, limit) if place else None,
         sets.read_rates(rates) if rates else None,
         sets.open_shifted(folders, source.class_names, source.image_size, limit),
@@ -160,28 +163,36 @@ def _test_images(model: SavedClassifier, request: Request) -> tuple[ExperimentCo
     return sized, build.load_test_images(sized)
 
 
-def _corrupted_set(config: ExperimentConfig, source: Source) -> CorruptedSet | None:
-    if not config.corrupted:
-        return None
-    if not config.corrupted_dir:
+def _corrupted_set(
+    config: ExperimentConfig, source: Source, kind: CorruptionBenchmark
+) -> CorruptedSet:
+    """Opens a -C or C-bar benchmark, or generates one."""
+    is_cbar = kind == robustness.CBAR
+    flag, place, names = "corrupted_dir", config.corrupted_dir, robustness.CORRUPTIONS
+    if is_cbar:
+        flag, place = "cbar_dir", config.cbar_dir
+        names = robustness.CBAR_BENCHMARKS[catalogue.table_name(None, *source.image_size)]
+    if not place:
         images = f"the test images of {source.name}"
-        return sets.generate_corrupted(source.test, frost_dir=config.frost_dir, source=images)
-    place = config.corrupted_dir
+        return sets.generate_corrupted(
+            source.test, frost_dir=config.frost_dir, source=images, names=names
+        )
     opened = corrupted.open_set(
         place,
         source.image_size,
         source.num_classes,
         config.eval_limit,
         source.class_names,
-        config.imagenet_crop,
+        "canonical" if is_cbar else config.imagenet_crop,
         config.data_dir,
+        kind,
     )
     if Path(place, "labels.npy").exists():
         _, labels = next(opened.cell(opened.names[0], 1))
         count = min(len(labels), len(source.test))
         if not np.array_equal(labels[:count], source.test.labels[:count]):
             raise CommandError(
-                f"--corrupted_dir must hold a -C benchmark of the test images of {source.name}; "
+                f"--{flag} must hold a {kind.title} benchmark of the test images of {source.name}; "
                 f"the labels in {place} differ."
             )
     return opened

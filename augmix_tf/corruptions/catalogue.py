@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 import augmix_tf
 from augmix_tf import errors
 from augmix_tf.corruptions import arrays, blur, digital, distortions, noise, patterns, weather
-from augmix_tf.corruptions.arrays import MIN_SIDE, Draws, Images
+from augmix_tf.corruptions.arrays import MIN_SIDE, Draws, Images, SliceableImages
 from augmix_tf.robustness import CBAR_CORRUPTIONS, FROST_SYNTHETIC
 
 # Images with no longer side use CIFAR's table by default.
@@ -317,7 +317,7 @@ def apply(
     return CATALOGUE[name].apply(images, setting, draws)
 
 
-def setting_of(images: Images, name: str, severity: int, table: str | None = None) -> Any:
+def setting_of(images: SliceableImages, name: str, severity: int, table: str | None = None) -> Any:
     """Returns the constants of corruption `name` at `severity` for images of this size."""
     height, width = images.shape[1:3]
     chosen = table_name(table, height, width)

@@ -92,6 +92,8 @@ def write_corrupted(
         names = [*others, robustness.FROST_SYNTHETIC]
     shard = _shard("corruption", names, catalogue.CATALOGUE, shard_index, shard_count)
     table = catalogue.table_name(table, *images.shape[1:3])
+    for name in names:  # refuses one that the table lacks, or that is for square images
+        catalogue.setting_of(images, name, 1, table)
     settings = _settings("corruptions", images, numbers, seed, table, source)
     make: Callable[..., Any] = functools.partial(
         catalogue.corrupt, seed=seed, table=table, frost_dir=frost_dir

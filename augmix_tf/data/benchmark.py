@@ -6,6 +6,7 @@ import collections
 import itertools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,15 +25,13 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 BATCH = 500
 _BATCH_BYTES = 64 * 2**20  # of float32 values, as of 111 images of 224x224 have
-# The last ones are evaluated where a set has them, but enter no mean.
-CORRUPTIONS = (*robustness.CORRUPTIONS, *robustness.EXTRA_CORRUPTIONS, robustness.FROST_SYNTHETIC)
 # The archives that the benchmarks were published in; unpacked, each may be a folder of its own.
 _GROUPS = ("blur", "digital", "noise", "weather", "extra", "validation")
 
 
 @dataclass(frozen=True)
 class CorruptedSet:
-    """A -C set, read or made only where it is asked for."""
+    """A set of corrupted images, read or made only where it is asked for."""
 
     names: tuple[str, ...]  # the corruptions that it has, in the benchmark's order
     # Their origin, as `results.json` keeps it: "source" (official, generated or tfds),
@@ -41,11 +40,12 @@ class CorruptedSet:
     # (name, severity) -> batches of `batch_size` images and then the rest.
     cell: Callable[[str, int], Iterator[Batch]]
     severities: tuple[int, ...] = robustness.SEVERITIES  # those that it has, ascending
+    counted: tuple[str, ...] = robustness.CORRUPTIONS  # that the benchmark's means are over
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Those of the 15 counted corruptions that it lacks."""
-        return tuple(name for name in robustness.CORRUPTIONS if name not in self.names)
+        """Those of the counted corruptions that it lacks."""
+        return tuple(name for name in self.counted if name not in self.names)
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,25 @@ def find(place: Path, names: Sequence[str]) -> dict[str, Path]:
     places = {name: [place / name, *(place / group / name for group in _GROUPS)] for name in names}
     folders = {name: next(filter(Path.is_dir, paths), None) for name, paths in places.items()}
     return {name: folder for name, folder in folders.items() if folder is not None}
+
+
+def severity_folders(folders: Mapping[str, Path]) -> dict[str, list[Path]]:
+    """Returns the folders of severities 1 to 5 of each corruption.
+
+    They are named 1 to 5 or, as by C-bar's script, by the five constants with two decimals.
+    """
+
+    def cells(name: str) -> list[Path]:
+        folder = folders[name]
+        constants = [path for path in folder.iterdir() if re.fullmatch(r"\d+\.\d\d", path.name)]
+        if not constants:
+            return [folder / str(severity) for severity in robustness.SEVERITIES]
+        if len(constants) != len(robustness.SEVERITIES):
+            names = ", ".join(sorted(path.name for path in constants))
+            raise errors.FileError(f"{folder}: expected folders of 5 severities; received {names}")
+        return sorted(constants, key=lambda path: float(path.name))
+
+    return _all_sound(folders, cells)
 
 
 def common_files(

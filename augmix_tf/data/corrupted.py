@@ -1,7 +1,8 @@
-"""Readers of -C sets: CIFAR's `.npy` files, ImageNet-C's folders, and TFDS by name."""
+"""Readers of -C and C-bar sets: CIFAR's `.npy` files, ImageNet's folders, and TFDS by name."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,12 +11,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from augmix_tf import errors
+from augmix_tf import errors, robustness
 from augmix_tf.data import benchmark, class_folders, tfds_sets
-from augmix_tf.data.benchmark import CORRUPTIONS, Batch, CorruptedSet
+from augmix_tf.data.benchmark import Batch, CorruptedSet
 from augmix_tf.data.images import TEST_IS_COMPLETE
 from augmix_tf.ops import decoding, formats
-from augmix_tf.robustness import SEVERITIES
+from augmix_tf.robustness import SEVERITIES, C, CorruptionBenchmark
 
 # Set of TFDS -> what must be known of its images.
 TFDS_SETS = {
@@ -37,41 +38,52 @@ def open_set(
     class_names: Sequence[str] | None = None,
     imagenet_crop: str = "canonical",
     data_dir: str | None = None,
+    kind: CorruptionBenchmark = C,
 ) -> CorruptedSet:
-    """Opens a -C set; its files are checked, the images are read when they are asked for.
+    """Opens a -C or C-bar set; its files are checked, the images are read when they are asked for.
 
     Args:
-        place: a folder, or one of `TFDS_SETS`, prepared. A folder holds CIFAR's files
+        place: a folder, or for -C one of `TFDS_SETS`, prepared. A folder holds CIFAR's files
             (`<corruption>.npy` uint8 [5 N, H, W, 3], severity 1 first, and `labels.npy` [5 N]) or
-            ImageNet-C's (`<corruption>/<severity>/<class>/*.JPEG`, corruptions right in it or in
-            the groups blur, digital, noise, weather, extra).
+            ImageNet's (`<corruption>/<severity>/<class>/*.JPEG`, corruptions right in it or in the
+            groups blur, digital, noise, weather, extra); for severities see `severity_folders`.
         eval_limit: how many images of each severity to take, from the first in the order of the
             file names; 0 takes all.
         class_names: of the model; see `class_folders.label_table`.
         imagenet_crop: "canonical": the images are 224x224 and are not resized again.
             "reference": enlarged to 256 and cut to 224, as the public AugMix script does.
         data_dir: where TFDS data lie; None means TFDS's own place.
+        kind: of the benchmark; corruptions of others are not evaluated.
     """
-    if str(place) in TFDS_SETS:
+    if kind == C and str(place) in TFDS_SETS:
         root = os.path.expanduser(data_dir) if data_dir else None
         return _open_tfds(str(place), image_size, num_classes, eval_limit, class_names, root)
     folder = benchmark.folder_of(place)
-    names = benchmark.array_names(folder, CORRUPTIONS, _BENCHMARK)
-    if names or (folder / "labels.npy").exists():
-        return _open_arrays(folder, names, image_size, num_classes, eval_limit)
-    folders = benchmark.finished(folder, benchmark.find(folder, CORRUPTIONS), _BENCHMARK)
+    names = benchmark.array_names(folder, kind.names, _BENCHMARK)
+    folders = benchmark.finished(folder, benchmark.find(folder, kind.names), _BENCHMARK)
     expected = (
-        "a folder with <corruption>.npy files and labels.npy (CIFAR-C), or with folders "
-        "<corruption>/<severity>/<class> (ImageNet-C), where <corruption> is gaussian_noise, ..."
+        f"<corruption>.npy files and labels.npy (CIFAR-{kind.title}), or folders "
+        f"<corruption>/<severity>/<class> (ImageNet-{kind.title}), in {folder}, where <corruption> "
+        f"is {kind.names[0]}, ..."
     )
-    errors.require(bool(folders), expected, f"{folder} with none of them")
-    return _open_folders(
-        folder, folders, image_size, num_classes, eval_limit, class_names, imagenet_crop
-    )
+    others = ", ".join(sorted(path.name for path in folder.iterdir())[:3]) or "an empty folder"
+    errors.require(bool(names or folders), expected, others)
+    if names:
+        opened = _open_arrays(folder, names, image_size, num_classes, eval_limit, kind)
+    else:
+        opened = _open_folders(
+            folder, folders, image_size, num_classes, eval_limit, class_names, imagenet_crop, kind
+        )
+    return dataclasses.replace(opened, counted=robustness.counted(opened.names))
 
 
 def _open_arrays(
-    folder: Path, names: Sequence[str], image_size: tuple[int, int], num_classes: int, limit: int
+    folder: Path,
+    names: Sequence[str],
+    image_size: tuple[int, int],
+    num_classes: int,
+    limit: int,
+    kind: CorruptionBenchmark,
 ) -> CorruptedSet:
     def fits(array: np.ndarray) -> bool:
         by_five = len(array) > 0 and len(array) % len(SEVERITIES) == 0
@@ -79,7 +91,6 @@ def _open_arrays(
 
     expected = f"uint8 [5 N, {image_size[0]}, {image_size[1]}, 3]"
     arrays = benchmark.open_arrays(folder, names, expected, fits)
-    errors.require(bool(arrays), f"<corruption>.npy files in {folder}", "labels.npy alone")
     rows = len(next(iter(arrays.values())))
     expected = f"labels of 0 to {num_classes - 1} [{rows}], one a row of the other files"
     labels = benchmark.open_array(
@@ -99,7 +110,7 @@ def _open_arrays(
             part = slice(first, min(first + size, start + used))
             yield np.array(arrays[name][part]), labels[part]
 
-    data = benchmark.provenance(folder, _BENCHMARK, used, "CIFAR-C files")
+    data = benchmark.provenance(folder, _BENCHMARK, used, f"CIFAR-{kind.title} files")
     return CorruptedSet(tuple(arrays), data, cell)
 
 
@@ -111,8 +122,9 @@ def _open_folders(
     limit: int,
     class_names: Sequence[str] | None,
     crop: str,
+    kind: CorruptionBenchmark,
 ) -> CorruptedSet:
-    cells = {name: [folders[name] / str(severity) for severity in SEVERITIES] for name in folders}
+    cells = benchmark.severity_folders(folders)
     files = benchmark.common_files(place, cells, class_folders.IMAGES)
     errors.require(bool(files), f"images in <corruption>/<severity>/<class> in {place}", "none")
     classes = [class_folders.normalized(file.partition("/")[0]) for file in files]
@@ -124,7 +136,7 @@ def _open_folders(
     labels = np.array([label for _, label in chosen], np.int64)
 
     def cell(name: str, severity: int) -> Iterator[Batch]:
-        paths = [folders[name] / str(severity) / file for file, _ in chosen]
+        paths = [cells[name][severity - 1] / file for file, _ in chosen]
         first = 0
         for images in benchmark.read_ahead(paths, read, benchmark.batch_size(image_size)):
             yield np.stack(images), labels[first : first + len(images)]
@@ -133,7 +145,7 @@ def _open_folders(
     def read(path: Path) -> np.ndarray:
         return read_image(path, image_size, crop)
 
-    what = f"ImageNet-C files ({len(table)} of {len(names)} classes, {crop} crop)"
+    what = f"ImageNet-{kind.title} files ({len(table)} of {len(names)} classes, {crop} crop)"
     data = benchmark.provenance(place, _BENCHMARK, len(chosen), what)
     return CorruptedSet(tuple(folders), data, cell)
 
@@ -170,7 +182,7 @@ def _open_tfds(
     where = root or "the place of TFDS"
     configs = tfds.builder_cls(name).builder_configs
     prepared = {}
-    for corruption in CORRUPTIONS:
+    for corruption in C.names:
         keys = [config(name, corruption, severity) for severity in SEVERITIES]
         cells = [tfds_sets.open_builder(f"{name}/{key}", root) for key in keys if key in configs]
         if cells and all((cell.data_path / "dataset_info.json").exists() for cell in cells):

@@ -21,7 +21,6 @@ from augmix_tf.evaluation.sets import Benchmarks, Rates, ShiftedSet
 from augmix_tf.metrics import table
 from augmix_tf.robustness import (
     ALEXNET_RATES,
-    CORRUPTIONS,
     IMAGENET_CLASSES,
     PERTURBATIONS,
     SEVERITIES,
@@ -55,17 +54,22 @@ def measure(
     scores = predict(program, test)
     clean = of_images(scores, test.labels, divisor)
     clean = dataclasses.replace(clean, confusion=confusion(scores, test.labels, class_names))
-    on_corrupted = on_perturbed = None
+    on_corrupted = on_cbar = on_perturbed = None
     if sets.corrupted is not None:
         counter, error = report("corruptions at each severity"), clean.metrics["error"]
         on_corrupted = corrupted(
             program, sets.corrupted, divisor, clean_error=error, progress=counter
         )
+    if sets.cbar is not None:
+        counter, error = report("C-bar corruptions at each severity"), None
+        if on_corrupted is not None:
+            error = on_corrupted.metrics["mean_error"]
+        on_cbar = corrupted(program, sets.cbar, divisor, error_on_c=error, progress=counter)
     if sets.perturbed is not None:
         counter = report("perturbed sequences")
         on_perturbed = perturbed(program, sets.perturbed, alexnet=sets.alexnet, progress=counter)
     on_shifted = {part.name: shifted(program, part, divisor) for part in sets.shifted}
-    return results.Results(clean, temperature, on_corrupted, on_perturbed, on_shifted)
+    return results.Results(clean, temperature, on_corrupted, on_cbar, on_perturbed, on_shifted)
 
 
 @contextlib.contextmanager
@@ -114,12 +118,14 @@ def corrupted(
     temperature: float | None = None,
     *,
     clean_error: float | None = None,
+    error_on_c: float | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> results.CorruptedResults:
-    """Evaluates a classifier on a -C set; `clean_error` is for the relative mCE of ImageNet-C.
+    """Evaluates a classifier on a -C or C-bar set.
 
-    Means are over severities first, then over the 15 corruptions of the benchmark, as far as they
-    are there; the extra ones and the replacement of frost are in no mean.
+    Means are over severities first, then over the corruptions that the benchmark counts, as far as
+    they are there; the extra ones and the replacement of frost are in no mean. `clean_error` is for
+    the relative mCE of ImageNet-C, `error_on_c` for the gap of C-bar.
     """
     severities = corrupted_set.severities
     total = len(corrupted_set.names) * len(severities)
@@ -137,14 +143,16 @@ def corrupted(
             row.append(dataclasses.replace(cell, metrics=kept))
             classes = scores.shape[1]
             progress(sum(map(len, cells.values())), total)
-    counted = [name for name in CORRUPTIONS if name in cells]
+    counted = [name for name in corrupted_set.counted if name in cells]
     values = {name: [float(cell.metrics["error"] or 0) for cell in cells[name]] for name in counted}
-    summary = metrics.CorruptionErrors(values, clean_error, classes)
+    summary = metrics.CorruptionErrors(
+        values, clean_error, classes, corrupted_set.counted, error_on_c
+    )
     measured = results.CorruptedResults(
         data=results.Data(**corrupted_set.data),
         metrics=table.compute(table.select("corrupted"), summary),
         counted=counted,
-        missing=[name for name in CORRUPTIONS if name not in cells],
+        missing=list(corrupted_set.missing),
         corruptions=cells,
         severities=None if severities == SEVERITIES else list(severities),
     )

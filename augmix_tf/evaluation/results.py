@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from augmix_tf import files
+from augmix_tf import files, robustness
 from augmix_tf.errors import FileError
 from augmix_tf.metrics import ReliabilityBin, pool_bins, table
 from augmix_tf.metrics.table import Inputs, Value
-from augmix_tf.robustness import CORRUPTIONS, SEVERITIES
+from augmix_tf.robustness import SEVERITIES
 
 SCHEMA = 2  # files of schema 1 have `clean` and `provenance`, and the temperature in `clean`
 Metrics = dict[str, float | None]
@@ -92,7 +92,7 @@ class Adaptation:
 
 @dataclasses.dataclass(frozen=True)
 class CorruptedResults:
-    """Results on corrupted images."""
+    """Results on corrupted images, of -C or C-bar."""
 
     data: Data | None = None
     metrics: Metrics = dataclasses.field(default_factory=dict, metadata={"inputs": "corrupted"})
@@ -104,8 +104,13 @@ class CorruptedResults:
 
     @property
     def evaluated(self) -> list[str]:
-        """Those of the 15 corruptions that were evaluated, in the benchmark's order."""
-        return [name for name in CORRUPTIONS if name in self.counted]
+        """Those of `benchmark` that were evaluated, in its order."""
+        return list(self.counted)
+
+    @property
+    def benchmark(self) -> Sequence[str]:
+        """The corruptions that the benchmark's means are over."""
+        return robustness.counted([*self.counted, *self.missing])
 
     @property
     def evaluated_severities(self) -> Sequence[int]:
@@ -115,7 +120,7 @@ class CorruptedResults:
     @property
     def extra(self) -> list[str]:
         """Corruptions that were evaluated but are in no mean."""
-        return [name for name in self.corruptions if name not in CORRUPTIONS]
+        return [name for name in self.corruptions if name not in self.counted]
 
     def over_severities(self, name: str, metric: str) -> float | None:
         """Returns the mean over the severities of one corruption."""
@@ -166,6 +171,7 @@ class Results:
     clean: ImageResults | None = None
     temperature: Temperature | None = None
     corrupted: CorruptedResults | None = None
+    cbar: CorruptedResults | None = None
     perturbed: PerturbedResults | None = None
     shifted: dict[str, ShiftedResults] = dataclasses.field(default_factory=dict)
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -196,7 +202,7 @@ class Results:
         text = re.sub(r"\[[\d,\s]+\]", lambda row: " ".join(row.group().split()), text)
         files.write_text_atomically(path, text + "\n")
 
-    def values(self, corruptions: Sequence[str] | None = None) -> list[Value]:
+    def values(self, corruptions: Mapping[str, Sequence[str]] | None = None) -> list[Value]:
         """Returns the values of all metrics; see `metrics.table.values`."""
         return table.values(self.to_json(), corruptions)
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from augmix_tf import corruptions
+from augmix_tf import corruptions, robustness
 from augmix_tf.corruptions import arrays, catalogue, weather
 from augmix_tf.data import benchmark, class_folders
 from augmix_tf.data.benchmark import Batch, CorruptedSet, PerturbedSet
 from augmix_tf.data.images import ImageStore
 from augmix_tf.errors import ArgumentError, first_line, lookup, require
 from augmix_tf.metrics.benchmarks import LARGEST_TOP5_DISTANCE
-from augmix_tf.robustness import CORRUPTIONS, PERTURBATIONS, SEVERITIES
+from augmix_tf.robustness import CBAR, CORRUPTIONS, PERTURBATIONS, SEVERITIES, C
 
 Rates = Mapping[str, Mapping[str, float]]
 """Of a baseline network: "flip_probability", "top5_distance" -> perturbation -> value."""
@@ -43,6 +43,7 @@ class Benchmarks:
     """
 
     corrupted: CorruptedSet | None = None
+    cbar: CorruptedSet | None = None
     perturbed: PerturbedSet | None = None
     alexnet: Rates | None = None
     shifted: Sequence[ShiftedSet] = ()
@@ -58,7 +59,7 @@ def generate_corrupted(
     names: Iterable[str] = CORRUPTIONS,
     severities: Iterable[int] = SEVERITIES,
 ) -> CorruptedSet:
-    """Returns a -C set of clean images, generated each time it is iterated over.
+    """Returns a -C or C-bar set of clean images, generated each time it is iterated over.
 
     The images are those that `corruptions.write_corrupted` with the same arguments writes, without
     frost if its photographs are not available. Random choices follow from the store's `ids`.
@@ -70,9 +71,12 @@ def generate_corrupted(
     require(len(store) > 0, "at least one image", "none")
     ids = arrays.check_ids(store.ids, len(store))
     chosen = catalogue.table_name(table, *store.image_size)
-    asked = {n: lookup("corruption", n, dict.fromkeys(benchmark.CORRUPTIONS, n)) for n in names}
+    known = (*C.names, *CBAR.names)
+    asked = {n: lookup("corruption", n, dict.fromkeys(known, n)) for n in names}
     no_frost = "frost" in asked and weather.find_photographs(frost_dir) is None
-    kept = [n for n in benchmark.CORRUPTIONS if n in asked and not (no_frost and n == "frost")]
+    kept = [n for n in known if n in asked and not (no_frost and n == "frost")]
+    for name in kept:
+        catalogue.setting_of(store.pixels, name, 1, chosen)
     levels = sorted({arrays.check_integer("severity", s, 1, len(SEVERITIES)) for s in severities})
     received = "none" + " (frost needs its photographs)" * no_frost
     require(bool(kept and levels), "at least one corruption and one severity", received)
@@ -96,7 +100,7 @@ def generate_corrupted(
         "table": chosen,
         "versions": corruptions.versions(),
     }
-    return CorruptedSet(tuple(kept), data, cell, tuple(levels))
+    return CorruptedSet(tuple(kept), data, cell, tuple(levels), robustness.counted(kept))
 
 
 def open_shifted(

@@ -58,7 +58,9 @@ def make(
     """
     provenance = results.get("provenance") or {}
     dataset = str(settings.get("dataset", "unknown"))
-    corruptions = (results.get("corrupted") or {}).get("corruptions") or {}
+    corruptions: dict[str, Any] = {}
+    for part in table.CORRUPTED_PARTS:
+        corruptions |= (results.get(part) or {}).get("corruptions") or {}
     values = [v for v in table.values(results) if v.metric.compared and v.value is not None]
     return {
         "schema": SCHEMA,

@@ -23,7 +23,7 @@ Perturbations, ICLR 2019 (arXiv 1903.12261), section 4.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -34,8 +34,10 @@ from augmix_tf.robustness import (
     ALEXNET_CLEAN_ERROR,
     ALEXNET_ERRORS,
     CORRUPTIONS,
+    IMAGENET_CLASSES,
     PERTURBATIONS,
     SEVERITIES,
+    alexnet_errors,
 )
 
 Errors = Mapping[str, ArrayLike]
@@ -212,17 +214,28 @@ class SequenceSums:
 
 @dataclass(frozen=True)
 class CorruptionErrors:
-    """Errors on a -C benchmark, from which its metrics are computed."""
+    """Errors on a -C or C-bar benchmark, from which its metrics are computed."""
 
-    errors: Errors  # of those of the 15 corruptions that were evaluated
+    errors: Errors  # of those of `counted` that were evaluated
     clean_error: float | None
     classes: int  # of the model
+    counted: Sequence[str] = CORRUPTIONS  # that the benchmark's means are over
+    error_on_c: float | None = None  # mean error on -C, where this is C-bar
 
     @property
     def complete(self) -> bool:
-        """Whether all 15 corruptions were evaluated at all severities."""
+        """Whether all counted corruptions were evaluated at all severities."""
         has_all = all(np.size(row) == len(SEVERITIES) for row in self.errors.values())
-        return has_all and len(self.errors) == len(CORRUPTIONS)
+        return has_all and len(self.errors) == len(self.counted)
+
+    @property
+    def alexnet(self) -> Errors | None:
+        """AlexNet's errors on the same benchmark, if it is one of ImageNet and complete."""
+        return (
+            alexnet_errors(self.counted)
+            if self.complete and self.classes == IMAGENET_CLASSES
+            else None
+        )
 
 
 class SequencePredictions:

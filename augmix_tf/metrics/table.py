@@ -22,6 +22,8 @@ from augmix_tf.metrics import benchmarks, calibration
 Inputs = Literal["images", "corrupted", "sequences", "perturbed"]
 # Units of the values in `results.json`. Reports show fractions as percentages.
 Unit = Literal["fraction", "nats", "% of AlexNet", ""]
+# Keys of `results.json` of results on corrupted images: -C and C-bar.
+CORRUPTED_PARTS = ("corrupted", "cbar")
 
 
 def _always(inputs: Any) -> bool:
@@ -93,7 +95,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "mean_corruption_error", "corrupted",
-        lambda c: benchmarks.unnormalized_corruption_error(c.errors) if c.complete else None,
+        lambda c: benchmarks.mean_corruption_error(c.errors) if c.complete else None,
         # Reports show the mean of `error` over the corruptions that all runs have.
         "mean corruption error", compared=False,
     ),
@@ -103,16 +105,22 @@ METRICS: tuple[Metric, ...] = (
         "mean error over the evaluated corruptions", compared=False,
     ),
     Metric(
-        "alexnet.mce", "corrupted", lambda c: benchmarks.alexnet_corruption_error(c.errors),
-        "mCE", unit="% of AlexNet", digits=1,
-        applies=lambda c: c.complete and c.classes == robustness.IMAGENET_CLASSES,
+        "alexnet.mce", "corrupted",
+        lambda c: benchmarks.mean_corruption_error(c.errors, c.alexnet),
+        "mCE", unit="% of AlexNet", digits=1, applies=lambda c: c.alexnet is not None,
     ),
     Metric(
         "alexnet.relative_mce", "corrupted",
         lambda c: None if c.clean_error is None
         else benchmarks.relative_corruption_error(c.errors, c.clean_error),
         "relative mCE", unit="% of AlexNet", digits=1,
-        applies=lambda c: c.complete and c.classes == robustness.IMAGENET_CLASSES,
+        applies=lambda c: c.alexnet is robustness.ALEXNET_ERRORS,
+    ),
+    Metric(
+        "gap", "corrupted",
+        lambda c: benchmarks.mean_corruption_error(c.errors) - c.error_on_c if c.errors else None,
+        "gap to -C",
+        applies=lambda c: c.error_on_c is not None,
     ),
     Metric(
         "flip_probability", "sequences",
@@ -196,23 +204,32 @@ class Value(NamedTuple):
     optional: bool = False  # tables have it only where it was evaluated
 
 
-def values(results: Mapping[str, Any], corruptions: Sequence[str] | None = None) -> list[Value]:
+def values(
+    results: Mapping[str, Any], corruptions: Mapping[str, Sequence[str]] | None = None
+) -> list[Value]:
     """Returns the values of all metrics by which runs can be compared, of a valid `results.json`.
 
-    `corruptions` are those that means are over; None takes the ones of the 15 that were evaluated.
+    `corruptions` are those that means are over, for each of `CORRUPTED_PARTS`; None takes the ones
+    of the benchmark that were evaluated.
     """
-    corrupted = results.get("corrupted") or {}
-    names = corrupted.get("counted") or [] if corruptions is None else corruptions
+    names = {
+        part: (results.get(part) or {}).get("counted") or [] if corruptions is None
+        else corruptions[part]
+        for part in CORRUPTED_PARTS
+    }  # fmt: skip
     found: list[Value] = []
     for metric in select("images"):
-        found += _of_images(metric, results.get("clean") or {}, corrupted, names)
-    for part in ("corrupted", "perturbed"):
-        for metric in select(part):
-            column = metric.name.replace(".", "_")
+        found += _of_images(metric, results, names)
+    inputs: dict[str, Inputs] = {"corrupted": "corrupted", "cbar": "corrupted"}
+    for part, kind in (inputs | {"perturbed": "perturbed"}).items():
+        before, column_before = ("C-bar ", "cbar_") if part == "cbar" else ("", "")
+        for metric in select(kind):
+            name = metric.name.replace(".", "_")
+            title, short = (before + text for text in (metric.title, metric.short or metric.title))
             value = lookup(results.get(part) or {}, metric.name)
-            optional = metric.applies is not _always
-            title, short, tag = metric.title, metric.short or metric.title, f"{part}/{column}"
-            found.append(Value(metric, title, short, column, tag, value, optional=optional))
+            optional = part == "cbar" or metric.applies is not _always
+            texts = title, short, column_before + name, f"{part}/{name}"
+            found.append(Value(metric, *texts, value, optional=optional))
     for name, part in (results.get("shifted") or {}).items():
         for metric in select("images"):
             title, short = (f"{t} on {name}" for t in (metric.title, metric.short or metric.title))
@@ -254,35 +271,52 @@ def mean_over_severities(rows: Iterable[Sequence[float | None]]) -> float | None
 
 
 def _of_images(
-    metric: Metric, clean: Mapping[str, Any], corrupted: Mapping[str, Any], names: Sequence[str]
+    metric: Metric, results: Mapping[str, Any], names: Mapping[str, Sequence[str]]
 ) -> list[Value]:
     """Values on clean images and means over corruptions, without and with a temperature."""
-    cells = corrupted.get("corruptions") or {}
     found = []
     for prefix, suffix in (("", ""), ("calibrated.", " with temperature"))[: 1 + metric.calibrated]:
         path, column = prefix + metric.name, prefix.replace(".", "_") + metric.name
         title, short = metric.title + suffix, (metric.short or metric.title) + suffix
-        value = lookup(clean, path)
+        value = lookup(results.get("clean") or {}, path)
         texts = f"clean {title}", f"clean {short}", f"clean_{column}", f"test/{column}"
         found.append(Value(metric, *texts, value, bool(prefix), bool(prefix)))
-        if metric.per_severity:
-            rows = [[lookup(cell, path) for cell in cells.get(name) or [None]] for name in names]
+        for part in CORRUPTED_PARTS if metric.per_severity else ():
+            corrupted = results.get(part) or {}
+            cells = corrupted.get("corruptions") or {}
+            rows = [
+                [lookup(cell, path) for cell in cells.get(name) or [None]] for name in names[part]
+            ]
+            texts = _of_corruptions(part, corrupted, names[part], title, short, column)
+            optional = bool(prefix) or part == "cbar"
             mean = mean_over_severities(rows)
-            at = robustness.at_severities(corrupted.get("severities"))
-            texts = _of_corruptions(metric, title, short, column, names, at)
-            found.append(Value(metric, *texts, mean, bool(prefix), bool(prefix)))
+            found.append(Value(metric, *texts, mean, bool(prefix), optional))
     return found
 
 
 def _of_corruptions(
-    metric: Metric, title: str, short: str, column: str, names: Sequence[str], at: str
+    part: str,
+    corrupted: Mapping[str, Any],
+    names: Sequence[str],
+    title: str,
+    short: str,
+    column: str,
 ) -> tuple[str, str, str, str]:
     """Title, short title, column and tag of a mean over corruptions."""
-    over = f"{title}, mean over {robustness.describe_corruptions(names)}{at}"
-    if metric.name != "error":
-        return over, f"corrupted {short}{at}", f"corrupted_{column}", f"corrupted/{column}"
-    if len(names) == len(robustness.CORRUPTIONS) and not at:
+    counted, missing = (corrupted.get(key) or [] for key in ("counted", "missing"))
+    benchmark = robustness.counted([*counted, *missing])
+    at = robustness.at_severities(corrupted.get("severities"))
+    over = f"{title}, mean over {robustness.describe_corruptions(names, benchmark)}{at}"
+    is_complete = len(names) == len(benchmark) and not at
+    some = f" on {len(names)} corruptions{at}"
+    last = "mean_error" if column == "error" else column
+    if part == "cbar":
+        short = f"C-bar {short}{'' if is_complete else some}"
+        return f"C-bar {over}", short, f"cbar_{last}", f"cbar/{last}"
+    if column != "error":
+        return over, f"corrupted {short}{at}", f"corrupted_{last}", f"corrupted/{last}"
+    if is_complete:
         over = short = "mean corruption error"
     else:
-        short = f"error on {len(names)} corruptions{at}"
-    return over, short, "mean_error", "corrupted/mean_error"
+        short += some
+    return over, short, last, f"corrupted/{last}"

@@ -13,13 +13,14 @@ from typing import Any
 from augmix_tf import files
 from augmix_tf.evaluation.results import CorruptedResults, Data, mean
 from augmix_tf.metrics import pool_bins
-from augmix_tf.metrics.table import Metric, Value, select
+from augmix_tf.metrics.table import CORRUPTED_PARTS, Metric, Value, select
 from augmix_tf.report import ABSENT, cell, describe, directories, heading, plain, plots, table
 from augmix_tf.report.directories import Estimate, Run, common_corruptions, estimate, grouped
 from augmix_tf.report.run import (
     GROUPS,
     IMAGES_PER_CELL,
     SEQUENCES,
+    bars,
     corruption_figures,
     terminal_table,
 )
@@ -64,13 +65,14 @@ def csv_rows(runs: Sequence[Run]) -> str:
     every = [value for row in rows_by_run for value in row.values()]
     shown = {v.column for v in every if v.value is not None or not v.optional}
     columns = [column for column in dict.fromkeys(v.column for v in every) if column in shown]
-    names = {name for run in runs for name in run.corrupted.corruptions}
+    errors = [_errors(run) for run in runs]
+    names = {name for row in errors for name in row}
     ordered = [name for name in CORRUPTIONS if name in names] + sorted(names - set(CORRUPTIONS))
     rows = [
         _facts(run)
         | {column: row[column].value if column in row else None for column in columns}
-        | {f"error_{name}": run.corrupted.over_severities(name, "error") for name in ordered}
-        for run, row in zip(runs, rows_by_run, strict=True)
+        | {f"error_{name}": own.get(name) for name in ordered}
+        for run, row, own in zip(runs, rows_by_run, errors, strict=True)
     ]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -79,11 +81,17 @@ def csv_rows(runs: Sequence[Run]) -> str:
     return text.getvalue()
 
 
+def _errors(run: Run) -> dict[str, float | None]:
+    """Mean error over severities of every corruption."""
+    parts = map(run.part, CORRUPTED_PARTS)
+    return {n: part.over_severities(n, "error") for part in parts for n in part.corruptions}
+
+
 def _facts(run: Run) -> dict[str, Any]:
     """What `comparison.csv` has besides the metrics."""
     results = run.results
-    parts = results.corrupted, results.perturbed
-    corrupted, perturbed = [(part and part.data) or Data() for part in parts]
+    parts = results.corrupted, results.cbar, results.perturbed
+    corrupted, cbar, perturbed = [(part and part.data) or Data() for part in parts]
     return {
         "workdir": str(run.folder),
         "dataset": run.dataset,
@@ -99,6 +107,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "severities": " ".join(map(str, run.corrupted.evaluated_severities))
         if results.corrupted
         else None,
+        "cbar_source": cbar.source,
         "perturbed_source": perturbed.source,
     }
 
@@ -115,7 +124,7 @@ def comparison_table(folders: Sequence[files.PathLike]) -> str:
     if len(set(titles)) < len(titles):
         titles = [str(run.folder) for run in runs]
     rows = [("", titles)]
-    for values in values_by_run(runs, common_corruptions(runs)).values():
+    for values in values_by_run(runs).values():
         first = next(value for value in values if value)
         if not first.with_temperature:
             texts = [first.metric.text(value.value) if value else ABSENT for value in values]
@@ -127,11 +136,12 @@ def comparison_table(folders: Sequence[files.PathLike]) -> str:
     return terminal_table(rows)
 
 
-def values_by_run(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[Value | None]]:
+def values_by_run(runs: Sequence[Run]) -> dict[str, list[Value | None]]:
     """Returns title -> that value of each run, of the metrics by which runs are compared.
 
-    Means are over the corruptions `names`.
+    Means are over the corruptions that all runs have.
     """
+    names = {part: common_corruptions(runs, part) for part in CORRUPTED_PARTS}
     every = [run.results.values(names) for run in runs]
     shown = [
         {v.title: v for v in values if v.metric.compared and v.value is not None}
@@ -160,6 +170,10 @@ def figures(dataset: str, runs: Sequence[Run]) -> dict[str, bytes]:
             over = f"severity: {subject}\nmean over {describe_corruptions(names)}"
             plotted = corruption_figures(shifted, lines, names, f": {subject}", over)
             drawn |= {f"{stem}-{name}.png": png for name, png in plotted.items()}
+        on_cbar = grouped([run for run in alike if run.results.cbar], lambda run: run.method)
+        if on_cbar and (cbar := common_corruptions(runs, "cbar")):
+            plotted_bars = bars(on_cbar, cbar, f": {subject}", "cbar")
+            drawn[f"{stem}-cbar_errors.png"] = plots.corruption_bars(*plotted_bars)
     return drawn
 
 
@@ -181,21 +195,24 @@ def _dataset(dataset: str, runs: Sequence[Run]) -> Iterator[str]:
         texts = dict.fromkeys(describe(part.data, unit) for part in parts if part and part.data)
         if texts:
             yield f"{title}: {'; '.join(texts)}."
-    names = common_corruptions(runs)
-    for title, values in values_by_run(runs, names).items():
+    for title, values in values_by_run(runs).items():
         metric = next(value.metric for value in values if value)
         yield f"### {heading(cell(title))}{metric.heading_unit}"
         yield _methods_by_models(runs, metric, [value and value.value for value in values])
     for model, alike in grouped(runs, lambda run: run.model).items():
-        if names and any(run.results.corrupted for run in alike):
-            yield f"### Error on each corruption (%): {model}"
-            yield _by_corruption(alike, names)
+        for part in CORRUPTED_PARTS:
+            evaluated = [run for run in alike if run.part(part).evaluated]
+            if names := common_corruptions(runs, part) if evaluated else []:
+                kind = "C-bar corruption" if part == "cbar" else "corruption"
+                yield f"### Error on each {kind} (%): {model}"
+                yield _by_corruption(alike, part, names)
 
 
 def _benchmarks(runs: Sequence[Run]) -> dict[str, tuple[str, list[Any]]]:
     """Title -> what is counted, and the results of each run, None where it was not evaluated."""
     benchmarks: dict[str, tuple[str, list[Any]]] = {
         "Corrupted": (IMAGES_PER_CELL, [run.results.corrupted for run in runs]),
+        "C-bar": (IMAGES_PER_CELL, [run.results.cbar for run in runs]),
         "Perturbed": (SEQUENCES, [run.results.perturbed for run in runs]),
     }
     for name in dict.fromkeys(name for run in runs for name in run.results.shifted):
@@ -220,13 +237,13 @@ def _methods_by_models(runs: Sequence[Run], metric: Metric, values: Sequence[flo
     return table(("method", *models), texts) + f"\n\n{note}"
 
 
-def _by_corruption(runs: Sequence[Run], names: Sequence[str]) -> str:
+def _by_corruption(runs: Sequence[Run], part: str, names: Sequence[str]) -> str:
     (error,) = select("images", name="error")
     rows = {}
     for method, members in grouped(runs, lambda run: run.method).items():
-        shifted = [run for run in members if run.results.corrupted]
+        evaluated = [run.part(part) for run in members if run.part(part).evaluated]
         means = [
-            estimate(run.corrupted.over_severities(name, "error") for run in shifted).mean
+            estimate(results.over_severities(name, "error") for results in evaluated).mean
             for name in names
         ]
         clean = estimate(run.clean.metric("error") for run in members).mean
@@ -236,7 +253,8 @@ def _by_corruption(runs: Sequence[Run], names: Sequence[str]) -> str:
     listed = "; ".join(f"{group}: {' '.join(m)}" for group, m in groups.items() if m)
     texts = _marked(rows, error, digits=1, with_counts=False)
     head = ("method", "clean", "mean", *short.values())
-    return table(head, texts) + f"\n\nMeans over seeds. {listed}."
+    note = "Means over seeds." + (f" {listed}." if listed else "")
+    return table(head, texts) + f"\n\n{note}"
 
 
 def _marked(
@@ -304,7 +322,8 @@ def _benchmark_facts(results: Any) -> str:
     facts = [data.source, f"{data.images} images"]
     facts += [f"{n} {getattr(data, n)}" for n in ("seed", "table") if getattr(data, n) is not None]
     if isinstance(results, CorruptedResults):
-        facts.append(describe_corruptions(results.evaluated) + at_severities(results.severities))
+        names = describe_corruptions(results.evaluated, results.benchmark)
+        facts.append(names + at_severities(results.severities))
     return ", ".join(filter(None, facts))
 
 

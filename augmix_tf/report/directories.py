@@ -16,7 +16,6 @@ from augmix_tf.errors import FileError, first_line, require
 from augmix_tf.evaluation.results import CorruptedResults, ImageResults, Results
 from augmix_tf.files import PathLike
 from augmix_tf.report import plain
-from augmix_tf.robustness import CORRUPTIONS
 
 CONFIG, RESULTS, METRICS = "config.json", "results.json", "metrics.csv"
 # Settings that the name of the model contains.
@@ -49,7 +48,11 @@ class Run:
     @property
     def corrupted(self) -> CorruptedResults:
         """Results on corrupted images, empty where there are none."""
-        return self.results.corrupted or CorruptedResults()
+        return self.part("corrupted")
+
+    def part(self, name: str) -> CorruptedResults:
+        """Returns `results.corrupted` or `results.cbar`, empty where there is none."""
+        return getattr(self.results, name) or CorruptedResults()
 
     @property
     def training_seconds(self) -> float | None:
@@ -110,10 +113,13 @@ def read_runs(folders: Sequence[PathLike]) -> list[Run]:
     return _with_different_settings([_read_evaluated(Path(folder)) for folder in folders])
 
 
-def common_corruptions(runs: Sequence[Run]) -> list[str]:
-    """Returns those of the 15 that all runs with results on corrupted images have."""
-    sets = [run.corrupted.evaluated for run in runs if run.results.corrupted]
-    return [name for name in CORRUPTIONS if sets and all(name in names for names in sets)]
+def common_corruptions(runs: Sequence[Run], part: str = "corrupted") -> list[str]:
+    """Returns those of a benchmark's corruptions that all runs with results on it have.
+
+    `part` is one of `metrics.table.CORRUPTED_PARTS`.
+    """
+    sets = [run.part(part).evaluated for run in runs if run.part(part).evaluated]
+    return [name for name in (sets[0] if sets else ()) if all(name in names for names in sets)]
 
 
 def grouped(runs: Sequence[Run], key: Callable[[Run], str]) -> dict[str, list[Run]]:

@@ -12,15 +12,16 @@ import inspect
 import io
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
 
+from augmix_tf import robustness
 from augmix_tf.metrics import ReliabilityBin
 from augmix_tf.report.directories import Estimate
-from augmix_tf.robustness import CORRUPTION_GROUPS, SEVERITIES
+from augmix_tf.robustness import CORRUPTION_GROUPS, CORRUPTIONS, SEVERITIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -189,11 +190,11 @@ def confusion_matrix(class_names: Sequence[str], counts: Sequence[Sequence[int]]
 def corruption_bars(methods: Mapping[str, Mapping[str, Estimate]], title: str) -> Figure:
     """Plots errors by corruption, `clean` and `mean`, one bar per method.
 
-    Corruptions that no method has are marked as excluded.
+    Corruptions of the benchmark that no method has are marked as excluded.
     """
     drawn = figure(13.5, 5.2)
     axes = drawn.subplots()
-    places, centers = _bar_places()
+    places, centers = _bar_places({name for errors in methods.values() for name in errors})
     width = 0.84 / max(len(methods), 1)
     for number, (label, errors) in enumerate(methods.items()):
         (color, *_, hatch), shift = LOOKS[number % len(LOOKS)], number - (len(methods) - 1) / 2
@@ -275,15 +276,17 @@ def reliability(panels: Mapping[str, Mapping[str, Bins]], title: str = "") -> Fi
     return drawn
 
 
-def _bar_places() -> tuple[dict[str, float], dict[str, float]]:
-    """Position of each corruption's bars, and the center of each group."""
+def _bar_places(names: Collection[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Position of each corruption's bars, and the center of each group, of the names' benchmark."""
+    benchmark = robustness.counted(names)
+    groups = CORRUPTION_GROUPS if benchmark == CORRUPTIONS else {"C-bar": benchmark}
     places: dict[str, float] = {}
     centers = {}
     start = 0.0
-    for group, names in ({"": ("clean",)} | CORRUPTION_GROUPS | {" ": ("mean",)}).items():
-        places |= {name: start + i for i, name in enumerate(names)}
-        centers[group] = start + (len(names) - 1) / 2
-        start += len(names) + GROUP_GAP
+    for group, members in ({"": ("clean",)} | groups | {" ": ("mean",)}).items():
+        places |= {name: start + i for i, name in enumerate(members)}
+        centers[group] = start + (len(members) - 1) / 2
+        start += len(members) + GROUP_GAP
     return places, centers
 
 

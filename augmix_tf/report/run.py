@@ -31,7 +31,6 @@ from augmix_tf.report import (
 from augmix_tf.report.directories import Estimate, Run, estimate
 from augmix_tf.robustness import (
     CORRUPTION_GROUPS,
-    CORRUPTIONS,
     SEVERITIES,
     at_severities,
     describe_corruptions,
@@ -73,7 +72,7 @@ def results_text(results: Results) -> str:
 def figures(run: Run) -> dict[str, bytes]:
     """Plots what the files of a run have: name -> PNG."""
     drawn: dict[str, bytes] = {}
-    names, matrix = run.corrupted.evaluated, run.clean.confusion
+    names, matrix, chosen = run.corrupted.evaluated, run.clean.confusion, {"error": [run]}
     if run.metrics.get("epoch"):
         drawn["curves"] = plots.curves(run.metrics)
     if matrix:
@@ -86,8 +85,9 @@ def figures(run: Run) -> dict[str, bytes]:
     if names:
         lines = {f"mean of {len(names)}": ([run], names)}
         lines |= {group: ([run], [n for n in members if n in names]) for group, members in GROUPS}
-        bars = {"error": [run]}
-        drawn |= corruption_figures(bars, lines, names, "", "the severity of the corruption")
+        drawn |= corruption_figures(chosen, lines, names, "", "the severity of the corruption")
+    if cbar := run.part("cbar").evaluated:
+        drawn["cbar_errors"] = plots.corruption_bars(*bars(chosen, cbar, part="cbar"))
     return drawn
 
 
@@ -116,21 +116,29 @@ def corruption_figures(
 
 
 def bars(
-    methods: Mapping[str, Sequence[Run]], names: Sequence[str], subject: str = ""
+    methods: Mapping[str, Sequence[Run]],
+    names: Sequence[str],
+    subject: str = "",
+    part: str = "corrupted",
 ) -> tuple[dict[str, dict[str, Estimate]], str]:
-    """Returns the arguments of `plots.corruption_bars` for the runs of each label."""
-    parts = [run.corrupted for runs in methods.values() for run in runs]
-    texts = dict.fromkeys(at_severities(part.severities) for part in parts)
+    """Returns the arguments of `plots.corruption_bars` for the runs of each label.
+
+    `part` is one of `metrics.table.CORRUPTED_PARTS`.
+    """
+    results = [run.part(part) for runs in methods.values() for run in runs]
+    texts = dict.fromkeys(at_severities(one.severities) for one in results)
     at = " or".join(text or ", mean over severities 1 to 5" for text in texts)
-    values = {label: _bars(runs, names) for label, runs in methods.items()}
-    return values, f"Error on each corruption{at}{subject}"
+    values = {label: _bars(runs, names, part) for label, runs in methods.items()}
+    kind = "C-bar corruption" if part == "cbar" else "corruption"
+    return values, f"Error on each {kind}{at}{subject}"
 
 
-def _bars(runs: Sequence[Run], names: Sequence[str]) -> dict[str, Estimate]:
+def _bars(runs: Sequence[Run], names: Sequence[str], part: str) -> dict[str, Estimate]:
     values = {"clean": [run.clean.metric("error") for run in runs]}
+    results = [run.part(part) for run in runs]
     for name in names:
-        values[name] = [run.corrupted.over_severities(name, "error") for run in runs]
-    values["mean"] = [run.corrupted.mean_over(names, "error") for run in runs]
+        values[name] = [one.over_severities(name, "error") for one in results]
+    values["mean"] = [one.mean_over(names, "error") for one in results]
     return {name: estimate(column) for name, column in values.items()}
 
 
@@ -185,6 +193,9 @@ def _parts(run: Run, images: Mapping[str, str]) -> Iterator[str]:
     if results.corrupted:
         yield from _corrupted(results.corrupted)
     yield from (images.get(name, "") for name in ("corruption_errors", "error_over_severity"))
+    if results.cbar:
+        yield from _corrupted(results.cbar, results.corrupted, is_cbar=True)
+    yield images.get("cbar_errors", "")
     if results.perturbed:
         yield from _perturbed(results.perturbed)
     if results.shifted:
@@ -218,26 +229,34 @@ def _clean(clean: ImageResults | None) -> Iterator[str]:
     yield table(("metric", "value"), rows)
 
 
-def _corrupted(results: CorruptedResults) -> Iterator[str]:
+def _corrupted(
+    results: CorruptedResults, on_c: CorruptedResults | None = None, is_cbar: bool = False
+) -> Iterator[str]:
     names, mean = results.evaluated, results.metrics.get("mean_corruption_error")
     at = at_severities(results.severities)
-    yield "## Corrupted test images"
+    yield "## C-bar" if is_cbar else "## Corrupted test images"
     if mean is not None:
+        published = "CIFAR-10-C-bar" if is_cbar else "CIFAR-10-C and CIFAR-100-C"
         yield (
             f"**Mean corruption error: {100 * mean:.2f} %**, the mean over corruptions of the mean "
-            "error over severities, as published for CIFAR-10-C and CIFAR-100-C."
+            f"error over severities, as published for {published}."
         )
     elif names:
         error = results.mean_over(names, "error") or 0.0
         yield (
-            f"**Mean error: {100 * error:.2f} %**, over {describe_corruptions(names)}{at}. "
-            f"Published means are over all {len(CORRUPTIONS)} corruptions"
+            f"**Mean error: {100 * error:.2f} %**, over "
+            f"{describe_corruptions(names, results.benchmark)}{at}. "
+            f"Published means are over all {len(results.benchmark)} corruptions"
             f"{' and five severities' if at else ''} and are not comparable with it."
         )
     else:
-        yield f"None of the {len(CORRUPTIONS)} corruptions of the mean was evaluated."
+        yield f"None of the {len(results.benchmark)} corruptions of the mean was evaluated."
+    if on_c and (gap := results.metrics.get("gap")) is not None:
+        on_c_text = f"{100 * (on_c.mean_over(on_c.evaluated, 'error') or 0.0):.2f} % on -C, over "
+        on_c_text += describe_corruptions(on_c.evaluated, on_c.benchmark)
+        yield f"**Gap: {100 * gap:+.2f} points** to {on_c_text}{at_severities(on_c.severities)}."
     if relative := _texts(results.metrics, "corrupted", compared=True):
-        yield f"As published for ImageNet-C: {relative}."
+        yield f"As published for ImageNet-{'C-bar' if is_cbar else 'C'}: {relative}."
     yield _origin(results.data, IMAGES_PER_CELL)
     if names:
         yield "Error (%) at each severity:"
@@ -266,7 +285,7 @@ def _errors(results: CorruptedResults, names: Sequence[str], with_mean: bool) ->
 
 def _texts(values: Mapping[str, float | None], inputs: metrics.Inputs, **attributes: bool) -> str:
     """Metrics with their values, without those that the report has a sentence for."""
-    in_sentences = ("mean_corruption_error", "mean_error", "mean_flip_probability")
+    in_sentences = ("mean_corruption_error", "mean_error", "gap", "mean_flip_probability")
     return "; ".join(
         f"{metric.title} {metric.text(values[metric.name])}"
         for metric in metrics.select(inputs, **attributes)
