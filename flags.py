@@ -139,8 +139,8 @@ def _config(given: Mapping[str, Any], use: str) -> ExperimentConfig:
     changes = {name: given[name] for name in recipes.declarations() if name in given}
     if "corrupted" not in given and given.keys() & {"corrupted_dir", "frost_dir"}:
         changes["corrupted"] = True
-    if "cbar" not in given and "cbar_dir" in given:
-        changes["cbar"] = True
+    if "cbar" not in given and ("cbar_dir" in given or given.get("corrupted") is False):
+        changes["cbar"] = "cbar_dir" in given
     run = _run_of(given, use)
     if run is not None and run.config.exists():
         stored = run.stored_config()

@@ -342,6 +342,7 @@ def _shifted(sets: Mapping[str, ShiftedResults]) -> Iterator[str]:
 def _calibration(run: Run) -> Iterator[str]:
     """Metrics of probabilities, clean and corrupted, without and with the temperature."""
     names, temperature = run.corrupted.evaluated, run.results.temperature
+    cbar = run.part("cbar")
     if not names and not temperature:
         return
     yield "## Calibration under corruption" if names else "## Calibration"
@@ -361,6 +362,7 @@ def _calibration(run: Run) -> Iterator[str]:
         keys = [prefix + metric.name for metric in chosen]
         columns[f"clean{suffix}"] = [run.clean.metric(key) for key in keys]
         columns[f"corrupted{suffix}"] = [run.corrupted.mean_over(names, key) for key in keys]
+        columns[f"C-bar{suffix}"] = [cbar.mean_over(cbar.evaluated, key) for key in keys]
     columns = {title: values for title, values in columns.items() if set(values) != {None}}
     rows = [
         (metric.title, *map(metric.text, values))
