@@ -15,15 +15,8 @@ from PIL import Image
 from augmix_tf import seeds
 from augmix_tf.augment.augmix import AugMixMethod
 from augmix_tf.augment.erasing import PatchUniformMethod
-from augmix_tf.augment.method import StandardMethod
-from augmix_tf.augment.mixing import (
-    CutmixMethod,
-    MixupMethod,
-    apply_cutmix,
-    apply_mixup,
-    draw_cutmix,
-    draw_mixup,
-)
+from augmix_tf.augment.method import BatchShape, StandardMethod
+from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
 from augmix_tf.data import class_folders, pipeline, record_files, sources, tfds_sets
 from augmix_tf.data.encoded_store import EncodedStore
 from augmix_tf.data.pipeline import ONE_REPLICA, Position, ReplicaSlice
@@ -436,17 +429,14 @@ def test_two_workers_read_their_rows_and_make_the_views_of_one(train, monkeypatc
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_mixing_methods_mix_the_same_windows(train, windows, monkeypatch, name):
     monkeypatch.setattr(pipeline, "_PIECE", 1)
-    method, draw, apply = {
-        "mixup": (MixupMethod(mixup_alpha=1.0), draw_mixup, apply_mixup),
-        "cutmix": (CutmixMethod(cutmix_probability=1.0), draw_cutmix, apply_cutmix),
-    }[name]
-    settings = (1.0,) if name == "mixup" else (SIZE, 1.0, 1.0)
+    method = MixupMethod() if name == "mixup" else CutmixMethod(cutmix_probability=1.0)
     batches = zip(views_of(train, method), windows, strict=True)
     for number, ((views, targets), (clean, labels)) in enumerate(batches):
         assert views.shape == (len(clean), 1, *SIZE, 3)
-        plan = draw(seeds.fold(3, number // 3, number % 3, seeds.METHOD), 5, *settings)
-        mixed, mixed_targets = apply(clean[:, 0], tf.one_hot(labels, 3), plan)
-        np.testing.assert_array_equal(views[:, 0], mixed)
+        streams = seeds.BatchSeeds(3, *divmod(number, 3))
+        plan = method.draw(streams, BatchShape(5, SIZE))
+        mixed, mixed_targets = method.apply(clean[:, 0], tf.one_hot(labels, 3), plan)
+        np.testing.assert_array_equal(views, mixed)
         np.testing.assert_array_equal(targets, mixed_targets)
         assert np.abs(views[:, 0] - clean[:, 0]).max() > 0
 

@@ -11,15 +11,14 @@ from augmix_tf import seeds
 from augmix_tf.augment.erasing import (
     CutoutPlan,
     PatchPlan,
+    PatchUniformMethod,
     apply_cutout,
-    apply_patch,
     draw_cutout,
-    draw_patch,
 )
+from augmix_tf.augment.method import BatchShape
 from tests.runs import RUNS
 
 HEIGHT, WIDTH = SIZE = (9, 14)
-SEED = seeds.fold(5, 0, 2, 1)
 CENTRES = [[0, 0], [HEIGHT - 1, WIDTH - 1], [0, 7], [4, 6]]
 
 
@@ -37,6 +36,15 @@ def patch_plan() -> PatchPlan:
         scale=tf.constant([1.0, 0.5, 0.25, 0.125]),
         noise=tf.constant(noise, tf.float32),
     )
+
+
+def apply_patch(batch, plan: PatchPlan, size: int) -> tf.Tensor:
+    return PatchUniformMethod(patch_size=size).apply(batch, tf.zeros([4]), plan).views[:, 0]
+
+
+def draw_patch(step, count: int, max_scale: float) -> PatchPlan:
+    method = PatchUniformMethod(patch_scale=max_scale)
+    return method.draw(seeds.BatchSeeds(5, 0, step), BatchShape(count, SIZE))
 
 
 def changed(batch: np.ndarray, size: int, value) -> np.ndarray:
@@ -97,7 +105,7 @@ def test_centres_are_uniform_over_the_pixels():
 
 @pytest.mark.parametrize("max_scale", [0.1, 1.0])
 def test_scales_noise_and_centres_are_uniform_and_independent(max_scale):
-    plan = draw_patch(SEED, 3_000, SIZE, max_scale)
+    plan = draw_patch(2, 3_000, max_scale)
     assert [part.dtype for part in plan] == [tf.int32, tf.float32, tf.float32]
     scale, noise = plan.scale.numpy(), plan.noise.numpy()
     assert stats.kstest(scale / max_scale, stats.uniform.cdf).pvalue > 1e-6
@@ -113,9 +121,9 @@ def test_scales_noise_and_centres_are_uniform_and_independent(max_scale):
 # XLA makes other floats of the same seed: patches are drawn outside of what it compiles.
 @pytest.mark.parametrize("name", ["eager", "graph", "tf_data"])
 def test_a_seed_gives_the_same_plans_in_every_way_it_is_run(name):
-    def draw(seed):
-        return (*draw_patch(seed, 6, SIZE, 0.3), *draw_cutout(seed, 6, SIZE))
+    def draw(step):
+        return (*draw_patch(step, 6, 0.3), *draw_cutout(seeds.fold(5, 0, step, 1), 6, SIZE))
 
-    for got, want in zip(RUNS[name](draw, SEED), draw(SEED), strict=True):
+    for got, want in zip(RUNS[name](draw, tf.constant(2)), draw(2), strict=True):
         np.testing.assert_array_equal(got, want)
-    assert not np.array_equal(draw(seeds.fold(5, 0, 3, 1))[3], draw(SEED)[3])
+    assert not np.array_equal(draw(3)[3], draw(2)[3])

@@ -11,20 +11,13 @@ import tensorflow as tf
 from scipy import stats
 
 from augmix_tf import seeds
-from augmix_tf.augment.mixing import (
-    CutmixPlan,
-    MixupPlan,
-    apply_cutmix,
-    apply_mixup,
-    draw_cutmix,
-    draw_mixup,
-)
+from augmix_tf.augment.method import BatchShape
+from augmix_tf.augment.mixing import CutmixMethod, CutmixPlan, MixupMethod, MixupPlan
 from tests.runs import RUNS
 
 HEIGHT, WIDTH, CLASSES = 9, 14, 4
 SIZE = (HEIGHT, WIDTH)
 PARTNER = [2, 0, 1]
-SEED = seeds.fold(5, 0, 2, 1)
 # XLA has no gamma distribution: these plans are drawn outside of what it compiles.
 DRAWS = {name: RUNS[name] for name in ("eager", "graph", "tf_data")}
 BOXES = {
@@ -47,9 +40,11 @@ def targets(count: int = 3) -> np.ndarray:
     return np.eye(CLASSES, dtype=np.float32)[np.arange(count) % CLASSES]
 
 
-def drawn(draw, steps: int) -> list:
-    """The plans of many batches, as arrays."""
-    plans = tf.data.Dataset.range(steps).map(lambda step: draw(seeds.fold(7, 0, step, 1)))
+def drawn(method, count: int, steps: int) -> list:
+    """The plans of many batches of `count` images, as arrays."""
+    plans = tf.data.Dataset.range(steps).map(
+        lambda step: method.draw(seeds.BatchSeeds(7, 0, step), BatchShape(count, SIZE))
+    )
     return [np.stack(parts) for parts in zip(*plans.as_numpy_iterator(), strict=True)]
 
 
@@ -61,17 +56,17 @@ def drawn(draw, steps: int) -> list:
 def test_mixup_mixes_pixels_and_targets_with_the_partners(run, share):
     plan = MixupPlan(tf.constant(share), tf.constant(PARTNER))
     mixed, labels = run(
-        lambda x, t, *p: apply_mixup(x, t, MixupPlan(*p)), images(), targets(), *plan
+        lambda x, t, *p: MixupMethod().apply(x, t, MixupPlan(*p)), images(), targets(), *plan
     )
     want = [share * images()[n] + (1 - share) * images()[PARTNER[n]] for n in range(3)]
-    np.testing.assert_array_equal(mixed, want)  # a quarter of a whole number is exact
+    np.testing.assert_array_equal(mixed[:, 0], want)  # a quarter of a whole number is exact
     want = [[share, 0, 1 - share, 0], [1 - share, share, 0, 0], [0, 1 - share, share, 0]]
     np.testing.assert_array_equal(labels, want)
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 5.0])
 def test_the_share_is_beta(alpha):
-    share, _ = drawn(lambda seed: draw_mixup(seed, 2, alpha), 3_000)
+    share, _ = drawn(MixupMethod(mixup_alpha=alpha), 2, 3_000)
     assert share.dtype == np.float32
     grid = np.concatenate([np.geomspace(1e-30, 1e-3, 30), np.linspace(0.001, 0.999, 999)])
     seen = np.searchsorted(np.sort(share), grid, side="right") / len(share)
@@ -80,12 +75,9 @@ def test_the_share_is_beta(alpha):
     np.testing.assert_allclose(seen, stats.beta(alpha, alpha).cdf(grid), rtol=0, atol=bound)
 
 
-@pytest.mark.parametrize("draw", [
-    lambda seed: draw_mixup(seed, 4, 1.0),
-    lambda seed: draw_cutmix(seed, 4, SIZE, 1.0, 1.0),
-], ids=["mixup", "cutmix"])  # fmt: skip
-def test_partners_are_permutations_all_as_likely(draw):
-    first, partner = drawn(draw, 5_000)
+@pytest.mark.parametrize("method", [MixupMethod(), CutmixMethod(cutmix_probability=1.0)])
+def test_partners_are_permutations_all_as_likely(method):
+    first, partner = drawn(method, 4, 5_000)
     assert partner.dtype == np.int32
     counts = collections.Counter(map(tuple, partner.tolist()))
     assert set(counts) == set(itertools.permutations(range(4)))
@@ -103,12 +95,12 @@ def test_partners_are_permutations_all_as_likely(draw):
 def test_cutmix_takes_the_box_from_the_partner_and_its_share_of_the_targets(run, box):
     plan = CutmixPlan(tf.constant(box), tf.constant(PARTNER))
     mixed, labels = run(
-        lambda x, t, *p: apply_cutmix(x, t, CutmixPlan(*p)), images(), targets(), *plan
+        lambda x, t, *p: CutmixMethod().apply(x, t, CutmixPlan(*p)), images(), targets(), *plan
     )
     top, left, bottom, right = np.clip(box, 0, [HEIGHT, WIDTH, HEIGHT, WIDTH])
     want = images()
     want[:, top:bottom, left:right] = images()[PARTNER][:, top:bottom, left:right]
-    np.testing.assert_array_equal(mixed, want)
+    np.testing.assert_array_equal(mixed[:, 0], want)
     other = (bottom - top) * (right - left) / (HEIGHT * WIDTH)
     want = (1 - other) * targets() + other * targets()[PARTNER]
     np.testing.assert_allclose(labels, want, rtol=0, atol=2e-7)
@@ -129,7 +121,7 @@ def original_boxes(rng, count: int, alpha: float) -> np.ndarray:
 
 @pytest.mark.parametrize("alpha", [0.3, 1.0])
 def test_boxes_are_drawn_as_by_the_authors(alpha):
-    got, _ = drawn(lambda seed: draw_cutmix(seed, 1, SIZE, alpha, 1.0), 5_000)
+    got, _ = drawn(CutmixMethod(cutmix_alpha=alpha, cutmix_probability=1.0), 1, 5_000)
     want = original_boxes(np.random.default_rng(3), 5_000, alpha)
     assert got.dtype == np.int32
     for function in (
@@ -146,8 +138,8 @@ def test_boxes_are_drawn_as_by_the_authors(alpha):
 
 
 def test_batches_are_mixed_with_the_probability_and_left_alone_otherwise():
-    always, _ = drawn(lambda seed: draw_cutmix(seed, 1, SIZE, 1.0, 1.0), 2_000)
-    half, _ = drawn(lambda seed: draw_cutmix(seed, 1, SIZE, 1.0, 0.5), 2_000)
+    always, _ = drawn(CutmixMethod(cutmix_probability=1.0), 1, 2_000)
+    half, _ = drawn(CutmixMethod(cutmix_probability=0.5), 1, 2_000)
     left_alone = (half == 0).all(axis=1)
     np.testing.assert_array_equal(half[~left_alone], always[~left_alone])
     mixed = always.any(axis=1)
@@ -161,9 +153,10 @@ def test_batches_are_mixed_with_the_probability_and_left_alone_otherwise():
 
 @pytest.mark.parametrize("run", DRAWS.values(), ids=DRAWS)
 def test_a_seed_gives_the_same_plans_in_every_way_it_is_run(run):
-    for draw in (
-        lambda seed, count: draw_mixup(seed, count, 0.4),
-        lambda seed, count: draw_cutmix(seed, count, SIZE, 1.0, 0.9),
-    ):
-        for got, want in zip(run(draw, SEED, tf.constant(20)), draw(SEED, 20), strict=True):
+    for method in (MixupMethod(mixup_alpha=0.4), CutmixMethod(cutmix_probability=0.9)):
+
+        def draw(step, count, method=method):
+            return method.draw(seeds.BatchSeeds(5, 0, step), BatchShape(count, SIZE))
+
+        for got, want in zip(run(draw, tf.constant(2), tf.constant(20)), draw(2, 20), strict=True):
             np.testing.assert_array_equal(got, want)

@@ -75,39 +75,6 @@ class PatchPlan(NamedTuple):
     noise: tf.Tensor  # float32 [N, H, W, 3], -1..1
 
 
-def draw_patch(
-    seed: tf.Tensor, batch_size: int | tf.Tensor, image_size: tuple[int, int], max_scale: float
-) -> PatchPlan:
-    """Draws a centre, uniform over the pixels, a scale from U(0, max_scale), and the noise.
-
-    The noise is drawn for all pixels, also those outside the patch: 12 bytes each. Draw it on the
-    host: XLA draws other floats from the same seed. Which largest scale AugMix's comparison used is
-    not known.
-    """
-    for_centre, for_scale, for_noise = seeds.split(seed, 3)
-    return PatchPlan(
-        centre=draw_cutout(for_centre, batch_size, image_size).centre,
-        scale=_uniform(for_scale, [batch_size], 0.0, max_scale),
-        noise=_uniform(for_noise, [batch_size, *image_size, 3], -1.0, 1.0),
-    )
-
-
-def apply_patch(images: tf.Tensor, plan: PatchPlan, size: int) -> tf.Tensor:
-    """Adds scale * 255 * noise inside the patch and clips the sum to 0..255.
-
-    Images are float32 [N, H, W, 3] in 0..255; outside the patch, which may reach over the border,
-    they stay as they are. Which `size`, in pixels, AugMix's comparison used is not known.
-    """
-    amplitude = plan.scale[:, None, None, None] * 255.0
-    noisy = tf.clip_by_value(images + amplitude * plan.noise, 0.0, 255.0)
-    return tf.where(inside_square(plan.centre, size, images), noisy, images)
-
-
-def _uniform(seed: tf.Tensor, shape: seeds.Shape, low: float, high: float) -> tf.Tensor:
-    """Draws float32, which is half the memory of `seeds.uniform`."""
-    return tf.random.stateless_uniform(shape, seed, low, high, tf.float32, alg=seeds.ALGORITHM)
-
-
 @dataclasses.dataclass(frozen=True)
 class CutoutMethod(Method):
     """Erases one square of each image (DeVries and Taylor, 2017)."""
@@ -128,7 +95,12 @@ class CutoutMethod(Method):
 
 @dataclasses.dataclass(frozen=True)
 class PatchUniformMethod(Method):
-    """Adds uniform noise to one square of each image (after Lopes et al., 2019)."""
+    """Adds uniform noise to one square of each image (after Lopes et al., 2019).
+
+    The square has a centre that is uniform over the pixels, and noise of a scale that is uniform up
+    to the largest. Sums are clipped to 0..255. Which size and largest scale AugMix's comparison
+    used is not known.
+    """
 
     name = "patch_uniform"
 
@@ -136,9 +108,23 @@ class PatchUniformMethod(Method):
     patch_scale: float = setting(0.3, "Maximum noise as a fraction of 255", above=0, high=1)
 
     def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> PatchPlan:
+        """Draws on the host, where XLA's floats of a seed differ; noise for all pixels."""
         seed = seeds.split(streams.stream(seeds.METHOD), 1)[0]
-        return draw_patch(seed, *batch, self.patch_scale)
+        for_centre, for_scale, for_noise = seeds.split(seed, 3)
+        return PatchPlan(
+            centre=draw_cutout(for_centre, *batch).centre,
+            scale=_uniform(for_scale, [batch.size], 0.0, self.patch_scale),
+            noise=_uniform(for_noise, [batch.size, *batch.image_size, 3], -1.0, 1.0),
+        )
 
     def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: PatchPlan) -> Views:
-        noisy = apply_patch(tf.cast(images, tf.float32), plan, self.patch_size)
-        return Views(noisy[:, None], labels)
+        images = tf.cast(images, tf.float32)
+        noise = plan.scale[:, None, None, None] * 255.0 * plan.noise
+        noisy = tf.clip_by_value(images + noise, 0.0, 255.0)
+        patched = tf.where(inside_square(plan.centre, self.patch_size, images), noisy, images)
+        return Views(patched[:, None], labels)
+
+
+def _uniform(seed: tf.Tensor, shape: seeds.Shape, low: float, high: float) -> tf.Tensor:
+    """Draws float32, which is half the memory of `seeds.uniform`."""
+    return tf.random.stateless_uniform(shape, seed, low, high, tf.float32, alg=seeds.ALGORITHM)
