@@ -125,8 +125,8 @@ class ExperimentConfig:
     weight_decay: float = _training(5e-4, "L2 penalty on all parameters", low=0)
     precision: str = _training(
         "float32",
-        "Floating-point policy of Keras; auto is mixed_bfloat16 where the devices have instructions "
-        "for it and float32 elsewhere",
+        "Floating-point policy of Keras; auto is mixed_bfloat16 where the devices have "
+        "instructions for it and float32 elsewhere",
         choices=PRECISIONS,
     )
     seed: int = _training(
