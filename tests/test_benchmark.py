@@ -101,9 +101,10 @@ def test_results_in_memory_are_compared_with_those_of_runs_and_saved_models(
     text = (tmp_path / "out" / "comparison.md").read_text()
     error = f"{100 * document['clean']['error']:.2f}"
     assert "| method | model.keras | network | wrn |" in text
-    assert re.search(rf"\| in memory \| – \| \**{error}\** \| – \|", text)
+    assert re.search(rf"\| in memory \| – \| {error} \([\d. to]+\) \| – \|", text)
     for place in places[1:3]:
-        assert re.search(rf"\| saved model, directory {place} \| \**{error}\** \| – \| – \|", text)
+        row = rf"\| saved model, directory {place} \| {error} \([\d. to]+\) \| – \| – \|"
+        assert re.search(row, text)
     assert "| augmix | – | – | 50.00 |" in text
     assert "not all comparable" not in text
     finish("--mode=report", workdir=places[0])

@@ -99,13 +99,15 @@ def test_a_new_row_is_in_every_file_and_table(tmp_path):
 def test_the_best_value_follows_the_direction_of_the_metric(tmp_path):
     folders = []
     for name, value in (("augmix", 0.75), ("standard", 0.5)):
-        clean = {"error": value, "top3_accuracy": value}
+        close = [value - 0.1, value + 0.1]
+        intervals = {"error": close, "top3_accuracy": close}
+        clean = {"error": value, "top3_accuracy": value, "intervals": intervals}
         folders.append(write_run(tmp_path / name, {"clean": clean}, method=name))
     text = comparison.write(folders, tmp_path / "out").read_text()
     _, _, accuracy = text.partition("### Clean top-3 accuracy")
-    assert "| augmix | **75.00** |" in accuracy
-    assert "| standard | 50.00 |" in accuracy
-    assert "| standard | **50.00** |" in text.partition("### Clean error")[2]
+    assert "| augmix | **75.00 (65.00 to 85.00)** |" in accuracy
+    assert "| standard | 50.00 (40.00 to 60.00) |" in accuracy
+    assert "| standard | **50.00 (40.00 to 60.00)** |" in text.partition("### Clean error")[2]
 
 
 def test_alexnet_has_an_error_on_each_corruption():
@@ -137,6 +139,7 @@ SECTIONS = {
     "Parts": fields(Results) | {"schema"},
     "One set of images": fields(results.ImageResults),
     "reliability": fields(results.ReliabilityBin),
+    "outcomes": fields(results.Outcomes),
     "confusion": fields(results.Confusion),
     "temperature": fields(results.Temperature),
     "corrupted": fields(results.CorruptedResults),

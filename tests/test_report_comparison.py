@@ -1,7 +1,9 @@
 """Comparisons of several runs: tables, CSV, warnings, plots and the terminal."""
 
 import csv
+import dataclasses
 import json
+import math
 import os
 import re
 
@@ -10,8 +12,10 @@ import pytest
 from PIL import Image
 
 from augmix_tf.errors import ArgumentError
+from augmix_tf.metrics import Interval, Outcomes, errors_per_image, mcnemar, wilson_interval
 from augmix_tf.report import comparison, directories
 from augmix_tf.report import run as run_report
+from augmix_tf.report.significance import clearly_best
 from tests.run_folders import (
     CORRUPTIONS,
     PERTURBATIONS,
@@ -65,7 +69,7 @@ def folders(tmp_path):
     ]
 
 
-def test_tables_are_methods_by_models_with_the_best_in_bold(folders, tmp_path):
+def test_tables_are_methods_by_models(folders, tmp_path):
     path = comparison.write(folders, tmp_path / "out")
     assert path == tmp_path / "out" / "comparison.md"
     text = path.read_text()
@@ -73,17 +77,17 @@ def test_tables_are_methods_by_models_with_the_best_in_bold(folders, tmp_path):
     # Sample deviations of two values: their distance over the root of 2, 4 / 1.414 and 6 / 1.414.
     assert table_of(text, "Clean error (%)") == [
         ["method", "allconv", "wrn", "mean"],
-        ["standard", "**20.00** (n = 1)", "12.00 ± 2.83 (n = 2)", "**16.00**"],
-        ["augmix", "30.00 (n = 1)", "**11.00 ± 0.00** (n = 2)", "20.50"],
+        ["standard", "20.00 (n = 1)", "12.00 ± 2.83 (n = 2)", "16.00"],
+        ["augmix", "30.00 (n = 1)", "11.00 ± 0.00 (n = 2)", "20.50"],
     ]
     assert table_of(text, "Mean corruption error (%)") == [
         ["method", "allconv", "wrn", "mean"],
         ["standard", "40.00 (n = 1)", "32.00 ± 2.83 (n = 2)", "36.00"],
-        ["augmix", "**36.00** (n = 1)", "**23.00 ± 4.24** (n = 2)", "**29.50**"],
+        ["augmix", "36.00 (n = 1)", "23.00 ± 4.24 (n = 2)", "29.50"],
     ]
-    assert table_of(text, "Clean Brier score")[2][2] == "**0.2200 ± 0.0000** (n = 2)"
+    assert table_of(text, "Clean Brier score")[2][2] == "0.2200 ± 0.0000 (n = 2)"
     title = "RMS calibration error, mean over 15 corruptions (%)"
-    assert table_of(text, title)[2][3] == "**14.75**"
+    assert table_of(text, title)[2][3] == "14.75"
     assert "not all comparable" not in text
     text = comparison.write(folders[:4], tmp_path / "out").read_text()
     assert table_of(text, "Clean error (%)")[0] == ["method", "wrn"]
@@ -100,8 +104,8 @@ def test_each_corruption_has_a_column_as_in_the_paper(tmp_path):
     head, standard, augmix = table_of(text, "Error on each corruption (%): wrn")
     assert head[:4] == ["method", "clean", "mean", "gaussian"]
     assert augmix[head.index("fog")] == "19.0"  # of 14.0 and 24.0
-    assert standard[head.index("fog")] == "**15.0**"
-    assert (standard[1], augmix[1], augmix[2]) == ("**5.0**", "**5.0**", "19.9")
+    assert standard[head.index("fog")] == "15.0"
+    assert (standard[1], augmix[1], augmix[2]) == ("5.0", "5.0", "19.9")
 
 
 def test_means_are_over_the_corruptions_that_all_runs_have(tmp_path):
@@ -111,7 +115,7 @@ def test_means_are_over_the_corruptions_that_all_runs_have(tmp_path):
     part = add(tmp_path, "b", errors=alike(0.1, names))
     text = comparison.write([whole, part], tmp_path / "out").read_text()
     title = "Error, mean over 14 of 15 corruptions, frost excluded (%)"
-    assert table_of(text, title)[1:] == [["standard", "20.00"], ["augmix", "**10.00**"]]
+    assert table_of(text, title)[1:] == [["standard", "20.00"], ["augmix", "10.00"]]
     assert "Mean corruption error" not in text
     assert (
         f"> - Corrupted: generated, 100 images, seed 0, 15 corruptions (`{whole}`); generated, "
@@ -293,6 +297,34 @@ def test_no_folder_and_a_folder_twice_are_refused(tmp_path, monkeypatch):
         comparison.comparison_table([folder, "link"])
 
 
+def test_an_estimate_is_mean_sample_deviation_and_interval():
+    got = directories.estimate([1.0, None, 3.0])
+    assert got[:3] == pytest.approx((2.0, math.sqrt(2), 2))
+    # Of two runs: 12.706 standard errors.
+    assert got.interval == pytest.approx((2.0 - 12.706, 2.0 + 12.706), abs=1e-3)
+    assert directories.estimate([5.0], [(4.5, 6.0)]) == (5.0, None, 1, (4.5, 6.0))
+    assert directories.estimate([5.0]) == (5.0, None, 1, None)
+    assert directories.estimate([None]) == (None, None, 0, None)
+    # Seeds that agree by luck: the images still vary.
+    same = directories.estimate([5.0, 5.0], [(4.0, 6.0), (4.5, 6.5)])
+    assert same.interval == (4.25, 6.25)
+
+
+def test_only_a_value_better_beyond_the_intervals_is_clearly_the_best():
+    def value(mean, low, high):
+        return directories.Estimate(mean, interval=(Interval(low, high)))
+
+    best, near, far = value(10, 7, 13), value(14.9, 10.9, 16), value(15.1, 11.1, 16)
+    # Distances of 3 and 4 towards each other make a margin of 5.
+    assert clearly_best([near, best], higher_is_better=False) is None
+    assert clearly_best([far, best], higher_is_better=False) is best
+    assert clearly_best([far, best], higher_is_better=True) is far
+    assert clearly_best([far, near, best], higher_is_better=False) is None
+    unknown = directories.Estimate(20.0)
+    assert clearly_best([unknown, best], higher_is_better=False) is None
+    assert clearly_best([best, directories.Estimate(None)], higher_is_better=False) is None
+
+
 # The terminal
 
 
@@ -312,6 +344,118 @@ def test_runs_stand_side_by_side_in_the_terminal(folders):
     assert len({len(line) for line in lines[1:]}) == 1
     head = comparison.comparison_table(folders[:2]).splitlines()[1]
     assert head.split() == [str(folder) for folder in folders[:2]]
+
+
+# How sure
+
+
+def outcomes(error, count=400, seed=0, labels=0):
+    """Outcomes of a network with about this error, on images that are hard for every network."""
+    hardness = np.random.default_rng(7).permutation(count) / count
+    noise = np.random.default_rng(seed).normal(scale=0.05, size=count)
+    return Outcomes.of(hardness + noise >= error, np.full(count, labels))
+
+
+def measured(error, seed=0, labels=0):
+    of_clean = outcomes(error, seed=seed, labels=labels)
+    wrong = int((~of_clean.is_correct).sum())
+    return measures(
+        wrong / 400,
+        images=400,
+        intervals={"error": list(wilson_interval(wrong, 400)), "brier": [0.1, 0.3]},
+        outcomes=dataclasses.asdict(of_clean),
+        rms_noise_floor=0.03,
+        debiased_rms_calibration_error=0.04,
+        overconfidence=-0.015,
+    )
+
+
+def add_measured(root, name, error, seed=0, labels=0, **config):
+    part = corrupted(alike(0.5))
+    part["corruptions"] = {
+        corruption: [measured(error + 0.02 * s, 31 * seed + s, labels) for s in range(5)]
+        for corruption in CORRUPTIONS
+    }
+    parts = {"clean": measured(error, seed, labels), "corrupted": part}
+    return write_run(root / name, parts, **config)
+
+
+def test_only_clear_differences_are_in_bold_and_intervals_stand_beside(tmp_path):
+    folders = [
+        add_measured(tmp_path, "a", 0.20, method="standard"),
+        add_measured(tmp_path, "b", 0.17, seed=1),
+    ]
+    text = comparison.write(folders, tmp_path / "out").read_text()
+    augmix = table_of(text, "Clean error (%)")[2][1]
+    assert re.fullmatch(r"[\d.]+ \([\d.]+ to [\d.]+\)", augmix)
+    shown = [float(number) for number in re.findall(r"[\d.]+", augmix)]
+    wrong = round(shown[0] * 4)
+    assert shown[1:] == [round(100 * bound, 2) for bound in wilson_interval(wrong, 400)]
+    folders.append(add_measured(tmp_path, "c", 0.05, seed=2, method="cutout"))
+    text = comparison.write(folders, tmp_path / "out").read_text()
+    rows = table_of(text, "Clean error (%)")[1:]
+    assert [row[0] for row in rows if "**" in row[1]] == ["cutout"]
+    rows = table_of(text, "Error on each corruption (%): wrn")[1:]
+    assert {row[0] for row in rows if "**" in " ".join(row)} == {"cutout"}
+    assert all("to" not in cell for row in rows for cell in row[1:])
+    assert table_of(text, "Clean Brier score")[1][1] == "0.2000 (0.1000 to 0.3000)"
+    assert table_of(text, "Calibration (%): wrn")[:2] == [
+        ["method", "images", "RMS calibration error", "RMS noise floor", "debiased RMS",
+         "overconfidence"],
+        ["standard", "clean", "5.00", "3.00", "4.00", "-1.50"],
+    ]  # fmt: skip
+
+
+def test_methods_are_tested_on_the_same_images(tmp_path):
+    folders = [
+        add_measured(tmp_path, "a", 0.20, method="standard"),
+        add_measured(tmp_path, "b", 0.16, seed=1),
+    ]
+    text = comparison.write(folders, tmp_path / "out").read_text()
+    ((method, clean, p_value, shifted),) = table_of(
+        text, "Augmix against the others on the same images: wrn"
+    )[1:]
+    runs = [directories.read(folder) for folder in folders]
+    pair = [run.clean.outcomes.is_correct for run in runs]
+    assert method == "standard"
+    difference, low, high = map(float, re.findall(r"[-+][\d.]+", clean))
+    assert difference == pytest.approx(100 * (pair[1].mean() - pair[0].mean()), abs=0.005)
+    assert low < difference < high
+    # Paired on the same hard images the difference is surer than the two intervals say.
+    widths = [np.diff(run.clean.interval("error")) * 100 for run in runs]
+    assert high - low < min(widths)
+    assert p_value == f"{mcnemar(*pair).p_value:.2g}"
+    cells = [cell.outcomes for name in CORRUPTIONS for cell in runs[0].corrupted.corruptions[name]]
+    theirs = runs[1].corrupted.errors_per_image(CORRUPTIONS)
+    want = 100 * (errors_per_image(cells).mean() - theirs.mean())
+    assert float(shifted.split()[0]) == pytest.approx(want, abs=0.005)
+
+
+def test_seeds_are_averaged_before_methods_are_tested(tmp_path):
+    folders = [
+        add_measured(tmp_path, "a", 0.20, method="standard"),
+        add_measured(tmp_path, "b", 0.16, seed=1),
+        add_measured(tmp_path, "c", 0.15, seed=2),
+    ]
+    for number, folder in enumerate(folders):
+        config = json.loads((folder / "config.json").read_text()) | {"seed": number}
+        (folder / "config.json").write_text(json.dumps(config))
+    text = comparison.write(folders, tmp_path / "out").read_text()
+    (row,) = table_of(text, "Augmix against the others on the same images: wrn")[1:]
+    wrong = [1 - directories.read(f).clean.outcomes.is_correct.mean() for f in folders]
+    want = 100 * (wrong[0] - (wrong[1] + wrong[2]) / 2)
+    assert float(row[1].split()[0]) == pytest.approx(want, abs=0.005)
+    assert row[2] == "–"
+
+
+def test_other_images_are_not_tested(tmp_path):
+    folders = [
+        add_measured(tmp_path, "a", 0.20, method="standard"),
+        add_measured(tmp_path, "b", 0.16, labels=1),
+    ]
+    text = comparison.write(folders, tmp_path / "out").read_text()
+    title = "Augmix against the others on the same images: wrn"
+    assert table_of(text, title)[1:] == [["standard", "–", "–", "–"]]
 
 
 # Networks for ImageNet
@@ -349,10 +493,10 @@ def two(tmp_path):
 def test_a_comparison_has_the_metrics_of_imagenet(two, tmp_path):
     text = comparison.write(two, tmp_path / "out").read_text()
     for title, rows in {
-        "mCE (% of AlexNet)": [["standard", "76.7"], ["augmix", "**68.4**"]],
+        "mCE (% of AlexNet)": [["standard", "76.7"], ["augmix", "68.4"]],
         "Relative mCE (% of AlexNet)": [["standard", "–"], ["augmix", "78.0"]],
         "Error on imagenet-r (%)": [["standard", "–"], ["augmix", "56.25"]],
-        "Error on imagenetv2-matched\\|1 (%)": [["standard", "43.75"], ["augmix", "**37.50**"]],
+        "Error on imagenetv2-matched\\|1 (%)": [["standard", "43.75"], ["augmix", "37.50"]],
     }.items():
         assert table_of(text, title)[1:] == rows
     assert "imagenet-r: the folder sets/r, 30,000 images." in text

@@ -1,5 +1,6 @@
 """The report of one run, its reader of damaged files, and the table in the terminal."""
 
+import dataclasses
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from augmix_tf.errors import FileError
+from augmix_tf.metrics import Outcomes
 from augmix_tf.report import run as run_report
 from tests.run_folders import (
     CORRUPTIONS,
@@ -260,6 +262,28 @@ def test_perturbations_are_listed_and_strangers_marked(tmp_path):
     text = report(tmp_path / "part", perturbed=perturbed({"tilt": 0.1}))
     assert "No mean flip probability: not all ten" in text
     assert "Corrupted test images" not in text
+
+
+def test_the_report_has_intervals_beside_the_errors(tmp_path):
+    part, hard = corrupted(ERRORS), np.arange(100) < 30
+    outcomes = dataclasses.asdict(Outcomes.of(~hard, np.zeros(100)))
+    for row in part["corruptions"].values():
+        for entry in row:
+            entry["outcomes"] = outcomes
+    part["alexnet"] = {"mce": 64.17}
+    part["intervals"] = {"alexnet.mce": [63.0, 65.5]}
+    intervals = {"error": [0.0115, 0.1118], "brier": [0.1, 0.3]}
+    clean = measures(0.05, intervals=intervals, rms_noise_floor=0.025)
+    text = report(tmp_path / "run", clean=clean, corrupted=part)
+    assert "| error | 5.00 % (1.15 to 11.18) |" in text
+    assert "In parentheses: 95 % intervals over test images." in text
+    # An error of 0.3 on 100 images, always the same ones: 1.984 standard errors of 4.606 %.
+    assert "**Mean corruption error: 31.00 %** (95 % interval 20.86 to 39.14)" in text
+    assert "| 45.00 | 20.86 to 39.14 |" in text
+    assert "mCE 64.2 % of AlexNet (63.0 to 65.5)" in text
+    calibration = text.partition("## Calibration under corruption")[2]
+    assert "| Brier score | 0.2000 (0.1000 to 0.3000) | 0.2000 |" in calibration
+    assert "| noise floor of the RMS calibration error | 2.50 % | – |" in calibration
 
 
 # Networks for ImageNet

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from augmix_tf import metrics, robustness
 from augmix_tf.data import benchmark
-from augmix_tf.errors import ArgumentError, RunError
+from augmix_tf.errors import ArgumentError, FileError, RunError
 from augmix_tf.evaluation import measure, predict, results, sets
 from augmix_tf.metrics import classification
 from tests.image_stores import StoreOnDisk, in_memory
@@ -54,7 +54,24 @@ def test_results_are_those_of_the_metrics():
     assert got["expected_calibration_error"] == metrics.expected_calibration_error(sure, right)
     assert got["aurra"] == metrics.aurra(sure, right)
     assert sum(entry["count"] for entry in got["reliability"]) == 230
+    assert got["overconfidence"] == pytest.approx(sure.mean() - right.mean())
+    assert got["rms_noise_floor"] == metrics.rms_noise_floor(sure)
     assert "calibrated" not in got
+
+
+def test_intervals_and_outcomes_stand_beside_the_metrics():
+    logits, labels = random_logits(230)
+    got = measure.of_images(logits, labels)
+    right = logits.argmax(axis=1) == labels
+    assert got.intervals["error"] == list(metrics.wilson_interval((~right).sum(), 230))
+    for name in ("nll", "brier", "overconfidence"):
+        low, high = got.interval(name)
+        assert (low + high) / 2 == pytest.approx(got.metrics[name])
+    np.testing.assert_array_equal(got.outcomes.is_correct, right)
+    one = measure.of_images(logits[:1], labels[:1])
+    assert set(one.intervals) == {
+        "error", "rms_calibration_error", "debiased_rms_calibration_error"
+    }  # fmt: skip
 
 
 def test_confusion_counts_each_class_by_what_it_is_taken_for():
@@ -76,6 +93,7 @@ def test_a_temperature_adds_the_metrics_of_divided_logits(temperature):
         of_images(logits / temperature, labels),
     )
     names = {"nll", "brier", "rms_calibration_error", "expected_calibration_error"}
+    names |= {"rms_noise_floor", "debiased_rms_calibration_error", "overconfidence"}
     calibrated = got.pop("calibrated")
     assert got == plain == of_images(logits, labels, 1.0)
     assert calibrated == {name: divided[name] for name in names}
@@ -159,6 +177,13 @@ def test_files_of_schema_1_have_the_temperature_in_clean_and_unknown_parts_are_i
     read = results.Results.from_json(document)
     assert read.temperature == results.Temperature(1.25)
     assert read.clean.metrics == {"error": 0.5}
+
+
+def test_damaged_outcomes_are_refused_with_the_name_of_the_file():
+    document = everything().to_json()
+    document["clean"]["outcomes"]["correct"] = "AA"
+    with pytest.raises(FileError, match=r"Cannot read a/results.json: .*outcomes in base64"):
+        results.Results.from_json(document, "a/results.json")
 
 
 # Predictions
@@ -252,6 +277,41 @@ def test_all_cells_are_measured_and_predicted_once():
     assert got["data"] == {"source": "official", "images": 12}
     assert "alexnet" not in got
     assert json.loads(json.dumps(got)) == got
+
+
+def test_the_interval_of_the_mean_error_is_over_images():
+    tables, labels = tables_of(robustness.CORRUPTIONS, classes=1000)
+    got = measure.corrupted(looked_up(tables), set_of(tables, labels))
+    wrong = np.stack([t.argmax(axis=2) != labels for t in tables.values()])  # [15, 5, 12]
+    mean = metrics.mean_interval(wrong.mean(axis=(0, 1)))
+    assert got.intervals["mean_corruption_error"] == pytest.approx(mean)
+    assert got.intervals["mean_error"] == pytest.approx(mean)
+    assert got.error_interval(["snow", "fog"]) == pytest.approx(
+        metrics.mean_interval(wrong[[7, 9]].mean(axis=(0, 1)))
+    )
+    ratios = wrong.mean(axis=1) / np.array(list(robustness.ALEXNET_ERRORS.values()))[:, None]
+    mce = metrics.mean_interval(100 * ratios.mean(axis=0))
+    assert got.intervals["alexnet.mce"] == pytest.approx(mce)
+    value = {v.column: v for v in results.Results(corrupted=got).values()}
+    assert value["mean_error"].interval == pytest.approx(mean)
+    assert value["alexnet_mce"].interval == pytest.approx(mce)
+    bounds = [cell.interval("brier") for row in got.corruptions.values() for cell in row]
+    assert value["corrupted_brier"].interval == pytest.approx(np.mean(bounds, axis=0))
+
+
+def test_corruptions_of_other_images_have_no_interval_of_the_mean():
+    tables, labels = tables_of(["snow", "fog"])
+
+    def cell(name, severity):
+        ((images, classes),) = set_of(tables, labels, batch=12).cell(name, severity)
+        order = slice(None, None, -1 if name == "fog" else 1)
+        yield images[order], classes[order]
+
+    shuffled = dataclasses.replace(set_of(tables, labels), cell=cell)
+    got = measure.corrupted(looked_up(tables), shuffled)
+    assert got.intervals is None
+    assert got.error_interval(["snow", "fog"]) is None
+    assert got.error_interval(["fog"]) is not None
 
 
 @pytest.mark.parametrize("key", ["error", "nll", "brier", "rms_calibration_error"])

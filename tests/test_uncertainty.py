@@ -1,5 +1,6 @@
 """Intervals, paired tests, and the noise in the RMS calibration error."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -37,9 +38,10 @@ def test_the_interval_of_an_error_is_wilsons(wrong, count):
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-15)
 
 
-def test_the_interval_of_a_mean_is_that_of_its_standard_error():
-    values = np.random.default_rng(0).uniform(size=57)
-    want = stats.norm.interval(0.95, values.mean(), stats.sem(values))
+@pytest.mark.parametrize("count", [2, 3, 57])
+def test_the_interval_of_a_mean_is_students(count):
+    values = np.random.default_rng(0).uniform(size=count)
+    want = stats.t.interval(0.95, count - 1, values.mean(), stats.sem(values))
     assert metrics.mean_interval(values) == pytest.approx(want, rel=1e-12)
     assert metrics.mean_interval([0.25, 0.25]) == (0.25, 0.25)
 
@@ -79,6 +81,28 @@ def test_networks_that_err_on_the_same_images_do_not_differ():
     # All images by the same amount: certain, however much the images vary.
     got = metrics.paired_bootstrap(error + 0.125, error)
     assert got == pytest.approx((0.125, 0.125, 0.125), abs=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 1037])
+def test_outcomes_are_read_as_they_were_written(count):
+    random = np.random.default_rng(count)
+    correct, labels = random.integers(0, 2, count) == 1, random.integers(0, 10, count)
+    written = metrics.Outcomes.of(correct, labels)
+    assert len(written.correct) <= count / 6 + 4
+    read = metrics.Outcomes(**dataclasses.asdict(written))
+    np.testing.assert_array_equal(read.is_correct, correct)
+    assert read.same_images(metrics.Outcomes.of(~correct, labels))
+    assert not read.same_images(metrics.Outcomes.of(correct, labels + 1))
+
+
+def test_errors_per_image_are_means_over_sets_of_the_same_images():
+    labels = np.arange(3)
+    first = metrics.Outcomes.of(np.array([True, True, False]), labels)
+    second = metrics.Outcomes.of(np.array([True, False, False]), labels)
+    np.testing.assert_array_equal(metrics.errors_per_image([first, second]), [0, 0.5, 1])
+    other = metrics.Outcomes.of(np.array([True, False, False]), labels[::-1])
+    for sets in ([], [first, None], [first, other]):
+        assert metrics.errors_per_image(sets) is None
 
 
 @pytest.mark.parametrize("count", [60, 250, 1037])
@@ -149,7 +173,7 @@ def test_overconfidence_is_signed_and_has_the_interval_of_a_mean():
     value = metrics.overconfidence(confidence, correct)
     low, high = metrics.overconfidence_interval(confidence, correct)
     assert low < value < high
-    want = stats.norm.interval(0.95, value, stats.sem(confidence - correct))
+    want = stats.t.interval(0.95, 399, value, stats.sem(confidence - correct))
     assert (low, high) == pytest.approx(want, rel=1e-12)
     assert metrics.overconfidence([0.5, 0.75], [1, 1]) == -0.375
     assert metrics.overconfidence([0.5, 0.75], [0, 1]) == 0.125
@@ -164,6 +188,8 @@ REFUSALS = {
     "lengths": (lambda: metrics.mcnemar([1, 0], [1]), "2 values as of the other; received 1"),
     "draws": (lambda: metrics.paired_bootstrap([0], [1], draws=0), "at least one draw"),
     "confidence": (lambda: metrics.rms_noise_floor([2.0]), "confidence of 0 to 1"),
+    "bytes": (lambda: metrics.Outcomes(9, "", "AAAA"), "outcomes of 9 images; received 3 bytes"),
+    "base64": (lambda: metrics.Outcomes(9, "", "A?"), r"outcomes in base64 \("),
     "bins": (lambda: metrics.rms_noise_floor([0.5], bin_size=0), "bins of at least one example"),
 }
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -95,6 +96,8 @@ def of_images(
     return results.ImageResults(
         images=len(labels),
         metrics=table.compute(table.select("images"), predictions),
+        intervals=_intervals("images", predictions),
+        outcomes=metrics.Outcomes.of(predictions.correct, labels),
         reliability=metrics.reliability_bins(predictions.confidence, predictions.correct),
         calibrated=calibrated,
     )
@@ -146,11 +149,17 @@ def corrupted(
     counted = [name for name in corrupted_set.counted if name in cells]
     values = {name: [float(cell.metrics["error"] or 0) for cell in cells[name]] for name in counted}
     summary = metrics.CorruptionErrors(
-        values, clean_error, classes, corrupted_set.counted, error_on_c
+        values,
+        clean_error,
+        classes,
+        corrupted_set.counted,
+        error_on_c,
+        _per_image(cells, counted),
     )
     measured = results.CorruptedResults(
         data=results.Data(**corrupted_set.data),
         metrics=table.compute(table.select("corrupted"), summary),
+        intervals=_intervals("corrupted", summary),
         counted=counted,
         missing=list(corrupted_set.missing),
         corruptions=cells,
@@ -158,6 +167,21 @@ def corrupted(
     )
     means = {name: measured.mean_over(counted, name) for name in per_severity}
     return dataclasses.replace(measured, mean=means)
+
+
+def _per_image(
+    cells: Mapping[str, Sequence[results.ImageResults]], names: Sequence[str]
+) -> dict[str, np.ndarray] | None:
+    """Mean error of each image over severities; None unless all cells show the same images."""
+    rows = {n: metrics.errors_per_image(cell.outcomes for cell in cells[n]) for n in names}
+    firsts = metrics.errors_per_image(cells[name][0].outcomes for name in names)
+    known = {name: row for name, row in rows.items() if row is not None}
+    return known if firsts is not None and len(known) == len(rows) else None
+
+
+def _intervals(inputs: table.Inputs, values: Any) -> results.Intervals | None:
+    found = table.intervals(table.select(inputs), values)
+    return {name: list(interval) for name, interval in found.items()} or None
 
 
 def perturbed(

@@ -14,9 +14,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from augmix_tf import files, robustness
 from augmix_tf.errors import FileError
-from augmix_tf.metrics import ReliabilityBin, pool_bins, table
+from augmix_tf.metrics import (
+    Interval,
+    Outcomes,
+    ReliabilityBin,
+    errors_per_image,
+    mean_interval,
+    pool_bins,
+    table,
+)
 from augmix_tf.metrics.table import Inputs, Value
 from augmix_tf.robustness import SEVERITIES
 
@@ -24,6 +34,9 @@ SCHEMA = 2  # files of schema 1 have `clean` and `provenance`, and the temperatu
 Metrics = dict[str, float | None]
 """Name -> value. In `results.json` the names are keys of the object that a field of metrics is in,
 and those that the table of metrics does not have are ignored."""
+
+Intervals = dict[str, list[float]]
+"""Name of a metric -> low and high end of its 95 % interval."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +65,8 @@ class ImageResults:
 
     images: int | None = None
     metrics: Metrics = dataclasses.field(default_factory=dict, metadata={"inputs": "images"})
+    intervals: Intervals | None = None
+    outcomes: Outcomes | None = None
     reliability: list[ReliabilityBin] | None = None
     confusion: Confusion | None = None
     calibrated: Metrics | None = None  # of the logits divided by the temperature
@@ -60,6 +75,10 @@ class ImageResults:
         """Returns a metric, None where it was not evaluated; `calibrated.nll` is also a name."""
         prefix, _, last = name.rpartition(".")
         return ((self.calibrated or {}) if prefix else self.metrics).get(last)
+
+    def interval(self, name: str) -> list[float] | None:
+        """Returns the 95 % interval of a metric, None where it is not known."""
+        return (self.intervals or {}).get(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +115,7 @@ class CorruptedResults:
 
     data: Data | None = None
     metrics: Metrics = dataclasses.field(default_factory=dict, metadata={"inputs": "corrupted"})
+    intervals: Intervals | None = None
     counted: list[str] = dataclasses.field(default_factory=list)
     missing: list[str] = dataclasses.field(default_factory=list)
     mean: Metrics = dataclasses.field(default_factory=dict)
@@ -121,6 +141,19 @@ class CorruptedResults:
     def extra(self) -> list[str]:
         """Corruptions that were evaluated but are in no mean."""
         return [name for name in self.corruptions if name not in self.counted]
+
+    def errors_per_image(self, names: Iterable[str]) -> np.ndarray | None:
+        """Returns the mean error of each image over corruptions and severities, float [N].
+
+        None where outcomes are missing or the corruptions do not show the same images.
+        """
+        cells = (cell for name in names for cell in self.corruptions.get(name, []))
+        return errors_per_image(cell.outcomes for cell in cells)
+
+    def error_interval(self, names: Iterable[str]) -> Interval | None:
+        """Returns the 95 % interval of the mean error over corruptions and severities."""
+        per_image = self.errors_per_image(names)
+        return None if per_image is None or len(per_image) < 2 else mean_interval(per_image)
 
     def over_severities(self, name: str, metric: str) -> float | None:
         """Returns the mean over the severities of one corruption."""
@@ -198,8 +231,8 @@ class Results:
         provenance = self.provenance | {"versions": versions()}
         document = dataclasses.replace(self, provenance=provenance).to_json()
         text = json.dumps(document, indent=2)
-        # Rows of integers on one line.
-        text = re.sub(r"\[[\d,\s]+\]", lambda row: " ".join(row.group().split()), text)
+        # Rows of numbers on one line.
+        text = re.sub(r"\[[-+.e\d,\s]+\]", lambda row: " ".join(row.group().split()), text)
         files.write_text_atomically(path, text + "\n")
 
     def values(self, corruptions: Mapping[str, Sequence[str]] | None = None) -> list[Value]:

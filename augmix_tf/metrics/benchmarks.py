@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from augmix_tf.errors import ArgumentError, RunError, require, unknown_name
+from augmix_tf.metrics.uncertainty import Interval, mean_interval
 from augmix_tf.robustness import (
     ALEXNET_CLEAN_ERROR,
     ALEXNET_ERRORS,
@@ -221,6 +222,17 @@ class CorruptionErrors:
     classes: int  # of the model
     counted: Sequence[str] = CORRUPTIONS  # that the benchmark's means are over
     error_on_c: float | None = None  # mean error on -C, where this is C-bar
+    # Corruption -> mean error of each image over severities, float [N]; None where the corruptions
+    # are not known to show the same images.
+    per_image: Mapping[str, np.ndarray] | None = None
+
+    def interval(self, baseline: Values | None = None) -> Interval | None:
+        """95 % interval of the mean corruption error, plain or relative to a baseline."""
+        if not self.per_image or len(next(iter(self.per_image.values()))) < 2:
+            return None
+        scale = {name: 100.0 / baseline[name] if baseline else 1.0 for name in self.per_image}
+        rows = [scale[name] * values for name, values in self.per_image.items()]
+        return mean_interval(np.mean(rows, axis=0))
 
     @property
     def complete(self) -> bool:

@@ -40,14 +40,12 @@ class ClassificationSums:
 
     def update(self, logits: ArrayLike, labels: ArrayLike) -> ClassificationSums:
         """Returns these sums with a batch added; N may be 0."""
-        scores, classes = checked_logits(logits, labels)
-        log_p = log_softmax(scores)
-        wrong = scores.argmax(axis=1) != classes
+        values = _per_example(*checked_logits(logits, labels))
         batch = ClassificationSums(
-            count=len(classes),
-            wrong=int(wrong.sum()),
-            nll_sum=float(-_of_label(log_p, classes).sum()),
-            brier_sum=float(_brier(np.exp(log_p), classes).sum()),
+            count=len(values["error"]),
+            wrong=int(values["error"].sum()),
+            nll_sum=float(values["nll"].sum()),
+            brier_sum=float(values["brier"].sum()),
         )
         return self.merge(batch)
 
@@ -67,9 +65,9 @@ class ClassificationSums:
 class Predictions:
     """Logits of labelled images, with what most metrics are computed from.
 
-    `means` are `error` (0..1), `nll` (nats) and `brier` (0..2); `confidence`, float64 [M], is the
-    probability of the predicted class, `correct`, bool [M], whether it is the label. A temperature
-    divides the logits.
+    `per_image` has `error` (0 or 1), `nll` (nats) and `brier` (0..2), float64 [M], and `means`
+    their means; `confidence`, float64 [M], is the probability of the predicted class, `correct`,
+    bool [M], whether it is the label. A temperature divides the logits.
     """
 
     def __init__(
@@ -79,12 +77,15 @@ class Predictions:
             errors.require(temperature > 0.0, "temperature above 0", temperature)
         self._logits, self._labels = np.asarray(logits), np.asarray(labels)
         self._temperature = temperature
-        sums, answers = ClassificationSums(), []
+        values, confidence = [], []
         for scores, classes in self.batches():
-            sums = sums.update(scores, classes)
-            answers.append(top1_confidence(scores, classes))
-        self.means = sums.compute()
-        self.confidence, self.correct = map(np.concatenate, zip(*answers, strict=True))
+            values.append(_per_example(*checked_logits(scores, classes)))
+            confidence.append(top1_confidence(scores, classes)[0])
+        self.per_image = {n: np.concatenate([part[n] for part in values]) for n in values[0]}
+        errors.require(len(self.per_image["error"]) > 0, "at least one example", 0)
+        self.means = {name: float(column.mean()) for name, column in self.per_image.items()}
+        self.confidence = np.concatenate(confidence)
+        self.correct = self.per_image["error"] == 0.0
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields all logits, divided by the temperature, and labels: [m, K] and [m] at a time."""
@@ -165,6 +166,16 @@ def checked_logits(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np
         outside = classes[(classes < 0) | (classes > last)]
         errors.require(not outside.size, f"labels of 0 to {last}", outside[:1])
     return scores, classes.astype(np.int64)
+
+
+def _per_example(scores: np.ndarray, classes: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns `error`, `nll` and `brier` of each row, float64 [N]; arguments as checked."""
+    log_p = log_softmax(scores)
+    return {
+        "error": (scores.argmax(axis=1) != classes).astype(np.float64),
+        "nll": -_of_label(log_p, classes),
+        "brier": _brier(np.exp(log_p), classes),
+    }
 
 
 def _of_label(values: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -13,6 +13,13 @@ import numpy as np
 
 from augmix_tf import robustness
 from augmix_tf.metrics import benchmarks, calibration
+from augmix_tf.metrics.uncertainty import (
+    Interval,
+    Outcomes,
+    errors_per_image,
+    mean_interval,
+    wilson_interval,
+)
 
 # What a metric is computed from:
 # - images: logits and labels of a set of images (`classification.Predictions`);
@@ -28,6 +35,10 @@ CORRUPTED_PARTS = ("corrupted", "cbar")
 
 def _always(inputs: Any) -> bool:
     return True
+
+
+def _unknown(inputs: Any) -> None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,7 @@ class Metric:
     per_severity: bool = True  # of "images": also computed for each cell, and averaged
     calibrated: bool = True  # of "images": also computed with the temperature
     applies: Callable[[Any], bool] = _always  # whether `results.json` has it for these inputs
+    interval: Callable[[Any], Interval | None] = _unknown  # 95 %, from the same inputs
 
     @property
     def _shown_unit(self) -> str:
@@ -66,27 +78,59 @@ class Metric:
         """Returns a value without its unit, `–` for None."""
         return "–" if value is None else f"{self.scaled(value):.{self.digits}f}"
 
-    def text(self, value: float | None) -> str:
-        number = self.number(value)
-        return number if value is None else f"{number} {self._shown_unit}".rstrip()
+    def range(self, interval: Iterable[float] | None) -> str:
+        """Returns an interval without its unit, such as "4.10 to 5.20"; empty for None."""
+        return "" if interval is None else " to ".join(map(self.number, interval))
+
+    def text(self, value: float | None, interval: Iterable[float] | None = None) -> str:
+        """Returns a value with its unit and interval, such as "4.60 % (4.10 to 5.20)"."""
+        text = self.number(value)
+        text = text if value is None else f"{text} {self._shown_unit}".rstrip()
+        return text if interval is None else f"{text} ({self.range(interval)})"
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("error", "images", lambda p: p.means["error"], "error", calibrated=False),
+    Metric(
+        "error", "images", lambda p: p.means["error"], "error", calibrated=False,
+        interval=lambda p: wilson_interval(int((~p.correct).sum()), len(p.correct)),
+    ),
     Metric(
         "nll", "images", lambda p: p.means["nll"],
         "negative log-likelihood", "NLL", "nats", digits=4, compared=False,
+        interval=lambda p: _of_mean(p.per_image["nll"]),
     ),
-    Metric("brier", "images", lambda p: p.means["brier"], "Brier score", unit="", digits=4),
+    Metric(
+        "brier", "images", lambda p: p.means["brier"], "Brier score", unit="", digits=4,
+        interval=lambda p: _of_mean(p.per_image["brier"]),
+    ),
     Metric(
         "rms_calibration_error", "images",
         lambda p: calibration.rms_calibration_error(p.confidence, p.correct),
         "RMS calibration error",
+        interval=lambda p: calibration.rms_calibration_interval(p.confidence, p.correct),
+    ),
+    Metric(
+        "rms_noise_floor", "images", lambda p: calibration.rms_noise_floor(p.confidence),
+        "noise floor of the RMS calibration error", "RMS noise floor", compared=False,
+    ),
+    Metric(
+        "debiased_rms_calibration_error", "images",
+        lambda p: calibration.debiased_rms_calibration_error(p.confidence, p.correct),
+        "RMS calibration error, debiased", "debiased RMS", compared=False,
+        interval=lambda p: calibration.rms_calibration_interval(
+            p.confidence, p.correct, debiased=True
+        ),
     ),
     Metric(
         "expected_calibration_error", "images",
         lambda p: calibration.expected_calibration_error(p.confidence, p.correct),
         "expected calibration error", "ECE", compared=False,
+    ),
+    Metric(
+        "overconfidence", "images",
+        lambda p: calibration.overconfidence(p.confidence, p.correct),
+        "overconfidence (mean confidence - accuracy)", "overconfidence", compared=False,
+        interval=lambda p: _of_mean(p.confidence - p.correct),
     ),
     Metric(
         "aurra", "images", lambda p: calibration.aurra(p.confidence, p.correct),
@@ -98,16 +142,19 @@ METRICS: tuple[Metric, ...] = (
         lambda c: benchmarks.mean_corruption_error(c.errors) if c.complete else None,
         # Reports show the mean of `error` over the corruptions that all runs have.
         "mean corruption error", compared=False,
+        interval=lambda c: c.interval() if c.complete else None,
     ),
     Metric(
         "mean_error", "corrupted",
         lambda c: benchmarks.mean_corruption_error(c.errors) if c.errors else None,
         "mean error over the evaluated corruptions", compared=False,
+        interval=lambda c: c.interval(),
     ),
     Metric(
         "alexnet.mce", "corrupted",
         lambda c: benchmarks.mean_corruption_error(c.errors, c.alexnet),
         "mCE", unit="% of AlexNet", digits=1, applies=lambda c: c.alexnet is not None,
+        interval=lambda c: c.interval(c.alexnet),
     ),
     Metric(
         "alexnet.relative_mce", "corrupted",
@@ -170,6 +217,10 @@ METRICS: tuple[Metric, ...] = (
 )  # fmt: skip
 
 
+def _of_mean(per_image: np.ndarray) -> Interval | None:
+    return mean_interval(per_image) if len(per_image) > 1 else None
+
+
 def _mean(
     function: Callable[..., float], values: Mapping[str, float] | None, *arguments: Any
 ) -> float | None:
@@ -191,6 +242,12 @@ def compute(metrics: Iterable[Metric], inputs: Any) -> dict[str, float | None]:
     return {m.name: m.function(inputs) for m in metrics if m.applies(inputs)}
 
 
+def intervals(metrics: Iterable[Metric], inputs: Any) -> dict[str, Interval]:
+    """Returns name -> 95 % interval of the metrics that apply to `inputs` and have one."""
+    found = {m.name: m.interval(inputs) for m in metrics if m.applies(inputs)}
+    return {name: interval for name, interval in found.items() if interval is not None}
+
+
 class Value(NamedTuple):
     """One value of a metric in `results.json`."""
 
@@ -200,6 +257,7 @@ class Value(NamedTuple):
     column: str  # name in `comparison.csv`
     tag: str  # name in TensorBoard
     value: float | None  # None where it was not evaluated
+    interval: Interval | None = None  # 95 %, None where it is not known
     with_temperature: bool = False
     optional: bool = False  # tables have it only where it was evaluated
 
@@ -227,15 +285,17 @@ def values(
             name = metric.name.replace(".", "_")
             title, short = (before + text for text in (metric.title, metric.short or metric.title))
             value = lookup(results.get(part) or {}, metric.name)
+            interval = interval_of(results.get(part) or {}, metric.name)
             optional = part == "cbar" or metric.applies is not _always
             texts = title, short, column_before + name, f"{part}/{name}"
-            found.append(Value(metric, *texts, value, optional=optional))
+            found.append(Value(metric, *texts, value, interval, optional=optional))
     for name, part in (results.get("shifted") or {}).items():
         for metric in select("images"):
             title, short = (f"{t} on {name}" for t in (metric.title, metric.short or metric.title))
             column, tag = f"{metric.name}_on_{name}", f"shifted/{name}/{metric.name}"
-            value = lookup(part, metric.name)
-            found.append(Value(metric, title, short, column, tag, value, optional=True))
+            texts, value = (title, short, column, tag), lookup(part, metric.name)
+            interval = interval_of(part, metric.name)
+            found.append(Value(metric, *texts, value, interval, optional=True))
     return found
 
 
@@ -262,6 +322,12 @@ def lookup(part: Mapping[str, Any], name: str) -> Any:
     return value
 
 
+def interval_of(part: Mapping[str, Any], name: str) -> Interval | None:
+    """Returns the interval of a metric in a part of `results.json`; None where there is none."""
+    bounds = (part.get("intervals") or {}).get(name)
+    return None if bounds is None else Interval(*bounds)
+
+
 def mean_over_severities(rows: Iterable[Sequence[float | None]]) -> float | None:
     """Returns the mean over corruptions (rows) of the mean over severities; None if one lacks."""
     values = [list(row) for row in rows]
@@ -278,20 +344,37 @@ def _of_images(
     for prefix, suffix in (("", ""), ("calibrated.", " with temperature"))[: 1 + metric.calibrated]:
         path, column = prefix + metric.name, prefix.replace(".", "_") + metric.name
         title, short = metric.title + suffix, (metric.short or metric.title) + suffix
-        value = lookup(results.get("clean") or {}, path)
+        clean = results.get("clean") or {}
+        value, interval = lookup(clean, path), interval_of(clean, path)
         texts = f"clean {title}", f"clean {short}", f"clean_{column}", f"test/{column}"
-        found.append(Value(metric, *texts, value, bool(prefix), bool(prefix)))
+        found.append(Value(metric, *texts, value, interval, bool(prefix), bool(prefix)))
         for part in CORRUPTED_PARTS if metric.per_severity else ():
             corrupted = results.get(part) or {}
             cells = corrupted.get("corruptions") or {}
-            rows = [
-                [lookup(cell, path) for cell in cells.get(name) or [None]] for name in names[part]
-            ]
+            members = [cells.get(name) or [{}] for name in names[part]]
+            mean = mean_over_severities([[lookup(c, path) for c in row] for row in members])
+            interval = _over_corruptions(path, [cell for row in members for cell in row])
             texts = _of_corruptions(part, corrupted, names[part], title, short, column)
             optional = bool(prefix) or part == "cbar"
-            mean = mean_over_severities(rows)
-            found.append(Value(metric, *texts, mean, bool(prefix), optional))
+            found.append(Value(metric, *texts, mean, interval, bool(prefix), optional))
     return found
+
+
+def _over_corruptions(path: str, cells: Sequence[Mapping[str, Any]]) -> Interval | None:
+    """Interval of the mean over cells, which show the same images.
+
+    That of the error is computed from the outcomes. Of other metrics it is the mean of the cells'
+    intervals: no narrower than the exact one, which needs the covariances of the cells.
+    """
+    if path == "error":
+        outcomes = [cell.get("outcomes") for cell in cells]
+        per_image = errors_per_image(None if o is None else Outcomes(**o) for o in outcomes)
+        return None if per_image is None else _of_mean(per_image)
+    known = [interval_of(cell, path) for cell in cells]
+    bounds = [interval for interval in known if interval is not None]
+    if not known or len(bounds) < len(known):
+        return None
+    return Interval(*np.mean(bounds, axis=0).tolist())
 
 
 def _of_corruptions(

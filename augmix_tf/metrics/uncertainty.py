@@ -1,7 +1,7 @@
 """How sure a number is: 95 % intervals, and paired tests of two networks on the same images.
 
-Intervals are over test images: they say how much a number of this network would change on other
-images of the same kind. They do not contain the variation between training seeds.
+Intervals over test images say how much a number of this network would change on other images of the
+same kind. They do not contain the variation between training seeds.
 
 `correct` is bool or 0/1 [N], whether the prediction for each image is correct. Counts, shapes and
 values that do not fit are `ArgumentError`s.
@@ -9,7 +9,12 @@ values that do not fit are `ArgumentError`s.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +51,55 @@ class PairedDifference(NamedTuple):
     high: float
 
 
+@dataclass(frozen=True)
+class Outcomes:
+    """Which images of a set a network gets right, in the order of the set."""
+
+    images: int
+    labels: str  # checksum of the labels; equal ones are taken for the same images
+    correct: str  # one bit per image, the first one highest, in base64
+
+    def __post_init__(self) -> None:
+        try:
+            size = len(base64.b64decode(self.correct, validate=True))
+        except binascii.Error as error:
+            raise errors.ArgumentError(f"Expected outcomes in base64 ({error}).") from error
+        expected = f"outcomes of {self.images} images"
+        errors.require(size == -(-self.images // 8), expected, f"{size} bytes")
+
+    @classmethod
+    def of(cls, correct: np.ndarray, labels: np.ndarray) -> Outcomes:
+        """Returns the outcomes `correct`, bool [N], of images with these labels, int [N]."""
+        bits = base64.b64encode(np.packbits(correct).tobytes()).decode()
+        checksum = zlib.crc32(np.asarray(labels, "<i8").tobytes())
+        return cls(len(correct), f"{checksum:08x}", bits)
+
+    @property
+    def is_correct(self) -> np.ndarray:
+        """Whether the prediction for each image is correct, bool [N]."""
+        packed = np.frombuffer(base64.b64decode(self.correct), np.uint8)
+        return np.unpackbits(packed, count=self.images).astype(bool)
+
+    def same_images(self, other: Outcomes) -> bool:
+        """Whether these are outcomes of the same images in the same order."""
+        return (self.images, self.labels) == (other.images, other.labels)
+
+
+def errors_per_image(outcomes: Iterable[Outcomes | None]) -> np.ndarray | None:
+    """Mean error of each image over several sets that show the same images, float [N].
+
+    None where outcomes are missing or are of other images.
+    """
+    known: list[Outcomes] = []
+    for entry in outcomes:
+        if entry is None or (known and not entry.same_images(known[0])):
+            return None
+        known.append(entry)
+    if not known:
+        return None
+    return 1.0 - np.mean([entry.is_correct for entry in known], axis=0)
+
+
 def wilson_interval(wrong: int, count: int) -> Interval:
     """95 % interval of an error of `wrong` out of `count` images (Wilson's score interval).
 
@@ -69,9 +123,9 @@ def wilson_interval(wrong: int, count: int) -> Interval:
 
 
 def mean_interval(values: ArrayLike) -> Interval:
-    """95 % interval of the mean of one value per image, [N], by its standard error.
+    """95 % interval of the mean of N values, one per image or one per seed, by Student's t.
 
-        mean -+ 1.96 s / sqrt(N),  s the sample standard deviation
+        mean -+ t s / sqrt(N),  s the sample standard deviation, t = 12.7 (N = 2), 4.3, ..., 1.96
 
     Of corruption errors the value of an image is its mean over corruptions and severities, because
     the cells of a benchmark show the same images. N is 2 or more.
@@ -79,7 +133,8 @@ def mean_interval(values: ArrayLike) -> Interval:
     numbers = _checked(values)
     errors.require(len(numbers) > 1, "2 or more values", len(numbers))
     mean = float(numbers.mean())
-    half = STANDARD_ERRORS * float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
+    quantile = float(special.stdtrit(len(numbers) - 1, (1 + LEVEL) / 2))
+    half = quantile * float(numbers.std(ddof=1)) / math.sqrt(len(numbers))
     return Interval(mean - half, mean + half)
 
 

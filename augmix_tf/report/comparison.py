@@ -6,24 +6,27 @@ import collections
 import csv
 import io
 import re
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from augmix_tf import files
 from augmix_tf.evaluation.results import CorruptedResults, Data, mean
-from augmix_tf.metrics import pool_bins
+from augmix_tf.metrics import Interval, pool_bins
 from augmix_tf.metrics.table import CORRUPTED_PARTS, Metric, Value, select
 from augmix_tf.report import ABSENT, cell, describe, directories, heading, plain, plots, table
 from augmix_tf.report.directories import Estimate, Run, common_corruptions, estimate, grouped
 from augmix_tf.report.run import (
     GROUPS,
     IMAGES_PER_CELL,
+    NOISE_FLOOR,
     SEQUENCES,
     bars,
     corruption_figures,
     terminal_table,
 )
+from augmix_tf.report.significance import TITLES, clearly_best, paired
 from augmix_tf.robustness import CORRUPTIONS, at_severities, describe_corruptions
 
 REPORT, ROWS = "comparison.md", "comparison.csv"
@@ -40,8 +43,10 @@ def write(workdirs: Sequence[files.PathLike], out: files.PathLike) -> Path:
     runs, folder = directories.read_runs(workdirs), Path(out)
     sections = [
         f"# Comparison of {len(runs)} runs",
-        "Lower is better unless a title says otherwise. **Bold**: best value of the column. "
-        "±: sample standard deviation over seeds.",
+        "Lower is better unless a title says otherwise. ±: sample standard deviation over seeds. "
+        "In parentheses: 95 % interval of one run, over test images. **Bold**: the best value of "
+        "the column, if the 95 % interval of its difference to the next best excludes 0; for "
+        "several seeds this interval is over seeds.",
     ]
     for dataset, members in grouped(runs, lambda run: run.dataset).items():
         drawn = figures(dataset, members)
@@ -198,14 +203,19 @@ def _dataset(dataset: str, runs: Sequence[Run]) -> Iterator[str]:
     for title, values in values_by_run(runs).items():
         metric = next(value.metric for value in values if value)
         yield f"### {heading(cell(title))}{metric.heading_unit}"
-        yield _methods_by_models(runs, metric, [value and value.value for value in values])
+        yield _methods_by_models(runs, metric, values)
     for model, alike in grouped(runs, lambda run: run.model).items():
+        evaluated = {}
         for part in CORRUPTED_PARTS:
-            evaluated = [run for run in alike if run.part(part).evaluated]
-            if names := common_corruptions(runs, part) if evaluated else []:
+            if any(run.part(part).evaluated for run in alike):
+                evaluated[part] = common_corruptions(runs, part)
+        for part, names in evaluated.items():
+            if names:
                 kind = "C-bar corruption" if part == "cbar" else "corruption"
                 yield f"### Error on each {kind} (%): {model}"
                 yield _by_corruption(alike, part, names)
+        yield from _calibration(model, alike, evaluated)
+        yield from paired(model, grouped(alike, lambda run: run.method), evaluated)
 
 
 def _benchmarks(runs: Sequence[Run]) -> dict[str, tuple[str, list[Any]]]:
@@ -220,21 +230,28 @@ def _benchmarks(runs: Sequence[Run]) -> dict[str, tuple[str, list[Any]]]:
     return benchmarks
 
 
-def _methods_by_models(runs: Sequence[Run], metric: Metric, values: Sequence[float | None]) -> str:
+def _methods_by_models(runs: Sequence[Run], metric: Metric, values: Sequence[Value | None]) -> str:
     models = list(grouped(runs, lambda run: run.model))
-    cells = collections.defaultdict(list)
+    cells: dict[tuple[str, str], list[Value | None]] = collections.defaultdict(list)
     for run, value in zip(runs, values, strict=True):
         cells[run.method, run.model].append(value)
     methods = grouped(sorted(runs, key=directories.method_order), lambda run: run.method)
-    rows = {method: [estimate(cells[method, model]) for model in models] for method in methods}
+    rows = {method: [_estimate(cells[method, model]) for model in models] for method in methods}
     counts = {value.runs for row in rows.values() for value in row if value.runs}
     if len(models) > 1:
         for row in rows.values():
-            row.append(Estimate(mean(value.mean for value in row)))
+            bounds = [value.interval for value in row if value.interval]
+            every = zip(*bounds, strict=True) if len(bounds) == len(row) else ()
+            within = Interval(*map(statistics.fmean, every)) if every else None
+            row.append(Estimate(mean(value.mean for value in row), interval=within))
         models.append("mean")
-    texts = _marked(rows, metric, metric.digits, with_counts=len(counts) > 1)
+    texts = _marked(rows, metric, metric.digits, len(counts) > 1)
     note = f"n = {counts.pop()} in each cell." if len(counts) == 1 else "n: number of runs."
     return table(("method", *models), texts) + f"\n\n{note}"
+
+
+def _estimate(values: Sequence[Value | None]) -> Estimate:
+    return estimate((v and v.value for v in values), (v and v.interval for v in values))
 
 
 def _by_corruption(runs: Sequence[Run], part: str, names: Sequence[str]) -> str:
@@ -242,44 +259,87 @@ def _by_corruption(runs: Sequence[Run], part: str, names: Sequence[str]) -> str:
     rows = {}
     for method, members in grouped(runs, lambda run: run.method).items():
         evaluated = [run.part(part) for run in members if run.part(part).evaluated]
-        means = [
-            estimate(results.over_severities(name, "error") for results in evaluated).mean
-            for name in names
+        rows[method] = [
+            estimate(
+                (run.clean.metric("error") for run in members),
+                (run.clean.interval("error") for run in members),
+            ),
+            *(
+                estimate(
+                    (results.mean_over(group, "error") for results in evaluated),
+                    (results.error_interval(group) for results in evaluated),
+                )
+                for group in [names, *([name] for name in names)]
+            ),
         ]
-        clean = estimate(run.clean.metric("error") for run in members).mean
-        rows[method] = [Estimate(value) for value in (clean, mean(means), *means)]
     short = {name: name.partition("_")[0] for name in names}
     groups = {group: [short[n] for n in members if n in short] for group, members in GROUPS}
     listed = "; ".join(f"{group}: {' '.join(m)}" for group, m in groups.items() if m)
-    texts = _marked(rows, error, digits=1, with_counts=False)
+    texts = _marked(rows, error, digits=1, means_only=True)
     head = ("method", "clean", "mean", *short.values())
     note = "Means over seeds." + (f" {listed}." if listed else "")
     return table(head, texts) + f"\n\n{note}"
 
 
 def _marked(
-    rows: Mapping[str, Sequence[Estimate]], metric: Metric, digits: int, with_counts: bool
+    rows: Mapping[str, Sequence[Estimate]],
+    metric: Metric,
+    digits: int,
+    with_counts: bool = False,
+    means_only: bool = False,
 ) -> list[tuple[str, ...]]:
-    """Rows of text, with the best value of each column in bold if it has several."""
+    """Rows of text, with the value of each column in bold that is clearly the best."""
 
     def text(value: float) -> str:
         return f"{metric.scaled(value):.{digits}f}"
 
-    best: list[float | None] = []
-    for column in zip(*rows.values(), strict=True):
-        shown = [float(text(value.mean)) for value in column if value.mean is not None]
-        choose = max if metric.higher_is_better else min
-        best.append(choose(shown) if len(shown) > 1 else None)
-
-    def marked(value: Estimate, best_shown: float | None) -> str:
+    def marked(value: Estimate, best: Estimate | None) -> str:
         if value.mean is None:
             return ABSENT
-        bold = "**" if float(text(value.mean)) == best_shown else ""
-        deviation = "" if value.deviation is None else f" ± {text(value.deviation)}"
+        bold = "**" if value is best else ""
+        around = "" if value.deviation is None else f" ± {text(value.deviation)}"
+        if value.runs == 1 and value.interval:
+            around = " ({} to {})".format(*map(text, value.interval))
+        around = "" if means_only else around
         count = f" (n = {value.runs})" if with_counts and value.runs else ""
-        return f"{bold}{text(value.mean)}{deviation}{bold}{count}"
+        return f"{bold}{text(value.mean)}{around}{bold}{count}"
 
+    columns = zip(*rows.values(), strict=True)
+    best = [clearly_best(column, metric.higher_is_better) for column in columns]
     return [(cell(method), *map(marked, row, best)) for method, row in rows.items()]
+
+
+# Metrics of the table on calibration: those that explain the first one.
+CALIBRATION = (
+    "rms_calibration_error",
+    "rms_noise_floor",
+    "debiased_rms_calibration_error",
+    "overconfidence",
+)
+
+
+def _calibration(
+    model: str, runs: Sequence[Run], evaluated: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """What of the calibration error is noise, and its direction."""
+    rows, chosen = [], [select("images", name=name)[0] for name in CALIBRATION]
+    for method, members in grouped(runs, lambda run: run.method).items():
+        columns = {"clean": [[run.clean.metric(name) for name in CALIBRATION] for run in members]}
+        for part, names in evaluated.items():
+            columns[TITLES[part]] = [
+                [run.part(part).mean_over(names, name) for name in CALIBRATION] for run in members
+            ]
+        for title, values in columns.items():
+            means = [estimate(column).mean for column in zip(*values, strict=True)]
+            if means[1] is not None:
+                numbers = (m.number(mean) for m, mean in zip(chosen, means, strict=True))
+                rows.append((cell(method), title, *numbers))
+    if not rows:
+        return
+    yield f"### Calibration (%): {model}"
+    head = [metric.short or metric.title for metric in chosen]
+    yield table(("method", "images", *head), rows, numbers_from=2)
+    yield f"Means over seeds. {NOISE_FLOOR}"
 
 
 def _runs_table(runs: Sequence[Run]) -> str:

@@ -15,6 +15,7 @@ from augmix_tf import recipes
 from augmix_tf.errors import FileError, first_line, require
 from augmix_tf.evaluation.results import CorruptedResults, ImageResults, Results
 from augmix_tf.files import PathLike
+from augmix_tf.metrics import Interval, mean_interval
 from augmix_tf.report import plain
 
 CONFIG, RESULTS, METRICS = "config.json", "results.json", "metrics.csv"
@@ -71,13 +72,26 @@ class Estimate(NamedTuple):
     mean: float | None
     deviation: float | None = None  # sample standard deviation; None for fewer than two runs
     runs: int = 0
+    interval: Interval | None = None  # 95 %; None where it is not known
 
 
-def estimate(values: Iterable[float | None]) -> Estimate:
-    """Returns mean and sample standard deviation of the values that are not None."""
+def estimate(
+    values: Iterable[float | None], intervals: Iterable[Iterable[float] | None] = ()
+) -> Estimate:
+    """Returns mean and sample standard deviation of the values that are not None.
+
+    The 95 % interval of one run is over test images, that of several over seeds: the wider one of
+    the mean of their `intervals` and the one by their deviation.
+    """
     known = [value for value in values if value is not None]
-    deviation = statistics.stdev(known) if len(known) > 1 else None
-    return Estimate(statistics.fmean(known) if known else None, deviation, len(known))
+    mean = statistics.fmean(known) if known else None
+    bounds = [interval for interval in intervals if interval is not None]
+    every = [list(map(statistics.fmean, zip(*bounds, strict=True)))] if bounds else []
+    if len(known) < 2:
+        return Estimate(mean, None, len(known), Interval(*every[0]) if every else None)
+    every.append(list(mean_interval(known)))
+    interval = Interval(min(low for low, _ in every), max(high for _, high in every))
+    return Estimate(mean, statistics.stdev(known), len(known), interval)
 
 
 def is_run(folder: Path) -> bool:

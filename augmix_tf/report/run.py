@@ -29,6 +29,7 @@ from augmix_tf.report import (
     table,
 )
 from augmix_tf.report.directories import Estimate, Run, estimate
+from augmix_tf.report.significance import TITLES
 from augmix_tf.robustness import (
     CORRUPTION_GROUPS,
     SEVERITIES,
@@ -40,6 +41,11 @@ REPORT = "report.md"
 RMS = "rms_calibration_error"
 IMAGES_PER_CELL = "images per corruption and severity"
 SEQUENCES = "sequences per perturbation"
+INTERVALS = "In parentheses: 95 % intervals over test images."
+NOISE_FLOOR = (
+    "The noise floor is what a perfectly calibrated network with the same confidences measures. "
+    "Above 0, overconfidence says that confidence exceeds accuracy."
+)
 GROUPS = CORRUPTION_GROUPS.items()
 TITLE_WIDTH = 24  # in the terminal; longer titles widen it
 # Plots over severity: name, metric, start of the title, label of the y axis.
@@ -225,26 +231,33 @@ def _clean(clean: ImageResults | None) -> Iterator[str]:
         return
     rows = [("images", integer(clean.images))] if clean.images is not None else []
     values = [(metric, clean.metric(metric.name)) for metric in metrics.select("images")]
-    rows += [(metric.title, metric.text(value)) for metric, value in values if value is not None]
+    rows += [
+        (metric.title, metric.text(value, clean.interval(metric.name)))
+        for metric, value in values
+        if value is not None
+    ]
     yield table(("metric", "value"), rows)
+    if clean.intervals:
+        yield INTERVALS
 
 
 def _corrupted(
     results: CorruptedResults, on_c: CorruptedResults | None = None, is_cbar: bool = False
 ) -> Iterator[str]:
     names, mean = results.evaluated, results.metrics.get("mean_corruption_error")
-    at = at_severities(results.severities)
+    at, (error,) = at_severities(results.severities), metrics.select("images", name="error")
+    known = results.error_interval(names)
+    within = f" (95 % interval {error.range(known)})" if known else ""
     yield "## C-bar" if is_cbar else "## Corrupted test images"
     if mean is not None:
         published = "CIFAR-10-C-bar" if is_cbar else "CIFAR-10-C and CIFAR-100-C"
         yield (
-            f"**Mean corruption error: {100 * mean:.2f} %**, the mean over corruptions of the mean "
-            f"error over severities, as published for {published}."
+            f"**Mean corruption error: {100 * mean:.2f} %**{within}, the mean over corruptions of "
+            f"the mean error over severities, as published for {published}."
         )
     elif names:
-        error = results.mean_over(names, "error") or 0.0
         yield (
-            f"**Mean error: {100 * error:.2f} %**, over "
+            f"**Mean error: {error.text(results.mean_over(names, 'error'))}**{within}, over "
             f"{describe_corruptions(names, results.benchmark)}{at}. "
             f"Published means are over all {len(results.benchmark)} corruptions"
             f"{' and five severities' if at else ''} and are not comparable with it."
@@ -255,7 +268,7 @@ def _corrupted(
         on_c_text = f"{100 * (on_c.mean_over(on_c.evaluated, 'error') or 0.0):.2f} % on -C, over "
         on_c_text += describe_corruptions(on_c.evaluated, on_c.benchmark)
         yield f"**Gap: {100 * gap:+.2f} points** to {on_c_text}{at_severities(on_c.severities)}."
-    if relative := _texts(results.metrics, "corrupted", compared=True):
+    if relative := _texts(results.metrics, "corrupted", results.intervals, compared=True):
         yield f"As published for ImageNet-{'C-bar' if is_cbar else 'C'}: {relative}."
     yield _origin(results.data, IMAGES_PER_CELL)
     if names:
@@ -269,25 +282,35 @@ def _corrupted(
 def _errors(results: CorruptedResults, names: Sequence[str], with_mean: bool) -> str:
     (error,) = metrics.select("images", name="error")
     severities = results.evaluated_severities
-    head = ("corruption", *(f"severity {severity}" for severity in severities), "mean")
+    head = ["corruption", *(f"severity {severity}" for severity in severities), "mean"]
+    ranges = {name: error.range(results.error_interval([name])) for name in names}
     groups = {name: f"{group}: " for group, members in GROUPS for name in members}
     rows = []
     for name in names:
         values = [row.metric("error") for row in results.corruptions[name]]
         values.append(results.over_severities(name, "error"))
-        rows.append((groups.get(name, "") + spoken(name), *map(error.number, values)))
+        title = groups.get(name, "") + spoken(name)
+        rows.append([title, *map(error.number, values), ranges[name]])
     if with_mean:
         means = [results.at_severity(names, "error", severity) for severity in severities]
         means.append(results.mean_over(names, "error"))
-        rows.append(("**mean**", *(f"**{error.number(value)}**" for value in means)))
-    return table(head, rows)
+        within = error.range(results.error_interval(names))
+        rows.append(["**mean**", *(f"**{error.number(value)}**" for value in means), within])
+    if any(ranges.values()):
+        return table([*head, "95 % interval"], rows)
+    return table(head, [row[:-1] for row in rows])
 
 
-def _texts(values: Mapping[str, float | None], inputs: metrics.Inputs, **attributes: bool) -> str:
+def _texts(
+    values: Mapping[str, float | None],
+    inputs: metrics.Inputs,
+    intervals: Mapping[str, Sequence[float]] | None = None,
+    **attributes: bool,
+) -> str:
     """Metrics with their values, without those that the report has a sentence for."""
     in_sentences = ("mean_corruption_error", "mean_error", "gap", "mean_flip_probability")
     return "; ".join(
-        f"{metric.title} {metric.text(values[metric.name])}"
+        f"{metric.title} {metric.text(values[metric.name], (intervals or {}).get(metric.name))}"
         for metric in metrics.select(inputs, **attributes)
         if metric.name not in in_sentences and values.get(metric.name) is not None
     )
@@ -326,11 +349,17 @@ def _perturbed(results: PerturbedResults) -> Iterator[str]:
 
 
 def _shifted(sets: Mapping[str, ShiftedResults]) -> Iterator[str]:
-    chosen = metrics.select("images")
+    chosen = [
+        metric
+        for metric in metrics.select("images")
+        if any(part.metric(metric.name) is not None for part in sets.values())
+    ]
     head = [(metric.short or metric.title) + metric.heading_unit for metric in chosen]
     rows = []
     for name, part in sets.items():
         numbers = [metric.number(part.metric(metric.name)) for metric in chosen]
+        if known := part.interval("error"):
+            numbers[0] += f" ({chosen[0].range(known)})"
         rows.append((cell(name), integer(part.images), integer(part.classes), *numbers))
     yield "## Other test sets"
     yield "Each set is evaluated with the logits of its own classes only."
@@ -342,7 +371,6 @@ def _shifted(sets: Mapping[str, ShiftedResults]) -> Iterator[str]:
 def _calibration(run: Run) -> Iterator[str]:
     """Metrics of probabilities, clean and corrupted, without and with the temperature."""
     names, temperature = run.corrupted.evaluated, run.results.temperature
-    cbar = run.part("cbar")
     if not names and not temperature:
         return
     yield "## Calibration under corruption" if names else "## Calibration"
@@ -357,20 +385,26 @@ def _calibration(run: Run) -> Iterator[str]:
             text += f" held out of the {spoken(temperature.held_out_of)} set"
         yield f"Temperature: {text}. It divides the logits."
     chosen = [m for m in metrics.select("images", per_severity=True) if m.name != "error"]
-    columns: dict[str, list[float | None]] = {}
-    for prefix, suffix in (("", ""), ("calibrated.", ", with temperature")):
-        keys = [prefix + metric.name for metric in chosen]
-        columns[f"clean{suffix}"] = [run.clean.metric(key) for key in keys]
-        columns[f"corrupted{suffix}"] = [run.corrupted.mean_over(names, key) for key in keys]
-        columns[f"C-bar{suffix}"] = [cbar.mean_over(cbar.evaluated, key) for key in keys]
-    columns = {title: values for title, values in columns.items() if set(values) != {None}}
+    values = {value.column: value for value in run.results.values()}
+    columns = {
+        f"{title}{suffix}": [values.get(f"{part}_{prefix}{metric.name}") for metric in chosen]
+        for prefix, suffix in (("", ""), ("calibrated_", ", with temperature"))
+        for part, title in ({"clean": "clean"} | TITLES).items()
+    }
+    columns = {title: row for title, row in columns.items() if any(map(_is_known, row))}
     rows = [
-        (metric.title, *map(metric.text, values))
-        for metric, values in zip(chosen, zip(*columns.values(), strict=True), strict=False)
-        if set(values) != {None}
+        (metric.title, *(metric.text(v and v.value, v and v.interval) for v in row))
+        for metric, row in zip(chosen, zip(*columns.values(), strict=True), strict=False)
+        if any(map(_is_known, row))
     ]
     if rows:
         yield table(("metric", *columns), rows)
+    if run.clean.metric("rms_noise_floor") is not None:
+        yield NOISE_FLOOR
+
+
+def _is_known(value: metrics.Value | None) -> bool:
+    return value is not None and value.value is not None
 
 
 def _configuration(run: Run) -> Iterator[str]:
