@@ -19,10 +19,9 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf.augment.augmix import AugMixMethod
-from augmix_tf.augment.method import StandardMethod
 from augmix_tf.augment.mixing import MixupMethod
 from augmix_tf.data import pipeline
-from augmix_tf.data.pipeline import Position, ReplicaSlice
+from augmix_tf.data.pipeline import Position
 from augmix_tf.errors import ArgumentError, Interrupted, RunError
 from augmix_tf.evaluation import predict
 from augmix_tf.models import with_normalization
@@ -43,11 +42,7 @@ CASES = [("mixup", "float32"), ("augmix", "float64")]
 CLOSE = {"float32": 1e-5, "float64": 1e-11}
 
 
-METHODS = {
-    "adversarial": StandardMethod(),
-    "mixup": MixupMethod(mixup_alpha=1.0),
-    "augmix": AugMixMethod(),
-}
+METHODS = {"mixup": MixupMethod(mixup_alpha=1.0), "augmix": AugMixMethod()}
 
 
 def store():
@@ -77,20 +72,16 @@ def network():
     return keras.Model(images, logits)
 
 
-class Death(keras.callbacks.Callback):
-    """Kills this process in the third epoch."""
+class AtEpoch(keras.callbacks.Callback):
+    """Sends this process a signal when an epoch begins."""
+
+    def __init__(self, epoch, number):
+        super().__init__()
+        self.at, self.number = epoch, number
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Asked(keras.callbacks.Callback):
-    """Asks this process to stop in the third epoch."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if epoch == self.at:
+            os.kill(os.getpid(), self.number)
 
 
 def train(devices, name, precision, folder=None, callbacks=()):
@@ -123,35 +114,27 @@ def train(devices, name, precision, folder=None, callbacks=()):
 
 
 def train_all(out, *names):
-    """Trains every case under these strategies and saves what `train` values."""
+    """Trains the cases under these strategies and saves what `train` values."""
+    out = Path(out)
     for name in names:
-        one = name == "none"
-        kind = (
-            "one"
-            if one
-            else distribution.make_strategy(name, cpu_replicas=2 if name == "mirrored" else 0)
-        )
-        devices = tf.distribute.OneDeviceStrategy("CPU:0") if one else kind
-        assert devices.num_replicas_in_sync == (1 if one else 2)
+        if name == "none":
+            devices = tf.distribute.OneDeviceStrategy("CPU:0")
+        else:
+            devices = distribution.make_strategy(name, cpu_replicas=2 * (name == "mirrored"))
+        assert devices.num_replicas_in_sync == (1 if name == "none" else 2)
+        worker = distribution.worker_index(devices)
         distribution.require_same(devices, "names", name)
-        for case in CASES:
+        # Between workers the views of AugMix would only be compiled once more.
+        for case in CASES[:1] if name == "multiworker" else CASES:
             values = train(devices, *case)
-            file = f"{name}{distribution.worker_index(devices)}-{'-'.join(case)}.npz"
-            np.savez(Path(out) / file, **values)
+            np.savez(out / f"{name}{worker}-{'-'.join(case)}.npz", **values)
         if name == "multiworker":
-            with pytest.raises(
-                RunError, match=r"The workers have different numbers\. Run the same command"
-            ):
-                distribution.require_same(
-                    devices, "numbers", str(distribution.worker_index(devices))
-                )
-            values = interrupt_a_worker(devices, Path(out))
-            file = f"interrupted{distribution.worker_index(devices)}-{'-'.join(CASES[0])}.npz"
-            np.savez(Path(out) / file, **values)
-            lose_a_worker(devices, Path(out))
+            with pytest.raises(RunError, match=r"The workers have different numbers\. Run the"):
+                distribution.require_same(devices, "numbers", str(worker))
+            stop_and_lose_a_worker(devices, worker, out)
         if name == "mirrored":
             scale, weights = overflow_on_one_replica(devices)
-            np.savez(Path(out) / "overflow-scale.npz", scale=scale, weights=weights)
+            np.savez(out / "overflow-scale.npz", scale=scale, weights=weights)
 
 
 def overflow_on_one_replica(devices):
@@ -181,19 +164,13 @@ def overflow_on_one_replica(devices):
     return float(trainer.optimizer.dynamic_scale.numpy()), weights
 
 
-def interrupt_a_worker(devices, out):
-    """The second worker is asked to stop in the middle; both stop, and go on together."""
-    asked = [Asked()] if distribution.worker_index(devices) == 1 else []
+def stop_and_lose_a_worker(devices, worker, out):
+    """The second worker is asked to stop, both go on, it dies; notes what the first one says."""
+    arguments = (devices, *CASES[0], out / "checkpoints")
     with pytest.raises(Interrupted):
-        train(devices, *CASES[0], out / "interrupted", asked)
-    return train(devices, *CASES[0], out / "interrupted")
-
-
-def lose_a_worker(devices, out):
-    """The second worker dies in the middle of a training; notes what the first one says."""
-    dying = [Death()] if distribution.worker_index(devices) == 1 else []
+        train(*arguments, [AtEpoch(1, signal.SIGTERM)] * worker)
     try:
-        train(devices, *CASES[0], out / "checkpoints", dying)
+        train(*arguments, [AtEpoch(2, signal.SIGKILL)] * worker)
     except RunError as error:
         (out / "said.txt").write_text(str(error))
 
@@ -246,53 +223,32 @@ def trained(tmp_path_factory):
     return values | {"said": (out / "said.txt").read_text()}
 
 
-@pytest.mark.parametrize("where", ["mirrored0", "multiworker0"])
-@pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_several_replicas_train_as_one_device(trained, where, case):
+@pytest.mark.parametrize(
+    ("where", "case"),
+    [("mirrored0", CASES[0]), ("mirrored0", CASES[1]), ("multiworker0", CASES[0])],
+)
+def test_several_replicas_train_and_answer_as_one_device(trained, where, case):
     """Nine steps, with a count of examples that the batch does not divide."""
-    name = "-".join(case)
+    name = "-".join(CASES[case])
     want, got = trained["none0", name], trained[where, name]
     assert want.keys() == got.keys()
     weights = [key for key in want if key.startswith("weight ")]
     assert len(weights) == 12, weights
     for key in weights:
         apart = np.linalg.norm(got[key] - want[key])
-        assert apart <= CLOSE[case[1]] * np.linalg.norm(want[key]), key
-
-
-@pytest.mark.parametrize("where", ["mirrored0", "multiworker0"])
-@pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_metrics_and_answers_are_those_of_one_device(trained, where, case):
-    name = "-".join(case)
-    want, got = trained["none0", name], trained[where, name]
+        assert apart <= CLOSE[CASES[case][1]] * np.linalg.norm(want[key]), key
     for metric in METRICS:
         np.testing.assert_allclose(got[f"mean {metric}"], want[f"mean {metric}"], atol=2e-6)
-    assert got["mean error"] == pytest.approx(want["mean error"], abs=1e-6)
     for key in ("logits", "one logit"):
-        assert got[key].shape == want[key].shape
         np.testing.assert_allclose(got[key], want[key], atol=1e-5)
-        np.testing.assert_array_equal(got[key].argmax(1), want[key].argmax(1))
     np.testing.assert_allclose(got["one logit"], got["logits"][:1], atol=1e-6)
 
 
-@pytest.mark.parametrize("case", CASES, ids="-".join)
-def test_all_workers_end_with_the_same_bytes(trained, case):
-    name = "-".join(case)
-    first, second = (trained[f"multiworker{number}", name] for number in (0, 1))
+def test_all_workers_end_with_the_same_bytes(trained):
+    first, second = (trained[f"multiworker{number}", "-".join(CASES[0])] for number in (0, 1))
     assert first.keys() == second.keys()
     for key in first:
         np.testing.assert_array_equal(first[key], second[key], err_msg=key)
-
-
-def test_a_signal_to_one_worker_stops_both_at_one_step(trained):
-    """They could not go on together from different ones."""
-    name = "-".join(CASES[0])
-    want = trained["multiworker0", name]
-    for worker in (0, 1):
-        got = trained[f"interrupted{worker}", name]
-        for key in want:
-            apart = np.linalg.norm(got[key] - want[key])
-            assert apart <= 1e-6 * np.linalg.norm(want[key]), key
 
 
 def test_an_overflow_on_one_replica_is_left_out_by_all(trained):
@@ -302,7 +258,8 @@ def test_an_overflow_on_one_replica_is_left_out_by_all(trained):
     np.testing.assert_array_equal(np.unique(values["weights"]), [0.0, 0.125])  # as they began
 
 
-def test_a_run_whose_worker_was_killed_ends_as_if_it_had_not_been(trained):
+def test_a_run_whose_worker_was_stopped_and_killed_ends_as_if_it_had_not_been(trained):
+    """A signal to one worker stops both at one step: they could not go on from different ones."""
     assert trained["said"].startswith("Another worker stopped, or the connection to it was lost (")
     assert "Start all workers again" in trained["said"]
     name = "-".join(CASES[0])
@@ -413,20 +370,17 @@ def test_no_tpu_is_said_in_one_line(monkeypatch):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("method", ["augmix", "adversarial"])
-def test_the_step_compiles_as_a_tpu_wants_it(method):
+@pytest.mark.parametrize("views", [3, 1])
+def test_the_step_compiles_as_a_tpu_wants_it(views):
     """Fixed shapes throughout, nothing from the host: neither strings nor Python."""
-    adversary = Adversary(steps=2) if method == "adversarial" else None
+    adversary = Adversary(steps=2) if views == 1 else None
     trainer = Trainer(with_normalization(network(), (0.5,) * 3, (0.25,) * 3), adversary=adversary)
     trainer.compile(optimizer=CoupledSGD(cosine_schedule(0.1, 10)))
     trainer.optimizer.build(trainer.trainable_variables)
-    batches = list(batches_of(method, epochs=1, replicas=ReplicaSlice(1, 1, 2)))
+    batch = (tf.random.uniform([2, views, 12, 16, 3], 0, 255), tf.constant([1, 0], tf.int64))
     step = tf.function(trainer.train_step, jit_compile=True)
-    for batch in batches:
-        assert batch[0].shape[0] == BATCH // 2
-        assert np.isfinite(step(batch)["loss"])
-    assert step.experimental_get_tracing_count() == 1
-    hlo = step.experimental_get_compiler_ir(batches[0])(stage="hlo")
+    assert np.isfinite(step(batch)["loss"])
+    hlo = step.experimental_get_compiler_ir(batch)(stage="hlo")
     opcodes = set(re.findall(r"[]})] ([a-z][a-z0-9-]*)\(", hlo))
     assert {"convolution", "dot", "while" if adversary else "exponential"} <= opcodes
     assert not opcodes & {"infeed", "outfeed", "send", "recv", "custom-call"}

@@ -21,7 +21,7 @@ SAMPLE = Path(os.environ.get("AUGMIX_IMAGENET", SAMPLE))
 SIDE = 64
 
 
-def test_a_small_network_trains_on_the_sample_and_its_export_answers(tmp_path, monkeypatch):
+def test_a_thin_resnet_trains_on_the_sample_and_its_export_answers(tmp_path, monkeypatch):
     if not SAMPLE.is_dir():
         pytest.skip(f"no {SAMPLE}: set AUGMIX_IMAGENET to a folder of images by class")
     for split in ("train", "val"):
@@ -30,7 +30,7 @@ def test_a_small_network_trains_on_the_sample_and_its_export_answers(tmp_path, m
     leave_out(monkeypatch)
     run = tmp_path / "run"
     data = ["--dataset=folder", f"--data_dir={tmp_path / 'data'}", f"--image_size={SIDE}"]
-    data += ["--method=standard", "--model=wrn", "--depth=10", "--widen_factor=1", "--nocorrupted"]
+    data += ["--method=standard", "--width_multiplier=0.0625", "--nocorrupted"]
     assert main.main([*data, "--epochs=1", "--batch_size=24", f"--workdir={run}"]) == 0
 
     paths = sorted(SAMPLE.glob("*/*.JPEG"))
