@@ -1,7 +1,5 @@
 """Folders of encoded images of all sizes, laid out as ImageNet is unpacked."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -4,8 +4,6 @@ The folder is named by the environment variable `AUGMIX_GOLDEN`, else it is `sha
 the repository. A test that asks for a file which is not there is skipped.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Encoded images for tests: valid ones, and ones made to do harm."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Stand-ins for images on disk, which may be read in parts only."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The program in this process, with what it says."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

@@ -1,7 +1,5 @@
 """Run folders for tests of reports: documents with numbers that can be checked by hand."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

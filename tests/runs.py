@@ -1,7 +1,5 @@
 """The ways in which users run a function on tensors; tests go through all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

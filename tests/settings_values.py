@@ -1,7 +1,5 @@
 """For every setting a configuration that uses it, and another legal value."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from augmix_tf import recipes

@@ -1,7 +1,5 @@
 """Batch normalisation adapted to the test images, against the original code and NumPy."""
 
-from __future__ import annotations
-
 import itertools
 import re
 
@@ -15,6 +13,7 @@ from augmix_tf.errors import ArgumentError
 from augmix_tf.evaluation import adaptation
 from augmix_tf.evaluation.adaptation import AdaptedClassifier, adapted_predictor
 from tests import golden
+from tests.arrays import assert_same
 from tests.runs import RUNS
 
 SIZE = (6, 8)
@@ -49,9 +48,6 @@ def network(**options) -> keras.Model:
 
 def adapted(model, prior, program=None):
     return adapted_predictor(program or (lambda x: model(x, training=False)), model, SIZE, prior)
-
-
-# Results of the original code
 
 
 def network_in_float64(state):
@@ -95,8 +91,6 @@ def test_logits_equal_those_of_the_original_code():
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-9, err_msg=name)
 
 
-# One layer
-
 LAYERS = {
     "image": ((5, 6, 7, 4), {}),
     "channels_first": ((5, 4, 6, 7), {"axis": 1}),
@@ -131,9 +125,6 @@ def test_a_single_value_has_no_variance():
     np.testing.assert_array_equal(got, [[0.0, 0.0]])
 
 
-# A model
-
-
 def test_an_infinite_prior_gives_the_logits_of_the_model_itself():
     model, batch = network(), tf.cast(images(5), tf.float32)
     np.testing.assert_allclose(adapted(model, np.inf)(batch), model(batch), rtol=1e-6, atol=1e-6)
@@ -148,8 +139,7 @@ def test_the_model_is_as_before():
     before = model(batch)
     adapted(model, 0)(batch)
     np.testing.assert_array_equal(model(batch), before)
-    for now, then in zip(model.get_weights(), weights, strict=True):
-        np.testing.assert_array_equal(now, then)
+    assert_same(model.get_weights(), weights)
     assert calls
     assert [layer.call for layer in layers] == calls
     stock = network()
@@ -210,9 +200,6 @@ REFUSED = {
 def test_what_cannot_be_adapted_is_refused(make, message):
     with pytest.raises(ArgumentError, match=message):
         make()
-
-
-# Batches of a set
 
 
 def rows_and_batches(batch: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,5 @@
 """Adversarial images: in their ball, at the known worst corner, without traces in the model."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from augmix_tf.errors import ArgumentError
 from augmix_tf.training.adversary import Adversary
 from augmix_tf.training.optimizer import CoupledSGD
 from augmix_tf.training.step import Trainer
+from tests.arrays import assert_near, assert_same
 from tests.runs import RUNS
 
 SHAPE = (5, 6, 3)
@@ -188,9 +187,6 @@ def test_a_graph_does_not_grow_with_the_steps():
     assert size(50) == size(1)
 
 
-# The training step
-
-
 def test_a_step_is_a_step_on_the_adversarial_pictures_alone():
     adversary = Adversary(steps=3)
     images, labels = pictures(classes=4)
@@ -205,8 +201,7 @@ def test_a_step_is_a_step_on_the_adversarial_pictures_alone():
         assert {name: float(value) for name, value in got.items()} == pytest.approx(
             {name: float(value) for name, value in want.items()}, rel=1e-5
         )
-    for got, want in zip(ours.classifier.variables, by_hand.classifier.variables, strict=True):
-        np.testing.assert_allclose(got, want, 1e-5, 1e-6, err_msg=got.path)
+    assert_near(ours.classifier.variables, by_hand.classifier.variables, 1e-5, 1e-6)
 
 
 def test_the_same_step_of_the_same_run_ends_with_the_same_bytes():
@@ -222,8 +217,7 @@ def test_the_same_step_of_the_same_run_ends_with_the_same_bytes():
         return [v.numpy() for v in trainer.classifier.trainable_variables]
 
     first = after(run_seed=1, already=7)
-    for ours, again in zip(first, after(1, 7), strict=True):
-        np.testing.assert_array_equal(ours, again)
+    assert_same(first, after(1, 7))
     for other in (after(1, 8), after(2, 7)):
         assert any(np.any(ours != theirs) for ours, theirs in zip(first, other, strict=True))
 
@@ -240,8 +234,7 @@ def test_a_step_compiled_by_xla_is_the_same_step():
         step = tf.function(trainer.train_step, jit_compile=jit_compile)
         logs = [step((images[:, None], labels)) for _ in range(3)][-1]
         runs.append([*logs.values(), *(v.numpy() for v in trainer.trainable_variables)])
-    for compiled, plain in zip(runs[1], runs[0], strict=True):
-        np.testing.assert_allclose(compiled, plain, rtol=1e-3, atol=1e-4)
+    assert_near(runs[1], runs[0], rtol=1e-3, atol=1e-4)
 
 
 def test_evaluation_is_of_the_pictures_as_they_are():
@@ -250,9 +243,6 @@ def test_evaluation_is_of_the_pictures_as_they_are():
     got = trainer.test_step((images[:, None], labels))["loss"]
     want = loss_of(trainer.classifier, images, labels).mean()
     np.testing.assert_allclose(got, want, rtol=1e-5)
-
-
-# Refusals
 
 
 def test_several_views_cannot_be_attacked():

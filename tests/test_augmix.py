@@ -1,7 +1,5 @@
 """The mix against Pillow, its laws, how it is compiled and what it refuses."""
 
-from __future__ import annotations
-
 import re
 import sys
 

@@ -6,15 +6,9 @@ one comparison in 2 * 10^12. There are fewer than 2,000 comparisons (cells of a 
 one): all together raise less than one false alarm in 10^9 choices of `SEED`.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import itertools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +18,8 @@ from scipy import stats
 from augmix_tf import seeds
 from augmix_tf.augment import AugMixPlan, AugMixSettings, augmix_views, draw_plan
 from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS
+from tests.arrays import assert_same
+from tests.processes import python
 from tests.runs import RUNS
 from tests.test_ops import sample_images
 
@@ -32,7 +28,6 @@ PAPER = AugMixSettings()
 SEED = 2020
 BATCH, STEPS = 5_000, 20
 SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @functools.cache
@@ -248,8 +243,7 @@ def test_draws_the_same_bytes_in_every_way_it_is_run(name):
 
     place = (SEED, 1, 2, 1)
     got = RUNS[name](draw, *map(tf.constant, place))
-    for part, want in zip(got, draw(*place), strict=True):
-        np.testing.assert_array_equal(part, want)
+    assert_same(got, draw(*place))
 
 
 def pipeline(first: int = 0, parallel: int | None = None) -> list[str]:
@@ -293,15 +287,8 @@ print(first, programs())
 def test_another_process_draws_the_same_and_compiles_one_program_for_all_batches(tmp_path):
     """With XLA tuned as by the program, and as it comes in this process."""
     flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"  # one file for each compilation
-    output = subprocess.run(
-        [sys.executable, "-c", IN_ANOTHER_PROCESS, tmp_path],
-        cwd=REPOSITORY,
-        env=os.environ | {"XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    *digests, programs = output.stdout.splitlines()
+    output = python(IN_ANOTHER_PROCESS, tmp_path, XLA_FLAGS=flags)
+    *digests, programs = output.splitlines()
     assert digests == pipeline()
     first, last = map(int, programs.split())
     assert first >= 1

@@ -1,7 +1,5 @@
 """AugMix as a Keras layer: the same mix, drawn anew at each call, in pipelines and in models."""
 
-from __future__ import annotations
-
 import collections
 import functools
 import hashlib
@@ -185,9 +183,6 @@ def test_a_checkpoint_holds_how_far_the_layer_has_come(tmp_path):
     np.testing.assert_array_equal(later(IMAGES), layer(IMAGES))
 
 
-# What Keras's own image layers take
-
-
 RUNS = {
     "eager": lambda fn, images: fn(images),
     "graph": lambda fn, images: tf.function(fn)(images),
@@ -271,9 +266,7 @@ def test_a_model_of_a_dictionary_and_boxes_that_would_not_move():
     model = keras.Model(inputs, AugMix(seed=1)(inputs))
     data = {"images": FLOATS, "labels": np.arange(8, dtype=np.float32)}
     np.testing.assert_array_equal(model(data, training=True)["images"], AugMix(seed=1)(IMAGES))
-    with pytest.raises(
-        ArgumentError, match=r"do not move with the mix; received \['bounding_boxes'"
-    ):
+    with pytest.raises(ArgumentError, match=r"do not move with the mix; received"):
         AugMix()(data | {"bounding_boxes": np.zeros((8, 1, 4))})
 
 

@@ -1,7 +1,5 @@
 """AutoAugment: tables, ranges, the law of what fires, and Pillow for every sub-policy."""
 
-from __future__ import annotations
-
 import collections
 import itertools
 
@@ -22,6 +20,7 @@ from augmix_tf.augment.autoaugment import (
     parameter_of,
 )
 from augmix_tf.ops import OPERATIONS
+from tests.arrays import assert_same
 from tests.oracles import pillow_augmix
 from tests.runs import RUNS
 from tests.test_ops import sample_images
@@ -88,9 +87,6 @@ def assert_law(outcomes: list, want: dict) -> None:
     assert stats.chi2.sf(statistic, np.sum(cells) - 1) > 1e-6
 
 
-# Tables and ranges
-
-
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_policy_has_25_pairs_of_calls_of_known_operations(policy):
     table = POLICIES[policy]
@@ -128,9 +124,6 @@ def test_whole_translations_equal_the_nearest_neighbour_of_the_port(sign):
             whole = parameter_of(name, magnitude, sign < 0, SIZE)
             got = pillow_augmix.apply_op(Image.fromarray(picture), name, whole, 128)
             np.testing.assert_array_equal(got, want)
-
-
-# Applying
 
 
 def pillow_call(image: Image.Image, name: str, parameter: float, fill: int) -> Image.Image:
@@ -179,9 +172,6 @@ def test_only_what_fires_is_applied_and_in_order():
     want[1] = np.concatenate([inverted[1][:, 2:], np.full((SIZE[0], 2, 3), 127)], axis=1)
     want[2] = inverted[2]
     np.testing.assert_array_equal(apply_policy(images, plan), want)
-
-
-# Drawing
 
 
 def law_of_pair(pair, chance: float) -> dict:
@@ -241,11 +231,9 @@ DRAWS = {
 @pytest.mark.parametrize("run", [RUNS["graph"], RUNS["xla"]], ids=["graph", "xla"])
 def test_a_seed_gives_the_same_plan_in_every_way_it_is_run(run, draw):
     want = draw(SEED, 50)
-    for got, part in zip(run(lambda seed: draw(seed, 50), SEED), want, strict=True):
-        np.testing.assert_array_equal(got, part)
+    assert_same(run(lambda seed: draw(seed, 50), SEED), want)
     unknown = tf.function(draw)(SEED, tf.constant(50))
-    for got, part in zip(unknown, want, strict=True):
-        np.testing.assert_array_equal(got, part)
+    assert_same(unknown, want)
     assert not np.array_equal(draw(seeds.fold(5, 0, 3, 1), 50).operation, want.operation)
 
 

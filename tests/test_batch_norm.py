@@ -1,12 +1,6 @@
 """Batch normalisation by the fused kernel and over several replicas, against NumPy and Keras."""
 
-from __future__ import annotations
-
 import copy
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,6 +8,8 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf.models.batch_norm import batch_normalization, fused_call
+from tests.arrays import assert_same
+from tests.processes import python, two_processors
 from tests.runs import RUNS
 from tests.tiny_models import batch, cross_entropy, shake
 
@@ -161,8 +157,7 @@ def test_inference_and_frozen_layers_are_keras_to_the_last_bit(frozen, policy):
     layer.trainable = other.trainable = not frozen
     np.testing.assert_array_equal(layer(x, training=frozen), other(x, training=frozen))
     np.testing.assert_array_equal(layer(x), other(x))
-    for got, want in zip(layer.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(got, want)
+    assert_same(layer.get_weights(), before)
 
 
 @pytest.mark.parametrize("way", ["eager", "graph", "xla"])
@@ -192,8 +187,7 @@ def test_what_the_kernel_cannot_do_is_left_to_keras(policy, shape, more):
         np.testing.assert_array_equal(
             layer(x, training=True, **more), other(x, training=True, **more)
         )
-    for got, want in zip(layer.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_array_equal(got, want)
+    assert_same(layer.get_weights(), other.get_weights())
 
 
 @pytest.mark.parametrize("options", [{"scale": False}, {"center": False}, {"axis": 1}], ids=str)
@@ -202,8 +196,7 @@ def test_layers_of_another_kind_are_left_to_keras(options):
     layer, other = (keras.layers.BatchNormalization(**options) for _ in range(2))
     layer.call = fused_call(layer)
     np.testing.assert_array_equal(layer(x, training=True), other(x, training=True))
-    for got, want in zip(layer.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_array_equal(got, want)
+    assert_same(layer.get_weights(), other.get_weights())
 
 
 def operations(layer, **arguments):
@@ -242,8 +235,7 @@ def test_the_layer_is_keras_own_and_so_are_its_copies():
         np.testing.assert_array_equal(other(x), layer(x))
         plain = stock()
         np.testing.assert_array_equal(other(x, training=True), plain(x, training=True))
-        for got, want in zip(other.get_weights(), plain.get_weights(), strict=True):
-            np.testing.assert_array_equal(got, want)
+        assert_same(other.get_weights(), plain.get_weights())
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
@@ -267,8 +259,7 @@ def test_determinism_gives_the_same_bytes_again(way, policy):
         assert all(np.any(a != b) for a, b in zip(start, model.get_weights(), strict=True))
         return model.get_weights()
 
-    for got, want in zip(train(), train(), strict=True):
-        np.testing.assert_array_equal(got, want)
+    assert_same(train(), train())
 
 
 # Several replicas. A batch of 8: each of two replicas has four examples, or 5 and 3, or 8 and none.
@@ -333,12 +324,8 @@ def on_two_replicas(strategy, count, far, synchronized, policy, way):
 
 def save_two_replicas(path):
     """For a process of its own, because of its two devices."""
-    device = tf.config.LogicalDeviceConfiguration()
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0], [device, device]
-    )
     # One for all: two of them number their collective operations alike.
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = two_processors()
     runs = {name: on_two_replicas(strategy, *how) for name, how in ON_TWO.items()}
     np.savez(path, **{f"{name}/{i}": v for name, run in runs.items() for i, v in enumerate(run)})
 
@@ -346,15 +333,7 @@ def save_two_replicas(path):
 @pytest.fixture(scope="module")
 def two_replicas(tmp_path_factory):
     path = tmp_path_factory.mktemp("replicas") / "runs.npz"
-    code = f"from tests import test_batch_norm as t; t.save_two_replicas({str(path)!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    python(f"from tests import test_batch_norm as t; t.save_two_replicas({str(path)!r})")
     with np.load(path) as saved:
         return {name: [saved[f"{name}/{i}"] for i in range(5)] for name in ON_TWO}
 

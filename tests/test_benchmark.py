@@ -1,7 +1,5 @@
 """`augmix_tf.evaluation.benchmark`: any callable, measured as the commands measure."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import json
@@ -38,9 +36,6 @@ def logits(images):
 def measure(predict=logits, images=IMAGES, labels=LABELS, **options):
     settings = {"corruptions": ["contrast"], "severities": [3], "progress": False} | options
     return benchmark(predict, images, labels, **settings)
-
-
-# The same numbers as elsewhere
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +142,6 @@ def test_means_over_some_severities_never_have_the_published_name():
     assert "at severity 1" in results.figure().get_suptitle()
 
 
-# Laws
-
-
 class OnDevice:
     """As a tensor of PyTorch that belongs to a graph of gradients, on another device."""
 
@@ -205,9 +197,6 @@ def test_notebooks_show_the_text_and_the_figure():
     assert Image.open(io.BytesIO(drawn._repr_png_())).format == "PNG"
 
 
-# Refusals
-
-
 def with_nan(images):
     return np.where(np.arange(CLASSES) == 1, np.nan, logits(images))
 
@@ -254,9 +243,6 @@ def test_predictions_that_are_not_finite_or_change_are_refused():
     counts = iter([4, 4, 3])
     with pytest.raises(ArgumentError, match=r"predictions \[12, 4\].*received shape \[12, 3\]"):
         measure(lambda x: logits(x)[:, : next(counts)])
-
-
-# The example
 
 
 @pytest.fixture

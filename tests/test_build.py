@@ -1,7 +1,5 @@
 """From a command line to what it names: each method and its variants train."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 
@@ -59,9 +57,6 @@ def test_methods_and_variants_train(name):
         assert not np.array_equal(weight, old), weight.path
 
 
-# The method that was asked for
-
-
 def test_the_adversary_attacks_in_levels_of_the_pixels():
     config = config_of("--method=adversarial", "--adversary_epsilon=4", "--adversary_step_size=1")
     trainer = build.build_trainer(config, build.load(config).source)
@@ -79,9 +74,6 @@ def test_example_views_are_made_as_by_the_run(monkeypatch, argument, columns):
     shown = views.views_png(config_of(argument), build.load(config_of()).source)
     assert shown.shape[:2] == (views.SHOWN, columns)
     assert (shown % 1 == 0).all()  # neither blends images
-
-
-# What is read
 
 
 def test_held_out_images_are_not_trained_on():
@@ -118,9 +110,6 @@ def test_stylized_images_are_trained_on_beside_the_dataset(tmp_path):
     np.testing.assert_array_equal(data.held_out.read(), whole.held_out.read())
 
 
-# The same data
-
-
 def test_other_training_data_have_another_digest():
     data = build.load(config_of("--calibration_images=10"))
     same = build.load(config_of("--calibration_images=10"))
@@ -133,9 +122,6 @@ def test_other_training_data_have_another_digest():
     ):
         source = dataclasses.replace(data.source, train=changed)
         assert dataclasses.replace(data, source=source).digest != data.digest
-
-
-# Whole runs
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,6 @@ def open_set(place, size=(16, 16), limit=0):
     return corrupted.open_set(place, size, 3, limit, kind=CBAR)
 
 
-# CIFAR's layout
-
-
 @pytest.fixture
 def written(tmp_path):
     names = ("lines", "ripple", "fog")
@@ -86,8 +83,6 @@ def test_a_set_that_cannot_be_made_is_refused_before_a_file_is_written(
     assert not folder.exists()
 
 
-# ImageNet's layout
-
 CONSTANTS = {  # as the authors' script names the folders; in text order 10.00 would come first
     "plasma_noise": ("4.75", "7.00", "8.50", "9.25", "10.00"),
     "perlin_noise": ("1", "2", "3", "4", "5"),
@@ -122,9 +117,6 @@ def test_a_missing_folder_of_a_constant_is_named_with_what_is_left(tree):
     message = r"plasma_noise: expected folders of 5 severities; received 10.00, 4.75, 7.00, 9.25"
     with pytest.raises(FileError, match=f"{message}; can still be evaluated: perlin_noise"):
         open_set(tree, SIZE)
-
-
-# Results and reports
 
 
 def by_brightness(images):
@@ -197,9 +189,6 @@ def test_runs_without_c_bar_say_nothing_of_it(tmp_path):
     run = write_run(tmp_path / "run", {"clean": measures(0.125), "provenance": {}})
     assert "C-bar" not in run_report.write(run).read_text()
     assert "C-bar" not in comparison.write([run], tmp_path / "out").read_text()
-
-
-# Command line
 
 
 @pytest.mark.parametrize(

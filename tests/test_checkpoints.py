@@ -1,15 +1,10 @@
 """Checkpoints: damage, full disks, weights that went wrong, what they carry, other replicas."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math
-import os
 import re
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -21,6 +16,8 @@ from augmix_tf.data.pipeline import Position
 from augmix_tf.errors import FileError, RunError
 from augmix_tf.training import loop
 from augmix_tf.training.checkpoints import Best, Checkpoints
+from tests.arrays import assert_same
+from tests.processes import python, two_processors
 from tests.test_training import CLASSES, data, trainer_of, weights
 
 
@@ -40,11 +37,6 @@ def fill(trainer, seed):
 
 def values_of(trainer):
     return [np.asarray(variable) for variable in variables_of(trainer)]
-
-
-def assert_equal(ours, wanted):
-    for mine, want in zip(ours, wanted, strict=True):
-        np.testing.assert_array_equal(mine, want)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +67,6 @@ def numbers(folder):
     wanted = {f"ckpt-{n}.{part}" for n in whole for part in ("index", "data-00000-of-00001")}
     assert set(names(folder)) == {"checkpoint", *wanted}
     return whole
-
-
-# Damage
 
 
 def cut(share):
@@ -121,7 +110,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(saved, capfd, kind):
     harm(folder / f"ckpt-2.{part}", change)
     checkpoints = Checkpoints(trainer, folder)
     assert checkpoints.restore() == Position(0, 1)
-    assert_equal(values_of(trainer), values[1])
+    assert_same(values_of(trainer), values[1])
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("damaged in")]
     assert len(said) == 1
     assert re.fullmatch(
@@ -133,7 +122,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(saved, capfd, kind):
     assert numbers(folder) == [1, 2]
     fill(trainer, 9)
     assert Checkpoints(trainer, folder).restore() == Position(1, 0)
-    assert_equal(values_of(trainer), later)
+    assert_same(values_of(trainer), later)
     assert "damaged" not in capfd.readouterr().err
 
 
@@ -156,7 +145,7 @@ def test_the_file_that_names_the_newest_may_be_missing_or_wrong(saved, state):
     harm(folder / "checkpoint", None if state is None else lambda _: state)
     checkpoints = Checkpoints(trainer, folder)
     assert checkpoints.restore() == Position(0, 2)
-    assert_equal(values_of(trainer), values[2])
+    assert_same(values_of(trainer), values[2])
     checkpoints.save(Position(0, 3))
     assert numbers(folder)[-2:] == [2, 3]
     assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-3")
@@ -169,7 +158,7 @@ def test_what_a_killed_process_left_is_removed(saved):
     (folder / "ckpt-3.data-00000-of-00001").write_bytes(b"an index was to follow")
     checkpoints = Checkpoints(trainer, folder)
     assert checkpoints.restore() == Position(0, 2)
-    assert_equal(values_of(trainer), values[2])
+    assert_same(values_of(trainer), values[2])
     checkpoints.save(Position(0, 3))
     assert numbers(folder) == [2, 3]
 
@@ -186,7 +175,7 @@ def test_a_folder_may_have_any_name(trainer, tmp_path, name):
     fill(trainer, 9)
     checkpoints = Checkpoints(trainer, folder)
     assert checkpoints.restore() == Position(0, 3)
-    assert_equal(values_of(trainer), values)
+    assert_same(values_of(trainer), values)
     checkpoints.save(Position(0, 4))
     assert numbers(folder) == [3, 4]
 
@@ -222,9 +211,6 @@ def test_two_checkpoints_are_kept(trainer, tmp_path):
         assert numbers(tmp_path) == list(range(max(1, step - 1), step + 1))
 
 
-# Disks
-
-
 @contextlib.contextmanager
 def files_up_to(size):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -249,7 +235,7 @@ def test_a_full_disk_leaves_what_was_there(saved, part):
         checkpoints.save(Position(0, 3))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert checkpoints.restore() == Position(0, 2)
-    assert_equal(values_of(trainer), values[2])
+    assert_same(values_of(trainer), values[2])
     checkpoints.save(Position(0, 3))
     assert numbers(folder) == [2, 3]
 
@@ -261,9 +247,6 @@ def test_other_workers_leave_no_files(saved):
     assert other.restore() == Position(0, 2)
     other.save(Position(0, 3), 0.5)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-# What is saved
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -282,7 +265,7 @@ def test_weights_that_are_not_finite_are_never_saved(saved, name, value):
         checkpoints.save(Position(2, 0))
     assert numbers(folder) == [1, 2]
     assert checkpoints.restore() == Position(0, 2)
-    assert_equal(values_of(trainer), values[2])
+    assert_same(values_of(trainer), values[2])
 
 
 def test_the_best_epoch_is_kept(trainer, tmp_path):
@@ -311,22 +294,15 @@ def test_a_temperature_belongs_to_its_weights(saved):
     again = Checkpoints(trainer, folder)
     assert again.restore() == Position(0, 2)
     assert again.temperature == 1.37
-    assert_equal(values_of(trainer), values[2])
+    assert_same(values_of(trainer), values[2])
     again.save(Position(0, 4))
     assert again.position == Position(0, 4)
     assert again.temperature is None
 
 
-# Replicas
-
-
 def two_replicas(folder):
     """Prints what the test looks at; a process of its own, for its two devices."""
-    device = tf.config.LogicalDeviceConfiguration()
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0], [device, device]
-    )
-    both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    both = two_processors()
     one = tf.distribute.OneDeviceStrategy("CPU:0")
     said = {}
     for name, first, second in (("two to one", both, one), ("one to two", one, both)):
@@ -366,15 +342,7 @@ def state(trainer):
 
 def test_a_checkpoint_may_go_on_with_other_replicas(tmp_path):
     code = f"from tests import test_checkpoints as t; t.two_replicas({str(tmp_path)!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    said = json.loads(done.stdout.splitlines()[-1])
+    said = json.loads(python(code).splitlines()[-1])
     for name in ("two to one", "one to two"):
         position, temperature, before, after = said[name]
         assert position == [1, 0]

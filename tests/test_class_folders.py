@@ -1,7 +1,5 @@
 """Folders of images by class: what counts as an image, labels, orders, the archives, ImageNet-C."""
 
-from __future__ import annotations
-
 import io
 import os
 import re
@@ -35,9 +33,6 @@ def save(path, values, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(values).save(path, **options)
     return path
-
-
-# What counts as an image, in every reader
 
 
 def like(names):
@@ -173,9 +168,6 @@ def test_a_dataset_of_one_class_is_refused(tmp_path):
         sources.load("folder", tmp_path, image_size=SIDE)
 
 
-# Stylized images, in memory
-
-
 def test_stylized_images_come_by_class_and_name_with_numbers_of_their_own(tmp_path):
     seeds = {"disc/b.png": 1, "disc/a.png": 2, "square/x.PNG": 3}
     for name, seed in seeds.items():
@@ -200,9 +192,6 @@ def test_a_folder_that_is_no_class_is_answered_with_the_nearest(tmp_path):
     save(tmp_path / "sqare" / "a.png", image(0))
     with pytest.raises(ArgumentError, match=r"sqare.*Did you mean 'square'"):
         class_folders.read(tmp_path, like(["disc", "square"]))
-
-
-# Training and test images
 
 
 def tar(path, files):
@@ -234,9 +223,6 @@ def test_the_archives_of_imagenet_are_unpacked_as_the_page_says(tmp_path, monkey
     expected += [Path("val", "n01751748", "ILSVRC2012_val_00000001.JPEG")]
     expected += [Path("val", "n09193705", "ILSVRC2012_val_00000002.JPEG")]
     assert paths == expected
-
-
-# ImageNet-C
 
 
 WNIDS = ("n01440764", "n01443537", "n02102040")

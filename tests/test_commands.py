@@ -5,8 +5,6 @@ run. Whoever adds a program, a block that holds no commands, or a name that a pi
 for granted, adds it here.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import io
@@ -47,9 +45,6 @@ RUNS = {"runs/imagenet": "imagenet2012", "runs/augmix": "imagenet2012"}
 
 class UnknownProgramError(Exception):
     """A command that nothing here knows how to check."""
-
-
-# What the pages hold
 
 
 def blocks(text: str) -> Iterator[tuple[str, list[str]]]:
@@ -105,9 +100,6 @@ def split(line: str) -> Iterator[list[str]]:
         command = list(itertools.dropwhile(lambda word: re.match(r"\w+=", word), group))
         if command and not separator:
             yield command
-
-
-# How a command is checked
 
 
 def check(command: Sequence[str]) -> None:
@@ -256,9 +248,6 @@ def test_a_command_that_would_not_be_taken_is_found(line, error):
     [command] = split(line)
     with pytest.raises(error):
         check(command)
-
-
-# Python
 
 
 def snippets() -> list[tuple[str, str]]:

@@ -1,7 +1,5 @@
 """A configuration as a record: to JSON and back, compared with another one, named after."""
 
-from __future__ import annotations
-
 import itertools
 import json
 

@@ -47,9 +47,6 @@ def joined(cell):
     return np.concatenate(images), np.concatenate(labels)
 
 
-# Layout
-
-
 @pytest.mark.parametrize(
     ("limit", "used", "sizes"), [(0, 7, [3, 3, 1]), (4, 4, [3, 1]), (99, 7, [3, 3, 1])]
 )
@@ -76,9 +73,6 @@ def test_names_come_in_the_benchmark_s_order_and_what_is_not_there_is_missing(fi
     assert list(found.missing) == counted
 
 
-# Damage
-
-
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-10])
 
@@ -99,9 +93,7 @@ def test_a_damaged_file_is_named_with_what_was_wanted_and_what_is_left(files, da
     folder, _ = files
     make, got = DAMAGES[damage]
     make(folder / "fog.npy")
-    with pytest.raises(
-        FileError, match=rf"fog\.npy: expected uint8 \[5 N, 6, 8, 3\]; received.*{got}"
-    ) as e:
+    with pytest.raises(FileError, match=rf"fog\.npy: expected uint8 .5 N.*received.*{got}") as e:
         open_set(folder)
     assert str(e.value).endswith("can still be evaluated: shot_noise, spatter, frost_synthetic")
 
@@ -117,9 +109,7 @@ def test_of_several_damaged_files_the_number_is_said(files):
 def test_a_file_with_other_rows_than_most_is_the_wrong_one(files):
     folder, _ = files
     np.save(folder / "shot_noise.npy", pictures(10))
-    with pytest.raises(
-        FileError, match=r"shot_noise.npy: expected 35 rows.*received 10; .*: fog, spatter"
-    ):
+    with pytest.raises(FileError, match=r"shot_noise.npy: expected 35 rows.*received 10; .*:"):
         open_set(folder)
 
 
@@ -157,9 +147,6 @@ def test_a_folder_without_a_set_is_refused_with_what_it_must_hold(tmp_path, file
         open_set(empty)
 
 
-# Sets that we wrote
-
-
 CLEAN = pictures(5, seed=3, size=(18, 20))
 LABELS_OF_CLEAN = np.array([2, 0, 1, 2, 0])
 IDS = [4, 0, 9, 2, 7]
@@ -193,9 +180,7 @@ def test_a_file_that_the_manifest_does_not_know_is_left_out(tmp_path):
 
 def test_a_set_of_sequences_is_no_set_of_corruptions(tmp_path):
     corruptions.write_perturbed(tmp_path, CLEAN, ["brightness"], workers=1)
-    with pytest.raises(
-        ArgumentError, match=r"a set of corruptions in .*; received one of perturbations"
-    ):
+    with pytest.raises(ArgumentError, match=r"a set of corruptions in .*; received one of"):
         corrupted.open_set(tmp_path, (18, 20), 3)
 
 
@@ -225,9 +210,6 @@ def test_on_the_fly_images_on_disk_are_read_batch_by_batch(monkeypatch):
     wanted = corruptions.corrupt(CLEAN, "shot_noise", 2, 1, ids)
     np.testing.assert_array_equal(images, wanted)
     np.testing.assert_array_equal(labels, LABELS_OF_CLEAN)
-
-
-# TFDS
 
 
 def prepare(root, corruption, severity, images, labels):

@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +12,9 @@ from augmix_tf import corruptions
 from augmix_tf.corruptions import blur, catalogue, digital, weather
 from augmix_tf.corruptions.catalogue import Streams
 from augmix_tf.errors import ArgumentError
+from tests.arrays import assert_same
 from tests.oracles import loop_corruptions as loops
+from tests.processes import python
 
 NAMES = (*corruptions.CORRUPTIONS, *corruptions.EXTRA_CORRUPTIONS, "frost_synthetic")
 HERE = [name for name in NAMES if name != "frost"]  # need no photographs
@@ -33,9 +33,6 @@ def some_images(count=3, height=20, width=28, seed=0):
 
 def grey(level, count=4, side=64):
     return np.full((count, side, side, 3), level, np.uint8)
-
-
-# What an image gets depends on seed, name, severity and its id only
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -72,8 +69,7 @@ for name in sys.argv[1:]:
 assert "tensorflow" not in sys.modules
 """
     images = np.arange(2 * 20 * 28 * 3).reshape(2, 20, 28, 3).astype(np.uint8)
-    command = [sys.executable, "-c", script, *HERE]
-    got = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    got = python(script, *HERE).split()
     made = (corruptions.corrupt(images, name, 4, seed=3) for name in HERE)
     assert got == [hashlib.sha256(rows.tobytes()).hexdigest() for rows in made]
 
@@ -88,9 +84,6 @@ def test_streams_are_philox_with_a_key_of_cell_and_id():
     got = streams.of(9)
     np.testing.assert_array_equal(got.normal(size=5), want.normal(size=5))
     np.testing.assert_array_equal(streams.of(9).random(3), streams.of(9).random(3))
-
-
-# Oracles
 
 
 @pytest.mark.parametrize(
@@ -195,9 +188,6 @@ def test_frost_is_a_weighted_sum():
     assert (got != np.floor(want)).mean() < 0.02  # 0.85 and 0.4 have no exact binary form
 
 
-# Laws
-
-
 @pytest.mark.parametrize(("table", "index"), [("cifar", 4), ("imagenet", 0)])
 def test_noises_have_their_moments(table, index):
     # In the middle of the range, where nothing is clipped; truncation costs half a level.
@@ -272,9 +262,6 @@ def test_size_chooses_the_table():
         np.testing.assert_array_equal(got, want)
 
 
-# What images may be
-
-
 class Wrapped:
     """What other libraries' tensors are to NumPy."""
 
@@ -301,8 +288,7 @@ def test_one_image_a_list_of_any_sizes_and_a_batch_are_corrupted_alike(name):
     for several in (sizes, tuple(sizes), objects):
         got = corruptions.corrupt(several, name, 4, seed=2)
         assert isinstance(got, list)
-        for one, other in zip(got, alone, strict=True):
-            np.testing.assert_array_equal(one, other)
+        assert_same(got, alone)
     np.testing.assert_array_equal(alone[1], want[1])
     assert corruptions.corrupt([], name, 4) == []
 
@@ -353,9 +339,6 @@ def test_the_number_of_workers_is_positive():
         corruptions.corrupt(some_images(1), "fog", 1, workers=0)
 
 
-# Frost
-
-
 def test_frost_without_photographs_is_the_synthetic_one_with_a_warning(monkeypatch):
     monkeypatch.setattr(weather.importlib.util, "find_spec", lambda name: None)
     with pytest.warns(UserWarning, match=r"original frost photographs .* 'frost_synthetic'"):
@@ -386,9 +369,6 @@ def test_photographs_are_found_by_contents(tmp_path, monkeypatch):
     found = corruptions.corrupt(images, "frost", 1)
     np.testing.assert_array_equal(found, corruptions.corrupt(images, "frost", 1, frost_dir=folder))
     assert found.std() > 0
-
-
-# Refusals
 
 
 @pytest.mark.parametrize(

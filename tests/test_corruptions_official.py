@@ -1,7 +1,5 @@
 """Mean colours of our corruptions of one image against those of the official CIFAR-10-C."""
 
-from __future__ import annotations
-
 import csv
 import os
 from pathlib import Path

@@ -20,6 +20,7 @@ from augmix_tf.corruptions import catalogue, weather, write
 from augmix_tf.data import corrupted
 from augmix_tf.errors import ArgumentError, FileError, RunError
 from tests.image_stores import OnDisk
+from tests.processes import python
 from tests.test_corruptions import some_images
 
 NAMES = ["gaussian_noise", "contrast"]
@@ -69,9 +70,6 @@ def after_jpeg(image):
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=85)
     return np.asarray(Image.open(file))
-
-
-# Layout
 
 
 def test_corrupted_set_is_laid_out_as_the_published_one(tmp_path):
@@ -161,9 +159,6 @@ def test_images_on_disk_are_read_in_slices(tmp_path, small_blocks):
     write_set(tmp_path / "disk", images=IMAGES, seed=3)  # the same set
 
 
-# Frost
-
-
 @both_layouts
 def test_frost_without_photographs_becomes_frost_synthetic(tmp_path, monkeypatch, layout):
     monkeypatch.setattr(weather.importlib.util, "find_spec", lambda name: None)
@@ -175,9 +170,6 @@ def test_frost_without_photographs_becomes_frost_synthetic(tmp_path, monkeypatch
         got = np.load(tmp_path / "frost_synthetic.npy")[:5]
         want = corruptions.corrupt(IMAGES, "frost_synthetic", 1, ids=IDS)
         np.testing.assert_array_equal(got, want)
-
-
-# Resuming
 
 
 @both_layouts
@@ -269,9 +261,6 @@ if __name__ == "__main__":
     np.testing.assert_array_equal(got, want)
 
 
-# Processes and shards
-
-
 def test_the_number_of_processes_does_not_change_the_bytes(tmp_path, small_blocks):
     write_set(tmp_path / "one", layout="jpeg")
     write_set(tmp_path / "two", layout="jpeg", workers=2)
@@ -309,9 +298,6 @@ def test_a_shard_without_a_corruption_makes_none(tmp_path):
 def test_a_worker_that_dies_is_reported():
     with pytest.raises(RunError, match=r"worker process died.* Use fewer `workers`"):
         list(write._run([functools.partial(os._exit, 3)], 2))
-
-
-# Full disks and other failures
 
 
 @pytest.mark.parametrize("target", ["contrast.npy", "manifest.json", "labels.npy"])
@@ -366,8 +352,7 @@ try:
 except errors.FileError as error:
     print(error)
 """
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert run.stdout == f"cannot write {tmp_path}/contrast.npy: File too large\n"
+    assert python(script) == f"cannot write {tmp_path}/contrast.npy: File too large\n"
     assert set(contents(tmp_path)) == {"labels.npy"}
 
 
@@ -388,9 +373,6 @@ def test_a_broken_manifest_is_named(tmp_path, text):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(FileError, match=r"cannot read .*manifest.json: "):
         write_set(tmp_path)
-
-
-# Refusals
 
 
 @both_layouts

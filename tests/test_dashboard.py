@@ -1,7 +1,5 @@
 """What TensorBoard shows of real runs, asked over HTTP, and what is counted and profiled for it."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io
@@ -115,9 +113,6 @@ def picture(server, run: str, tag: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(server.get("plugin/images/individualImage", **query))))
 
 
-# Over HTTP
-
-
 def test_scalars_are_there_of_each_look_at_the_steps_and_of_the_measurements(server, folder):
     tags = server.json("plugin/scalars/tags")
     assert set(tags["standard/logs"]) == TRAIN | STEP | {"test/error"}
@@ -211,9 +206,6 @@ def test_the_steps_asked_for_were_profiled(server, folder):
     assert not (folder / "augmix" / "logs" / "plugins").exists()
 
 
-# Without a server
-
-
 class Scalars:
     """A monitor that keeps what it is given."""
 
@@ -245,9 +237,6 @@ def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_no_first_mean(tmp_path
         40: pytest.approx((10 * 1.0 - 8 * 2.0) / 2),
     }
     assert [kept.of_step[step]["train/loss"] for step in got] == [3.0, 2.5, 2.0, 1.0]
-
-
-# What is counted
 
 
 class AppliedError(Exception):
@@ -328,9 +317,6 @@ def test_weights_and_depths_are_counted_in_their_bins(monkeypatch):
     ):
         bins = [int(value * 20) for value in values.numpy().reshape(-1).astype(float)]
         assert histograms[tag].counts.tolist() == [bins.count(n) for n in range(20)]
-
-
-# What is profiled
 
 
 @pytest.fixture

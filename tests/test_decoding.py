@@ -57,9 +57,6 @@ def errors(*batch: bytes) -> list[str]:
     return [error.decode() for error in decoded(tf.constant(batch, tf.string)).errors.numpy()]
 
 
-# What it decodes
-
-
 def test_lossless_formats_and_all_kinds_of_png(images):
     colour = Image.fromarray(images[0])
     opacity = Image.fromarray(images[1, :, :, 0])
@@ -131,9 +128,6 @@ def test_a_centre_of_the_size_wanted_stays_as_it_is(images):
         decoding.decode(tf.constant([encoded(images[0])]), HEIGHT, WIDTH, short_side=31)
 
 
-# What it refuses
-
-
 def test_an_unreadable_file_has_its_error_and_its_neighbours_their_images(images):
     sound = [encoded(image) for image in images[:3]]
     batch = (b"<html>", sound[0], sound[1][:-20], sound[1], b"", png_header(10**6, 10**6), sound[2])
@@ -203,9 +197,6 @@ def test_the_longest_side_is_still_decoded(kind):
         np.testing.assert_allclose(decode(encoded(Image.new("L", longest, 255), kind)), 255, atol=1)
         if kind != "webp":
             assert errors(encoded(Image.new("L", longer, 255), kind)) == [TOO_LARGE]
-
-
-# Formats
 
 
 def files_of_each_format(image: np.ndarray) -> dict[str | None, list[bytes]]:

@@ -1,7 +1,5 @@
 """One device, two replicas in one process, two processes: the same views, weights and answers."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -269,9 +267,6 @@ def test_a_run_whose_worker_was_stopped_and_killed_ends_as_if_it_had_not_been(tr
         assert apart <= 1e-6 * np.linalg.norm(want[key]), key
 
 
-# Which strategy
-
-
 def test_one_device_without_a_reason_for_more(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     for name in ("auto", "none"):
@@ -329,9 +324,6 @@ def test_workers_behind_a_chief_are_numbered_after_it(monkeypatch, kind, index, 
     devices = SimpleNamespace(cluster_resolver=resolver)
     assert distribution.worker_index(devices) == number
     assert distribution.is_chief(devices) == (kind == "chief")
-
-
-# A TPU, by stand-ins: none was ever at hand
 
 
 def stand_in(monkeypatch, fails=None):

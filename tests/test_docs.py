@@ -1,7 +1,5 @@
 """What the documentation shows holds: examples, the README's Python, links, published errors."""
 
-from __future__ import annotations
-
 import doctest
 import importlib
 import re

@@ -1,7 +1,5 @@
 """Images that stay encoded on disk: found, ordered, decoded, trained on, unreadable ones named."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import shutil
@@ -23,6 +21,7 @@ from augmix_tf.data.pipeline import ONE_REPLICA, Position, ReplicaSlice
 from augmix_tf.errors import ArgumentError, FileError
 from augmix_tf.export import decoding
 from tests import class_folders as samples
+from tests.arrays import assert_same
 from tests.class_folders import CLASSES
 from tests.image_files import encoded
 
@@ -42,9 +41,6 @@ def own_folder(tmp_path):
 
 def load(folder, **options):
     return sources.load("folder", folder, image_size=SIDE, **options)
-
-
-# Which images, and in which order
 
 
 def test_a_class_is_its_folder_and_the_first_images_are_of_all_classes(own_folder):
@@ -125,17 +121,12 @@ def test_a_folder_of_another_layout_is_refused(own_folder, damage, wanted):
 
 
 def test_a_side_is_wanted_where_sizes_vary_and_nowhere_else(folder):
-    with pytest.raises(
-        ArgumentError, match=r"image_size must be above 0 for dataset .folder.; received 0"
-    ):
+    with pytest.raises(ArgumentError, match=r"image_size must be above 0 for dataset .folder.;"):
         sources.load("folder", folder)
     with pytest.raises(ArgumentError, match=r"data_dir must hold train/.*; received none"):
         sources.load("folder", image_size=SIDE)
     with pytest.raises(ArgumentError, match=r"image_size does not apply to shapes.*; received 24"):
         sources.load("shapes", image_size=SIDE)
-
-
-# Decoded images
 
 
 def centre(path, size):
@@ -187,9 +178,6 @@ def test_other_images_have_another_digest_and_another_place_has_not(folder, tmp_
     others += [renamed(b"_0.JPEG", b"_9.JPEG"), renamed(b"n01440764/", b"n0/")]
     others += [dataclasses.replace(train, labels=train.labels + 1)]
     assert len({train.digest, *(other.digest for other in others)}) == 6
-
-
-# TensorFlow Datasets
 
 
 @pytest.fixture(scope="module", params=record_files.FORMATS)
@@ -249,8 +237,7 @@ def test_both_formats_give_the_same_examples(data_dir, seen):
     columns = [source.train.read(), source.train.labels, source.train.ids, source.test.read()]
     columns += [part for batch in views_of(source.train, StandardMethod()) for part in batch]
     seen.append(columns)
-    for one, other in zip(seen[0], seen[-1], strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_same(seen[0], seen[-1])
 
 
 @pytest.fixture(scope="module")
@@ -276,9 +263,7 @@ def test_a_record_that_is_damaged_later_is_named(data_dir, tmp_path):
     train = sources.load("imagenet2012", root, download=False, image_size=SIDE).train
     path = sorted((root / "imagenet2012" / "5.1.0").glob("imagenet2012-train*"))[1]
     path.write_bytes(b"")
-    with pytest.raises(
-        FileError, match=rf"{re.escape(str(path))} \((byte|record) .*again"
-    ) as error:
+    with pytest.raises(FileError, match=rf"{re.escape(str(path))} \((byte|record)") as error:
         train.read()
     assert "\n" not in str(error.value)
 
@@ -352,9 +337,6 @@ def test_what_is_wrong_with_a_record_is_said(tmp_path, record, count, problem):
         record_files.index(path, count, "tfrecord")
 
 
-# Training on them
-
-
 AUGMIX = AugMixMethod(aug_severity=1, fill=128)
 # Quick to compile, with random choices for each image.
 PATCH = PatchUniformMethod(patch_size=5, patch_scale=0.3)
@@ -411,8 +393,7 @@ def test_pieces_of_a_batch_have_the_bytes_of_the_complete_batch(train, monkeypat
     in_pieces = views_of(train, PATCH)
     later = views_of(train, PATCH, start=Position(0, 2))
     for made, expected in zip([*in_pieces, *later], [*batches, *batches[2:]], strict=True):
-        for part, part_expected in zip(made, expected, strict=True):
-            np.testing.assert_array_equal(part, part_expected)
+        assert_same(made, expected)
 
 
 @pytest.mark.parametrize("piece", [2**25, 1])
@@ -456,9 +437,6 @@ def test_webp_under_the_name_of_a_jpeg_is_trained_on_and_served(tmp_path):
         np.testing.assert_array_equal(webp[0], png[0])
     served = decoding.decode(tf.constant([files["webp", CLASSES[2]]]), *SIZE)
     np.testing.assert_array_equal(served.images[0], samples.image(2, *SIZE))
-
-
-# Unreadable images
 
 
 def test_errors_of_other_things_are_left_alone(train, monkeypatch):

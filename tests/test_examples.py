@@ -1,7 +1,5 @@
 """The programs in `examples/` that a Keras user starts from, run on a few images."""
 
-from __future__ import annotations
-
 import runpy
 from pathlib import Path
 

@@ -326,9 +326,6 @@ def test_an_unwritable_folder_is_one_line(classifier, tmp_path):
         export(classifier, NAMES, tmp_path / "file")
 
 
-# Verification
-
-
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")

@@ -1,7 +1,5 @@
 """The command line and the request that it makes; nothing here needs TensorFlow."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re
@@ -50,9 +48,6 @@ def assert_imports_are_cheap(listing):
     assert "augmix_tf.config" in imported
     heavy = {"tensorflow", "keras", "tensorflow_datasets", "matplotlib", "scipy", "cv2"}
     assert not {name.partition(".")[0] for name in imported} & heavy
-
-
-# What is asked for
 
 
 def test_no_flags_ask_for_the_quick_start():
@@ -113,9 +108,6 @@ def test_a_value_may_follow_as_a_word_of_its_own():
 
 def test_a_flag_given_with_the_recipes_own_value_counts_as_given():
     assert flags.parse(["--seed=1", "--jsd"]).given == {"seed", "jsd"}
-
-
-# Nothing is ignored in silence
 
 
 def requested(given):
@@ -225,9 +217,6 @@ def test_a_refusal_says_which_choice_would_use_the_setting(arguments, expected):
     assert expected in refusal(*arguments)
 
 
-# A run that was trained before
-
-
 @pytest.fixture
 def trained(tmp_path):
     directory = Workdir(tmp_path / "run")
@@ -286,9 +275,6 @@ def test_an_explicit_benchmark_is_evaluated_even_where_the_run_was_not(trained):
     assert not parsed(*plain).corrupted
     assert parsed(*plain, "--corrupted_dir=x").corrupted
     assert parsed(*plain, "--frost_dir=x").corrupted
-
-
-# What is refused
 
 
 @pytest.mark.parametrize(
@@ -359,9 +345,6 @@ def test_an_empty_name_a_missing_value_and_stray_words_are_refused():
     assert "epochs" in refusal("--epochs")
     for arguments in (("train",), ("--epochs=2", "train"), ("--jsd", "false"), ("--", "--jsd")):
         assert repr(arguments[-1]) in refusal(*arguments)
-
-
-# The program itself
 
 
 def test_help_shows_every_flag_and_does_not_load_tensorflow():

@@ -1,7 +1,5 @@
 """Large images through the whole program: trained on, measured, exported."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import json
@@ -113,9 +111,6 @@ def signatures(run):
     return tf.saved_model.load(str(run / "export" / "1")).signatures
 
 
-# A run
-
-
 def test_a_run_counts_stylised_pictures_and_those_held_out(trained):
     folder, outcome = trained
     assert f"folder {TRAINED}+{TESTED} images | wrn depth=10 widen_factor=1" in outcome.out
@@ -171,9 +166,6 @@ def test_the_card_says_what_the_network_takes_and_how_it_was_made(run):
     limits = " ".join(card["limits"])
     assert "Trained or measured on part of the data: train_limit, eval_limit." in limits
     assert not [value for value in card["recipe"].values() if "/" in str(value)]
-
-
-# Measured on other images
 
 
 @pytest.fixture(scope="module")
@@ -233,9 +225,6 @@ def test_another_set_is_measured_over_its_own_classes(measured, data, signatures
     answers = 1 + logits.numpy()[:, 1:].argmax(axis=1)
     assert found["error"] == pytest.approx(np.mean(answers != test.labels[rows]))
     assert measured["clean"]["images"] == 5
-
-
-# What cannot be used
 
 
 def test_a_damaged_picture_ends_training_with_its_name(own_data, tmp_path):

@@ -1,7 +1,5 @@
 """A short run on real ImageNet images, if there are any: training, evaluation, export, serving."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

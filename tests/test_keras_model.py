@@ -1,11 +1,5 @@
 """A Keras model that trains any classifier with AugMix, as Keras's own models are trained."""
 
-from __future__ import annotations
-
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -15,8 +9,8 @@ from augmix_tf import AugMixModel
 from augmix_tf.augment import AugMixSettings, augmix_views
 from augmix_tf.errors import ArgumentError
 from augmix_tf.training.step import METRICS, Trainer
+from tests.processes import python, two_processors
 
-ROOT = Path(__file__).resolve().parents[1]
 CLASSES, SIZE, BATCH = 5, (6, 8), 4
 
 
@@ -63,9 +57,6 @@ def viewed(count=3) -> tf.data.Dataset:
 def assert_same_weights(one, other, rtol=1e-5):
     for ours, theirs in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=1e-6)
-
-
-# A step
 
 
 def test_a_step_is_the_gradient_of_the_papers_loss_by_hand():
@@ -163,10 +154,7 @@ def test_mixed_precision_trains_and_sees_images_in_float32():
 
 def train_on_two_replicas(path: str) -> None:
     """In a process of its own, which divides its processor before anything else."""
-    (processor,) = tf.config.list_physical_devices("CPU")
-    halves = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(processor, halves)
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with two_processors().scope():
         model = AugMixModel(flat(), seed=7)
         model.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"])
     images, labels = examples(4)
@@ -195,12 +183,8 @@ def flat(size=SIZE, channels=3) -> keras.Model:
 
 
 def test_two_replicas_train_as_one_device_on_the_views_of_both(tmp_path):
-    code = (
-        "import sys; from tests import test_keras_model as t; t.train_on_two_replicas(sys.argv[1])"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "two.npz")]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-
+    path = str(tmp_path / "two.npz")
+    python(f"from tests import test_keras_model as t; t.train_on_two_replicas({path!r})")
     images, labels = examples(4)
     parts = [
         augmix_views(part, 7, number % 2, number // 2, AugMixSettings())
@@ -210,14 +194,11 @@ def test_two_replicas_train_as_one_device_on_the_views_of_both(tmp_path):
     model.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"])
     data = tf.data.Dataset.from_tensor_slices((tf.concat(parts, 0), labels)).batch(2 * BATCH)
     history = model.fit(data, verbose=0).history
-    with np.load(tmp_path / "two.npz") as two:
+    with np.load(path) as two:
         for name, (value,) in history.items():
             np.testing.assert_allclose(two[name][0], value, rtol=1e-5, atol=1e-7)
         for number, weight in enumerate(model.get_weights()):
             np.testing.assert_allclose(two[f"arr_{number}"], weight, rtol=1e-5, atol=1e-7)
-
-
-# What Keras's own loss gives
 
 
 def copies(images):
@@ -350,9 +331,6 @@ def test_class_ids_that_are_no_whole_numbers_are_refused():
         model.train_step((examples(1)[0], np.array([0.5, 1, 2, 3], np.float32)))
 
 
-# Ranges, sizes and sources of images
-
-
 def test_a_range_of_values_trains_as_its_levels_do():
     images, labels = examples()
     unit = keras.Sequential(flat().layers[1:])
@@ -401,9 +379,6 @@ def test_a_folder_of_images_goes_into_fit(tmp_path):
         model.compile("sgd", run_eagerly=True)
         losses += model.fit(data, verbose=0).history["loss"]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
-
-
-# Any model, and what is done with it
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -510,9 +485,6 @@ def test_outputs_at_odds_with_from_logits_are_refused_when_they_come(softmax):
         model.fit(viewed(1), verbose=0)
 
 
-# A life
-
-
 def test_evaluation_is_of_the_images_as_they_are():
     model = model_of()
     images, labels = examples()
@@ -555,9 +527,6 @@ def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(tmp_path):
     np.testing.assert_array_equal(
         alone.predict(images, verbose=0), whole.predict(images, verbose=0)
     )
-
-
-# Refusals
 
 
 def ends_in(*layers) -> keras.Model:

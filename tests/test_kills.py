@@ -1,12 +1,8 @@
 """`kill -9` at any moment, again and again: a run ends with the bytes that it would have had."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -21,6 +17,7 @@ from augmix_tf.training import loop
 from augmix_tf.training.checkpoints import Checkpoints
 from augmix_tf.training.optimizer import CoupledSGD
 from augmix_tf.training.step import Trainer
+from tests.processes import python
 
 EPOCHS, STEPS, BETWEEN_SAVES = 4, 14, 2
 KILLS = 10
@@ -111,16 +108,8 @@ def print_kills(whole: str, broken: str) -> None:
 def test_a_run_that_is_killed_ten_times_ends_with_the_same_bytes(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     code = f"from tests import test_kills as t; t.print_kills({str(whole)!r}, {str(broken)!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        # A fork keeps only one thread, so none may have been started before.
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "OPENBLAS_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    outcomes = json.loads(done.stdout.splitlines()[-1])
+    # A fork keeps only one thread, so none may have been started before.
+    outcomes = json.loads(python(code, OPENBLAS_NUM_THREADS="1").splitlines()[-1])
     assert len(outcomes) >= KILLS
     assert "done" not in outcomes
     assert outcomes.count("writing") >= 2

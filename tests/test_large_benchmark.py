@@ -1,7 +1,5 @@
 """The benchmark of large images: its rival's work, what it measures, what it prints."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 
@@ -36,9 +34,6 @@ def our_windows(count, sides):
     return found().numpy()
 
 
-# The rival
-
-
 def test_the_rival_takes_windows_as_we_do():
     height, width, count = 300, 400, 2000
     rng = np.random.default_rng(0)
@@ -68,9 +63,6 @@ def test_both_sides_normalise_to_the_same_values(tmp_path):
     store = large.images_in(tmp_path, SIZE, 5)
     views, _ = next(iter(large.batches(store, 2, views=1)))
     np.testing.assert_allclose(views, np.broadcast_to(want, (2, 1, *SIZE, 3)), atol=1e-5)
-
-
-# Finding images
 
 
 def test_the_records_are_such_as_training_indexes_and_reads():

@@ -1,7 +1,5 @@
 """Rules for the whole tree: which module imports which, lengths, packaging and `BUILD`."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import graphlib
@@ -15,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+
+from tests.processes import python
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "augmix_tf"
@@ -122,9 +122,6 @@ def third_party(module: str) -> set[str]:
     return {name for name in imports(module) if name not in MODULES}
 
 
-# Layers
-
-
 def test_every_module_is_in_exactly_one_layer():
     repeated = {name: n for name, n in Counter(itertools.chain(*LAYERS)).items() if n > 1}
     parts = {part(module) for module in PROGRAM} - {""}
@@ -175,13 +172,7 @@ def test_operations_and_losses_run_beside_tensorflow_addons(name):
 @pytest.mark.parametrize("name", [PACKAGE, f"{PACKAGE}.models", "flags", "main"])
 def test_these_are_imported_without_tensorflow(name):
     code = f"import sys, {name}; print({{'keras', 'numpy', 'tensorflow'}} & set(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "set()"
-
-
-# Lengths
+    assert python(code).strip() == "set()"
 
 
 def lines_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -204,9 +195,6 @@ def test_functions_and_modules_are_short():
     assert {name: n for name, n in modules.items() if n > LONGEST_MODULE} == {}
 
 
-# Packaging
-
-
 def distribution(module: str) -> str:
     return DISTRIBUTIONS.get(module, module)
 
@@ -219,9 +207,6 @@ def test_what_is_imported_is_declared():
     for requirements in (project["dependencies"], lines):
         names = {re.split(r"[\[<>=!~ ]", line, maxsplit=1)[0] for line in requirements}
         assert names == imported | UNDECLARED
-
-
-# BUILD
 
 
 @functools.cache
@@ -258,9 +243,6 @@ def test_build_names_the_requirements():
     named = {label for label in closure("main") if label.startswith("@pypi//")}
     used = {f"@pypi//{distribution(name).lower().replace('-', '_')}" for name in imported}
     assert named == used | {"@pypi//tensorboard"}
-
-
-# Files
 
 
 def project_files() -> list[Path]:

@@ -1,7 +1,5 @@
 """The package as other programs use it: its names and documented examples."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest
@@ -27,9 +25,6 @@ INTERFACE = {
     "ops": ["OPERATIONS", "apply_op"],
     "seeds": ["fold"],
 }
-
-
-# Names
 
 
 def test_one_import_reaches_everything_and_lists_it():

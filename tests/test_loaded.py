@@ -1,7 +1,5 @@
 """Saved models of any origin: which output is used, and what is refused."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """The training loss against the reference, a NumPy formula, its bounds and finite differences."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tensorflow as tf

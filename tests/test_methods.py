@@ -1,7 +1,5 @@
 """What each method does to a batch: one crop for all, streams of its own, labels that fit."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -16,6 +14,7 @@ from augmix_tf.augment.erasing import CutoutMethod, PatchUniformMethod
 from augmix_tf.augment.method import AdversarialMethod, BatchShape, StandardMethod
 from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
 from augmix_tf.data import pipeline
+from tests.arrays import assert_same
 from tests.image_stores import in_memory
 from tests.runs import eager, tf_data
 
@@ -66,9 +65,6 @@ def cropped_by_hand(batch):
         yield padded[offset[0] :, offset[1] :][:HEIGHT, :WIDTH]
 
 
-# All of them
-
-
 @BY_NAME
 def test_views_are_floats_in_the_range_of_pixels(batch, name):
     views, _ = made(ALL[name], batch)
@@ -83,8 +79,7 @@ def test_a_batch_follows_from_seed_epoch_and_step_alone(batch, name):
     method = ALL[name]
     first = made(method, batch)
     again = made(dataclasses.replace(method), batch, run=tf_data)
-    for value, wanted in zip(again, first, strict=True):
-        np.testing.assert_array_equal(value, wanted)
+    assert_same(again, first)
     others = [
         made(method, batch, epoch=STEP[0] + 1),
         made(method, batch, step=STEP[1] + 1),
@@ -99,9 +94,6 @@ def test_labels_stay_unchanged(batch, name):
     _, targets = made(ALL[name], batch, run=tf_data)
     assert targets.dtype == np.int64
     np.testing.assert_array_equal(targets, batch[1])
-
-
-# One crop and flip for all
 
 
 def test_standard_training_sees_the_crop_and_flip_and_nothing_else(batch):
@@ -150,9 +142,6 @@ def test_more_views_leave_the_first_ones_as_they_are(batch):
         assert not np.array_equal(many[:, first], many[:, second])
 
 
-# Shared between devices
-
-
 @BY_NAME
 def test_some_rows_are_the_rows_of_the_whole_batch(batch, name):
     """In any order and more than once, in eager code and as the pipeline calls it."""
@@ -178,9 +167,6 @@ def test_every_method_has_a_recipe():
     assert {type(method) for method in ALL.values()} == {
         row.method for row in recipes.METHODS.values()
     }
-
-
-# Mixed labels
 
 
 def test_mixup_mixes_the_images_of_standard_training_as_it_mixes_their_labels(batch):

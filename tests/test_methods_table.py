@@ -1,7 +1,5 @@
 """The table of docs/methods.md: one of its cells for real, and how its rows are kept and shown."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import re
@@ -62,9 +60,6 @@ def row_of(cell):
     }
 
 
-# One cell
-
-
 def test_a_cell_trains_is_measured_and_reads_back_the_same(row, folder):
     assert row["model"] == "wrn"
     assert row["method"] == "cutmix"
@@ -99,9 +94,6 @@ def test_a_failed_run_raises_its_own_message(tmp_path, capsys):
         methods.run_python("main.py", *SETTINGS, *wrong)
 
 
-# Which cells
-
-
 def test_every_model_meets_every_method_and_wrn_the_variants_too():
     cells = methods.cells()
     every = {(model, method) for model in recipes.MODELS for method in recipes.METHODS}
@@ -123,9 +115,6 @@ def test_the_command_of_a_cell_asks_for_what_the_row_says(cell):
     }.get(cell.method, {})
     assert wanted.items() <= config.settings().items()
     assert config.method.name == ("augmix" if cell.method in methods.VARIANTS else cell.method)
-
-
-# Which rows are kept
 
 
 def test_rows_are_kept_one_by_one_skipped_later_and_failures_tried_again(tmp_path, capsys):
@@ -154,9 +143,6 @@ def test_rows_are_kept_one_by_one_skipped_later_and_failures_tried_again(tmp_pat
         "mixup",
         "cutout",
     ]
-
-
-# How they are shown
 
 
 def test_the_page_shows_the_rows_that_are_kept_with_it():

@@ -1,9 +1,5 @@
-from __future__ import annotations
-
 import itertools
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +9,7 @@ from augmix_tf.errors import ArgumentError, RunError
 from augmix_tf.metrics import benchmarks
 from tests import golden
 from tests.oracles import loop_metrics as loops
+from tests.processes import python
 
 CALIBRATION_CASES = ("n1000", "n1037", "n250", "n100")
 SEQUENCE_CASES = ("k10_t31", "k10_t21", "k10_t16_stable", "k10_t31_ties", "k100_t31", "k1000_t31")
@@ -29,9 +26,6 @@ def toy_logits(count=57, classes=6, scale=2.0, seed=0):
 def toy_errors(seed=0):
     rng = np.random.default_rng(seed)
     return {name: rng.uniform(0.1, 0.9, 5) for name in robustness.CORRUPTIONS}
-
-
-# Classification
 
 
 def test_classification_equals_loops():
@@ -112,9 +106,6 @@ def test_diverged_logits_are_a_failed_run():
 def test_brier_refuses_what_is_no_distribution(row, message):
     with pytest.raises(ArgumentError, match=message):
         metrics.brier_score([[0.5, 0.5], row], [0, 0])
-
-
-# Calibration
 
 
 @pytest.mark.parametrize("case", CALIBRATION_CASES)
@@ -238,9 +229,6 @@ def test_temperature_of_logits_that_say_nothing_is_one():
         metrics.fit_temperature(np.zeros((0, 2)), [])
 
 
-# Corruptions
-
-
 def test_unnormalized_corruption_error_is_the_mean_of_the_75_cells():
     errors = toy_errors()
     want = np.mean([list(row) for row in errors.values()])
@@ -346,9 +334,7 @@ def test_corruption_errors_by_hand():
 def test_corruption_errors_refuse_wrong_names(measure):
     errors = toy_errors()
     frost = errors.pop("frost")
-    with pytest.raises(
-        ArgumentError, match=r"Expected every corruption of gaussian.* without frost"
-    ):
+    with pytest.raises(ArgumentError, match=r"Expected every corruption of gaussian.* without"):
         measure(errors)
     with pytest.raises(ArgumentError, match=r"Unknown corruption 'frots'\. Did you mean 'frost'"):
         measure({**errors, "frots": frost})
@@ -375,15 +361,10 @@ def test_corruption_errors_refuse_useless_baselines():
         metrics.mean_corruption_error({})
     with pytest.raises(ArgumentError, match="Expected baseline error above 0; received 0"):
         metrics.mean_corruption_error({"fog": 0.1}, {"fog": 0.0})
-    with pytest.raises(
-        ArgumentError, match="Expected baseline errors above the baseline's clean error"
-    ):
+    with pytest.raises(ArgumentError, match="Expected baseline errors above the baseline's"):
         metrics.relative_corruption_error({"fog": 0.1}, 0.05, {"fog": 0.4}, 0.4)
     with pytest.raises(ArgumentError, match="Expected clean error of 0 to 1; received 5"):
         metrics.relative_corruption_error({"fog": 0.1}, 5, {"fog": 0.4}, 0.2)
-
-
-# Perturbations
 
 
 @pytest.mark.parametrize("case", SEQUENCE_CASES)
@@ -444,13 +425,9 @@ def test_means_over_perturbations_refuse():
     values = dict.fromkeys(robustness.PERTURBATIONS, 0.25)
     with pytest.raises(ArgumentError, match=r"Unknown perturbation 'tlit'\. Did you mean 'tilt'"):
         metrics.mean_flip_probability({**values, "tlit": 0.1})
-    with pytest.raises(
-        ArgumentError, match="Expected every perturbation of tilt, scale; received 1 of 2"
-    ):
+    with pytest.raises(ArgumentError, match="Expected every perturbation of tilt, scale;"):
         metrics.mean_flip_rate({"tilt": 0.1}, {"tilt": 0.1, "scale": 0.1})
-    with pytest.raises(
-        ArgumentError, match=r"Expected flip probability on \w+ of 0 to 1; received \[23.65\]"
-    ):
+    with pytest.raises(ArgumentError, match=r"Expected flip probability on \w+ of 0 to 1;"):
         metrics.mean_flip_probability({**values, "tilt": 23.65})
     with pytest.raises(ArgumentError, match="Expected baseline top-5 distance above 0; received 0"):
         metrics.mean_top5_distance({"tilt": 1.0}, {"tilt": 0.0})
@@ -482,5 +459,4 @@ def test_flip_probability_refuses():
 
 
 def test_metrics_need_no_tensorflow():
-    script = "import sys, augmix_tf.metrics; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    python("import sys, augmix_tf.metrics; sys.exit('tensorflow' in sys.modules)")

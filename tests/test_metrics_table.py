@@ -114,9 +114,6 @@ def test_alexnet_has_an_error_on_each_corruption():
     assert tuple(robustness.ALEXNET_ERRORS) == robustness.CORRUPTIONS
 
 
-# The page on the schema
-
-
 def described(title):
     """The names in the first column of the table under a title of the page."""
     text = SCHEMA_PAGE.read_text(encoding="utf-8")

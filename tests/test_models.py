@@ -1,9 +1,5 @@
 """Parameter counts of the papers' code, a NumPy model of each architecture, and refusals."""
 
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
@@ -13,6 +9,7 @@ from augmix_tf import models
 from augmix_tf.errors import ArgumentError
 from augmix_tf.models import architectures
 from tests.oracles import numpy_models
+from tests.processes import python
 from tests.tiny_models import (
     TINY,
     batch,
@@ -64,26 +61,6 @@ def test_blur_pool_equals_loops(shape):
     model = keras.Model(images, architectures.blur_pool(images, "blur"))
     values = np.random.default_rng(0).normal(size=(2, *shape, 3)).astype(np.float32)
     np.testing.assert_allclose(model(values), numpy_models.blur(values), atol=1e-6)
-
-
-def test_settings_and_their_checks_need_neither_keras_nor_tensorflow():
-    program = """
-        import sys
-        from augmix_tf import errors, models, settings
-        for name, architecture in models.MODELS.items():
-            assert architecture.name == name
-            settings.settings_of(architecture), architecture()
-        try:
-            models.MODELS["wrn"](depth=17)
-        except errors.SettingError as error:
-            assert error.setting == "depth"
-        else:
-            raise AssertionError
-        assert not {"keras", "numpy", "tensorflow"} & set(sys.modules)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -145,9 +122,7 @@ def test_saved_models_load_without_this_package(tmp_path):
                 np.testing.assert_array_equal(model(file["images"]), file["logits"])
         assert "augmix_tf" not in sys.modules
     """
-    command = [sys.executable, "-c", textwrap.dedent(program), *cases]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    python(program, *cases, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("case", TINY)

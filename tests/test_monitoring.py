@@ -139,7 +139,5 @@ def test_missing_tensorboard_says_how_to_get_it(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(
-        RunError, match=r"^cannot write TensorBoard logs to .*logs: .*file is not a directory$"
-    ):
+    with pytest.raises(RunError, match=r"^cannot write TensorBoard logs to .*logs: .*file is"):
         Monitor(tmp_path / "file" / "logs")

@@ -1,7 +1,5 @@
 """CONTRIBUTING's way to add a method, followed with a toy: one class, one recipe, one command."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Every operation has Pillow's exact values, in every way it is run."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Encoded images against Pillow, and resizing against its definition in float64."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np
@@ -12,6 +10,7 @@ from PIL import Image
 from augmix_tf.errors import ArgumentError
 from augmix_tf.ops import decoding, formats
 from tests import image_files
+from tests.arrays import assert_same
 from tests.runs import graph, tf_data
 
 HEIGHT, WIDTH = 47, 61
@@ -84,9 +83,6 @@ def assert_close(got: np.ndarray, want: np.ndarray) -> None:
     assert np.mean(apart > 0) <= 0.02
 
 
-# Decoding
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_pixels_and_sides_are_those_of_pillow(name):
     file, image = FILES[name]
@@ -115,8 +111,6 @@ def test_a_window_equals_a_crop_of_the_decoded_image(name):
         got = decoding.decode_window(file, tf.constant(window), tuple(window[2:]))
         np.testing.assert_array_equal(got, want)
 
-
-# Resizing
 
 WINDOW = (3, 7, 38, 52)
 
@@ -159,11 +153,8 @@ def test_results_are_the_same_in_every_way_they_are_run(run):
         return decoding.sides(file), formats.decode(file), window, centre
 
     file = JPEGS["quarter chroma"]
-    for got, want in zip(run(everything, tf.constant(file)), everything(file), strict=True):
-        np.testing.assert_array_equal(got, want)
+    assert_same(run(everything, tf.constant(file)), everything(file))
 
-
-# What is refused
 
 BROKEN = {
     "nothing": b"",

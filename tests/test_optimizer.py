@@ -1,12 +1,6 @@
 """CoupledSGD against PyTorch's recorded steps, a NumPy loop, and the ways Keras drives it."""
 
-from __future__ import annotations
-
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,7 +9,9 @@ import tensorflow as tf
 
 from augmix_tf.training.optimizer import CoupledSGD, cosine_schedule
 from tests import golden
+from tests.arrays import assert_near, assert_same
 from tests.oracles import loop_training
+from tests.processes import python, two_processors
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 STEPS = 12
@@ -97,8 +93,7 @@ def test_equals_a_loop_while_the_rate_changes(momentum, nesterov, weight_decay):
     want = loop_training.sgd(starts, bowl, rates, momentum, nesterov, weight_decay)
     got = apply_bowl(optimizer, weights, optimizer.apply)
     for ours, theirs in zip(got, want, strict=True):
-        for mine, other in zip(ours, theirs, strict=True):
-            np.testing.assert_allclose(mine, other, rtol=1e-12, atol=1e-14)
+        assert_near(ours, theirs, rtol=1e-12, atol=1e-14)
     assert int(optimizer.iterations.numpy()) == STEPS
 
 
@@ -115,8 +110,7 @@ def test_compiled_equals_the_loop(jit_compile):
     rates = [loop_training.cosine(t, 0.1, STEPS, 1e-6) for t in range(STEPS)]
     want = loop_training.sgd(starts, bowl, rates, 0.9, True, 0.1)
     for ours, theirs in zip(got, want, strict=True):
-        for mine, other in zip(ours, theirs, strict=True):
-            np.testing.assert_allclose(mine, other, rtol=1e-12, atol=1e-14)
+        assert_near(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
 def small_model(seed=0):
@@ -208,8 +202,7 @@ def test_checkpoint_resumes_exactly(tmp_path):
     assert int(other_optimizer.iterations.numpy()) == 3
     assert max(np.abs(m.numpy()).max() for m in other_optimizer.momenta) > 0
     train(other, other_optimizer, 3)
-    for mine, want in zip(other.variables, model.variables, strict=True):
-        np.testing.assert_array_equal(mine, want)
+    assert_same(other.variables, model.variables)
 
 
 def train_on(strategy, steps=5):
@@ -238,22 +231,13 @@ def train_on(strategy, steps=5):
 
 def two_replicas():
     """Prints the results of one and of two replicas; a process of its own, for its two devices."""
-    device = tf.config.LogicalDeviceConfiguration()
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0], [device, device]
-    )
-    both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    both = two_processors()
     assert both.num_replicas_in_sync == 2
     print(json.dumps([train_on(tf.distribute.OneDeviceStrategy("CPU:0")), train_on(both)]))
 
 
 def test_two_replicas_equal_one():
-    command = [sys.executable, "-c", "from tests import test_optimizer as t; t.two_replicas()"]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-    root = Path(__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root)
-    assert done.returncode == 0, done.stderr[-2000:]
-    one, two = json.loads(done.stdout.splitlines()[-1])
+    printed = python("from tests import test_optimizer as t; t.two_replicas()")
+    one, two = json.loads(printed.splitlines()[-1])
     assert len(one) == 12
-    for mine, want in zip(two, one, strict=True):
-        np.testing.assert_allclose(mine, want, rtol=1e-5, atol=1e-6)
+    assert_near(two, one, rtol=1e-5, atol=1e-6)

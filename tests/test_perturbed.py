@@ -35,9 +35,6 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(benchmark, "BATCH", 8)
 
 
-# Files
-
-
 @pytest.mark.parametrize(("limit", "used"), [(0, 7), (5, 5), (99, 7)])
 def test_sequences_come_in_chunks_and_in_order(files, small_batches, limit, used):
     folder, contents = files
@@ -76,9 +73,7 @@ def test_a_damaged_file_is_named_with_what_was_wanted_and_what_is_left(files, da
     make, got = DAMAGES[damage]
     make(files[0] / "translate.npy")
     wanted = r"translate.npy: expected uint8 \[N, T, 6, 8, 3\], T of 2 or more"
-    with pytest.raises(
-        FileError, match=rf"{wanted}; received.*{got}.*: gaussian_noise, shear, shot_"
-    ):
+    with pytest.raises(FileError, match=rf"{wanted}; received.*{got}.*: gaussian_noise, shear,"):
         perturbed.open_set(files[0], SIZE)
 
 
@@ -89,15 +84,10 @@ def test_a_file_with_fewer_sequences_than_most_is_named(files):
 
 
 def test_a_folder_without_a_set_is_refused_with_what_it_must_hold(tmp_path):
-    with pytest.raises(
-        ArgumentError, match=r"<perturbation>.npy files \(CIFAR-P\), or with folders"
-    ):
+    with pytest.raises(ArgumentError, match=r"<perturbation>.npy files \(CIFAR-P\), or with"):
         perturbed.open_set(tmp_path, SIZE)
     with pytest.raises(ArgumentError, match="Expected a folder with a set"):
         perturbed.open_set(tmp_path / "nowhere", SIZE)
-
-
-# Videos
 
 
 VIDEOS = ("n02102040/ILSVRC2012_val_00000001", "n01440764/ILSVRC2012_val_00000002", "n0/z")
@@ -173,9 +163,6 @@ def test_damaged_videos_are_named(videos):
     path.unlink()
     with pytest.raises(FileError, match=r"translate: expected the same 3 files .*: gaussian_noise"):
         perturbed.open_set(folder, (40, 50))
-
-
-# Evaluation
 
 
 def evaluate(*args, **options):
@@ -273,9 +260,6 @@ def test_infinite_logits_are_refused_by_name():
     tables["brightness"][2, 1, 3] = np.nan
     with pytest.raises(RunError, match="brightness: Expected finite logits"):
         evaluate(looked_up(*tables.values()), in_memory(tables))
-
-
-# Rates of a baseline
 
 
 def rates(**changes):

@@ -1,7 +1,5 @@
 """Batches are a function of (seed, epoch, step): order, views, last batch, start in the middle."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -16,6 +14,7 @@ from augmix_tf.augment.mixing import MixupMethod
 from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import ONE_REPLICA, Position, ReplicaSlice
 from augmix_tf.errors import ArgumentError
+from tests.arrays import assert_same
 from tests.image_stores import in_memory
 from tests.runs import RUNS
 
@@ -128,8 +127,7 @@ def test_the_parts_of_replicas_make_up_the_batch(images, name, replicas):
         parts = together[replicas * number :][:replicas]
         assert {len(part) for replica in parts for part in replica} == {BATCH // replicas}
         for got, want in zip(parts, (replica[number] for replica in alone), strict=True):
-            for mine, theirs in zip(got, want, strict=True):
-                np.testing.assert_array_equal(mine, theirs)
+            assert_same(got, want)
         views, targets = (np.concatenate(part) for part in zip(*parts, strict=True))
         np.testing.assert_array_equal(views, want_views)
         np.testing.assert_array_equal(targets, want_targets)

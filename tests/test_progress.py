@@ -1,7 +1,5 @@
 """What a person sees while something takes long: a bar on a terminal, lines elsewhere."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re

@@ -1,7 +1,5 @@
 """The recipes: what a run is when no flag says otherwise."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from pathlib import Path

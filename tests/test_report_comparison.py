@@ -325,9 +325,6 @@ def test_only_a_value_better_beyond_the_intervals_is_clearly_the_best():
     assert clearly_best([best, directories.Estimate(None)], higher_is_better=False) is None
 
 
-# The terminal
-
-
 def test_runs_stand_side_by_side_in_the_terminal(folders):
     lines = comparison.comparison_table([folders[2], folders[0]]).splitlines()
     assert [line.split() for line in lines[1:]] == [
@@ -344,9 +341,6 @@ def test_runs_stand_side_by_side_in_the_terminal(folders):
     assert len({len(line) for line in lines[1:]}) == 1
     head = comparison.comparison_table(folders[:2]).splitlines()[1]
     assert head.split() == [str(folder) for folder in folders[:2]]
-
-
-# How sure
 
 
 def outcomes(error, count=400, seed=0, labels=0):
@@ -456,9 +450,6 @@ def test_other_images_are_not_tested(tmp_path):
     text = comparison.write(folders, tmp_path / "out").read_text()
     title = "Augmix against the others on the same images: wrn"
     assert table_of(text, title)[1:] == [["standard", "–", "–", "–"]]
-
-
-# Networks for ImageNet
 
 
 def test_runs_on_small_images_have_no_metrics_of_imagenet(tmp_path):

@@ -167,8 +167,6 @@ def test_reports_need_no_tensorflow_and_no_pyplot(run):
     subprocess.run([sys.executable, "-c", script, str(run)], env=environment, check=True)
 
 
-# Corrupted, perturbed and other test images
-
 RISING = {name: [0.1, 0.2, 0.3, 0.4, 0.5] for name in CORRUPTIONS}
 # Gaussian noise is worse by 0.15 at each severity: the mean rises by 0.01.
 ERRORS = RISING | {"gaussian_noise": [0.25, 0.35, 0.45, 0.55, 0.65]}
@@ -284,9 +282,6 @@ def test_the_report_has_intervals_beside_the_errors(tmp_path):
     calibration = text.partition("## Calibration under corruption")[2]
     assert "| Brier score | 0.2000 (0.1000 to 0.3000) | 0.2000 |" in calibration
     assert "| noise floor of the RMS calibration error | 2.50 % | – |" in calibration
-
-
-# Networks for ImageNet
 
 
 def test_the_report_of_a_network_for_imagenet_has_its_metrics(tmp_path):

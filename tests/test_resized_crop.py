@@ -1,7 +1,5 @@
 """ImageNet's random crop: windows by the definition, laws of the draws, images of Pillow."""
 
-from __future__ import annotations
-
 import functools
 import io
 import math
@@ -20,6 +18,7 @@ from augmix_tf.augment.crops import (
     window,
 )
 from tests import image_files
+from tests.arrays import assert_same
 from tests.runs import eager, graph, tf_data
 
 SEED = seeds.fold(3, 1, 4, seeds.CROP_AND_FLIP)
@@ -62,9 +61,6 @@ def window_by_definition(plan, height: int, width: int) -> tuple[list[int], bool
     return [(height - h) // 2, (width - w) // 2, h, w], False
 
 
-# Windows
-
-
 @pytest.mark.parametrize("sides", ALWAYS_FITS + OTHERS, ids=str)
 def test_windows_are_those_of_the_definition(sides):
     plan = CROP.draw(SEED, 60)
@@ -79,9 +75,6 @@ def test_windows_are_those_of_the_definition(sides):
     # Of such a panorama no window within the ratios has 8 % of the area.
     never = [(1, 500), (500, 1), (90, 2000), (2000, 90)]
     assert all(drawn) if sides in ALWAYS_FITS else sides not in never or not any(drawn)
-
-
-# Draws
 
 
 def test_draws_follow_their_laws():
@@ -105,13 +98,10 @@ def test_draws_follow_their_laws():
 def test_a_seed_gives_the_same_plan_in_every_way_it_is_run(run):
     want = CROP.draw(SEED, 9)
     got = run(CROP.draw, SEED, tf.constant(9))
-    for one, other in zip(got, want, strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_same(got, want)
     another = CROP.draw(seeds.fold(3, 1, 5, seeds.CROP_AND_FLIP), 9)
     assert not np.array_equal(another.area, want.area)
 
-
-# Images
 
 LEVELS = np.random.default_rng(1).integers(0, 256, (5, 4, 4), np.uint8)
 COLOUR = Image.fromarray(LEVELS[..., :3])
@@ -180,9 +170,6 @@ def test_files_that_are_read_one_by_one_give_the_same_bytes(run, paths):
 
     got = run(crop, tf.constant(paths), PLAN)
     np.testing.assert_array_equal(got, cropped(FILES, PLAN))
-
-
-# What is refused
 
 
 @pytest.mark.parametrize("run", [eager, graph])

@@ -38,9 +38,6 @@ def random_logits(count, classes=4, seed=0):
     return 3 * rng.normal(size=(count, classes)), rng.integers(0, classes, count)
 
 
-# Results on one set of images
-
-
 def test_results_are_those_of_the_metrics():
     logits, labels = random_logits(230)
     got = of_images(logits, labels)
@@ -186,9 +183,6 @@ def test_damaged_outcomes_are_refused_with_the_name_of_the_file():
         results.Results.from_json(document, "a/results.json")
 
 
-# Predictions
-
-
 def test_images_on_disk_are_predicted_batch_by_batch(monkeypatch):
     monkeypatch.setattr(benchmark, "BATCH", 3)
     images = np.random.default_rng(1).integers(0, 256, (7, 4, 5, 3), np.uint8)
@@ -204,9 +198,6 @@ def test_images_on_disk_are_predicted_batch_by_batch(monkeypatch):
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, images.mean(axis=(1, 2)) @ weights, rtol=1e-4, atol=1e-3)
     np.testing.assert_array_equal(predict.predict(program, in_memory(images)), got)
-
-
-# A -C set
 
 
 CLASSES = 4

@@ -1,7 +1,5 @@
 """The program as users start it: what a run leaves behind, how it goes on, how it says no."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import functools
@@ -25,6 +23,7 @@ from augmix_tf.data import shapes
 from augmix_tf.errors import Interrupted
 from augmix_tf.report import plots
 from augmix_tf.training.callbacks import COLUMNS, Progress
+from tests.arrays import assert_same
 from tests.program import Outcome, command, finish, leave_out
 
 REPOSITORY = Path(__file__).parents[1]
@@ -124,8 +123,7 @@ def kept_error(folder, count=TEST_IMAGES):
 def assert_same_run(folder, wanted):
     """Weights, momenta, batch statistics, chance and logs of two runs: the same bytes."""
     ours, theirs = (keras.saving.load_model(f / "model.keras") for f in (folder, wanted))
-    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(ours.get_weights(), theirs.get_weights())
     ours, theirs = checkpoint(folder), checkpoint(wanted)
     assert set(ours) == set(theirs)
     for name, value in ours.items():
@@ -184,9 +182,6 @@ def interruptible():
 def quick(monkeypatch):
     """Leaves out what the finished run has passed."""
     leave_out(monkeypatch)
-
-
-# What a run leaves behind
 
 
 def test_a_run_leaves_everything_in_its_folder(run):
@@ -273,9 +268,6 @@ def test_the_errors_logged_reported_and_of_the_saved_models_are_one(run):
     assert f"{100 * error:.2f} %" in (run / "report.md").read_text()
 
 
-# Running again
-
-
 def test_running_again_only_shows_the_table(first):
     """Also with another value of a setting that changes no result."""
     folder, outcome = first
@@ -350,9 +342,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(own, run, quic
     outcome = finish(*TINY, workdir=own)
     assert f"damaged in {own}/checkpoints: {newest.name.partition('.')[0]} (" in outcome.err
     assert_same_run(own, run)
-
-
-# Stopping and going on
 
 
 @pytest.fixture(scope="module")
@@ -436,9 +425,6 @@ def test_control_c_outside_of_training_ends_with_130_and_no_traceback(
     assert str(Interrupted(signal.SIGINT)) in outcome.line()
 
 
-# What is refused
-
-
 def test_data_that_are_not_there_end_the_program_with_1_and_one_line(tmp_path):
     """In a process of its own: nothing that TensorFlow or TFDS print may come along."""
     workdir, data = tmp_path / "run", tmp_path / "data"
@@ -479,9 +465,6 @@ def test_a_wrong_command_ends_with_2_one_line_and_nothing_written(tmp_path, flag
     assert wanted in outcome.line()
     assert outcome.out == ""
     assert list(tmp_path.iterdir()) == []
-
-
-# Other modes
 
 
 def test_evaluate_measures_the_kept_weights_again(own, run):
@@ -549,9 +532,6 @@ def test_views_draws_originals_beside_their_views(tmp_path, monkeypatch):
     np.testing.assert_array_equal(views[:, 0], images)
     assert views.shape[1] == len({views[0, v].tobytes() for v in range(4)}) == 4
     assert titles == [shapes.CLASS_NAMES[label] for label in labels]
-
-
-# Other runs
 
 
 def test_a_run_without_a_folder_gets_one_under_runs(tmp_path, monkeypatch, quick):

@@ -2,14 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import pytest
 
 from augmix_tf import runtime
+from tests.processes import python
 
 WHOLE = "--xla_disable_hlo_passes=cpu-parallel-task-assigner"
 WIDE = "--xla_cpu_prefer_vector_width=512"
@@ -59,15 +57,8 @@ config = keras.config
 print(keras.backend.backend(), config.image_data_format(), config.floatx(), config.epsilon())
 print(config.dtype_policy().name, model.dtype, model.output_shape, model.layers[1].output.shape)
 """
-    environment = {**os.environ, "KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "model.keras", tmp_path / "out"],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()[-2:]
+    environment = {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "jax"}
+    printed = python(code, tmp_path / "model.keras", tmp_path / "out", **environment)
+    first, second = printed.splitlines()[-2:]
     assert first == "tensorflow channels_last float32 1e-07"
     assert second.startswith("float32 float32 (None, 10) (None, 8, 12, ")

@@ -1,7 +1,5 @@
 """The learning rates against the reference's, plain loops, and what Keras does with a schedule."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -89,9 +89,6 @@ def test_any_subset_and_order_gives_the_same_frames(name, table, monkeypatch):
     np.testing.assert_array_equal(got, want[order])
 
 
-# Oracles
-
-
 def test_rotation_is_clockwise_about_pixel_16_16():
     images = some_images(2, 32, 32)
     (got,) = np.moveaxis(sequences.affine_frames("angle_degrees", images, [90.0], ()), 1, 0)
@@ -176,9 +173,6 @@ def test_drops_run_down():
     want = 0.2 * drops
     want[:, 1:] += 0.8 * drops[:, :-1]
     np.testing.assert_allclose(sequences.run_down(drops, (0.2, 0.8)), want, atol=1e-15)
-
-
-# Laws
 
 
 def test_translate_shifts_whole_pixels_and_fills_with_black():

@@ -1,15 +1,11 @@
-from __future__ import annotations
-
 import hashlib
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from augmix_tf.data import shapes
 from augmix_tf.errors import ArgumentError
+from tests.processes import python
 
 # Images, then labels as little-endian int64. They never change: results on the embedded dataset
 # are compared over releases.
@@ -37,19 +33,15 @@ def test_every_byte_is_pinned(splits, split):
     assert digest(images, labels) == SHA256[split]
 
 
-def test_a_fresh_process_elsewhere_draws_the_same_without_tensorflow(tmp_path):
-    script = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).resolve().parents[1])!r})
-import hashlib
+def test_a_fresh_process_draws_the_same_without_tensorflow():
+    script = """
+import hashlib, sys
 from augmix_tf.data import shapes
 images, labels = shapes.make("test")
 print(hashlib.sha256(images.tobytes() + labels.astype("<i8").tobytes()).hexdigest())
 sys.exit("tensorflow" in sys.modules)
 """
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == SHA256["test"]
+    assert python(script).strip() == SHA256["test"]
 
 
 def test_another_seed_gives_other_images(splits):

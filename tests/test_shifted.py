@@ -66,9 +66,6 @@ def open_set(folder, names, size=SIZE, eval_limit=0):
     return opened
 
 
-# Which classes
-
-
 def test_only_the_set_s_own_classes_are_answers(folder):
     table = random_table()
     table[:, :, [1, 4]] += 50  # classes that the set lacks would win everywhere
@@ -127,9 +124,6 @@ def test_a_limit_takes_fewer_images_of_the_same_classes(folder):
     assert len(open_set(folder, CLASSES, eval_limit=99).store) == 6
 
 
-# A run
-
-
 def test_a_run_is_measured_on_all_folders_that_it_names(folder, tmp_path, monkeypatch):
     save(tmp_path / "sketch", "n05", 40, 2)
     monkeypatch.setattr(benchmark, "BATCH", 2)
@@ -149,9 +143,6 @@ def test_a_run_is_measured_on_all_folders_that_it_names(folder, tmp_path, monkey
     assert got["imagenet-r"] == evaluate(by_pixels(table), benchmarks.shifted[0])
 
 
-# Refusals
-
-
 def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_set(folder):
     table = random_table()
     table[3, 1, 0] = np.nan
@@ -166,16 +157,12 @@ def test_folders_that_are_no_classes_are_refused(folder, tmp_path):
     save(tmp_path / "v2", "5", 0)
     with pytest.raises(ArgumentError, match="v2/5: Unknown class '5'"):
         open_set(tmp_path / "v2", CLASSES)
-    with pytest.raises(
-        ArgumentError, match=r"Expected a folder with one folder per class; received .*none"
-    ):
+    with pytest.raises(ArgumentError, match=r"Expected a folder with one folder per class;"):
         open_set(tmp_path / "none", CLASSES)
 
 
 def test_two_folders_of_one_name_are_refused(folder, tmp_path):
     save(tmp_path / "other" / "imagenet-r", "n01", 0)
     places = [folder, tmp_path / "other" / "imagenet-r"]
-    with pytest.raises(
-        ArgumentError, match=r"Expected directories with different names; received .*other"
-    ):
+    with pytest.raises(ArgumentError, match=r"Expected directories with different names;"):
         sets.open_shifted(places, CLASSES, SIZE)

@@ -4,8 +4,6 @@ import io
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from PIL import Image
 
 from augmix_tf.data import shapes, sources, tfds_sets
 from augmix_tf.errors import ArgumentError, FileError
+from tests.processes import python
 
 COUNTS = {"train": 23, "test": 11}
 HEIGHT, WIDTH = 5, 7
@@ -133,9 +132,6 @@ def assert_holds(split, name, count=None, channels=3):
     assert split.images.flags.c_contiguous
 
 
-# What comes out
-
-
 def test_rows_come_in_official_order_from_many_shuffled_files(formatted):
     source = sources.load("tiny", formatted, download=False)
     assert_holds(source.train, "train")
@@ -196,9 +192,6 @@ def test_reading_says_nothing(data_dir, capfd):
     assert "WARNING:absl" not in captured.err
 
 
-# Requests that are wrong
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -226,17 +219,13 @@ def test_wrong_names_are_refused(tmp_path, name, message):
 
 def test_sets_without_usable_splits_are_refused(tmp_path):
     write(tmp_path, "halved", splits=("train",))
-    with pytest.raises(
-        ArgumentError, match=r"train and test \(or validation\); received 'halved' with train"
-    ):
+    with pytest.raises(ArgumentError, match=r"train and test \(or validation\); received"):
         sources.load("halved", tmp_path)
 
 
 def test_images_of_other_kinds_are_refused(tmp_path):
     write(tmp_path, "alpha", channels=4)
-    with pytest.raises(
-        ArgumentError, match=r"1 or 3 channels; received 'alpha' with uint8 \(5, 7, 4\)"
-    ):
+    with pytest.raises(ArgumentError, match=r"1 or 3 channels; received 'alpha' with uint8 \(5,"):
         sources.load("alpha", tmp_path)
 
 
@@ -251,9 +240,6 @@ def test_hidden_labels_are_refused(tmp_path, monkeypatch):
     write(tmp_path, "secret")
     with pytest.raises(ArgumentError, match="test labels are hidden"):
         sources.load("secret", tmp_path)
-
-
-# Data that are missing
 
 
 def test_missing_data_without_download(tmp_path):
@@ -272,12 +258,7 @@ def test_missing_data_are_noticed_before_tensorflow_is_loaded(tmp_path):
         f"try: sources.load('cifar10', {str(tmp_path)!r}, download=False)\n"
         "except OSError as error: print('tensorflow' in sys.modules, error)"
     )
-    run = [sys.executable, "-c", code]
-    done = subprocess.run(
-        run, capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=True
-    )
-    assert done.stdout.startswith("False cifar10/3.0.2 is not in")
-    assert done.stderr == ""
+    assert python(code).startswith("False cifar10/3.0.2 is not in")
 
 
 def refuse_download(*args, **kwargs):
@@ -331,9 +312,6 @@ def test_failing_downloads_leave_nothing_and_say_why(tmp_path, monkeypatch):
     with pytest.raises(FileError, match=r"cannot download and prepare tiny_code.*line went dead;"):
         sources.load("tiny_code", tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-# Data that are damaged
 
 
 def train_file(root, shard=1):
@@ -443,13 +421,8 @@ def test_damaged_descriptions(own_dir, name, content):
 
 def test_unfinished_directories(tmp_path):
     (tmp_path / "cifar10" / "3.0.2").mkdir(parents=True)
-    with pytest.raises(
-        FileError, match=r"3\.0\.2 is incomplete \(no dataset_info\.json\): remove the"
-    ):
+    with pytest.raises(FileError, match=r"3\.0\.2 is incomplete \(no dataset_info\.json\):"):
         sources.load("cifar10", tmp_path)
-
-
-# Real data
 
 
 def real(name):

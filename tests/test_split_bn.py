@@ -1,7 +1,5 @@
 """Batch normalisation of each view: what is shared, what is not, and that nothing of it is lost."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from augmix_tf.training.checkpoints import Checkpoints
 from augmix_tf.training.optimizer import CoupledSGD
 from augmix_tf.training.step import Trainer, split_batch_norm
 from tests import tiny_models
+from tests.arrays import assert_near, assert_same
 from tests.runs import RUNS
 
 SHAPE = (9, 6, 3)
@@ -143,8 +142,7 @@ def test_a_step_is_the_gradient_written_out_by_hand(views):
             pull = gradient + 5e-4 * variable
             variable.assign_sub(0.1 * 1.9 * pull)
     for ours, want in zip(trainer.classifiers, copies, strict=True):
-        for a, b in zip(ours.variables, want.variables, strict=True):
-            np.testing.assert_allclose(a, b, 2e-4, 2e-5, err_msg=a.path)
+        assert_near(ours.variables, want.variables, 2e-4, 2e-5)
 
 
 def test_without_training_all_views_go_through_the_classifier():
@@ -181,12 +179,10 @@ def test_a_checkpoint_holds_every_view(tmp_path):
 
     other = trainer_of(stock(seed=8))
     assert Checkpoints(other, tmp_path).restore() == Position(1, 2)
-    for ours, theirs in zip(values(other), saved, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert_same(values(other), saved)
     for either in (trainer, other):
         either.train_step((images, labels))
-    for ours, theirs in zip(values(other), values(trainer), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert_same(values(other), values(trainer))
 
 
 @pytest.mark.parametrize("build", CLASSIFIERS.values(), ids=CLASSIFIERS)
@@ -203,14 +199,9 @@ def test_the_classifier_is_saved_as_if_it_had_never_been_split(tmp_path, build):
     np.testing.assert_allclose(loaded(images[:, 0]), classifier(images[:, 0]), rtol=1e-6)
 
 
-# Refusals
-
-
 def test_a_classifier_without_batch_normalisation_is_refused():
     model = keras.Sequential([keras.Input(SHAPE), keras.layers.Flatten(), keras.layers.Dense(5)])
-    with pytest.raises(
-        ArgumentError, match="Expected a classifier with batch normalization; received seq"
-    ):
+    with pytest.raises(ArgumentError, match="Expected a classifier with batch normalization;"):
         Trainer(model, batch_norms=2)
 
 

@@ -1,7 +1,5 @@
 """Beside single runs: benchmarks written and evaluated, comparisons, the quick start, views."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil
@@ -100,9 +98,6 @@ def corrupted_set(tmp_path_factory):
     return write_set(tmp_path_factory.mktemp("set") / "C", f"--names={','.join(WRITTEN)}")
 
 
-# Evaluated on corrupted images
-
-
 def test_a_run_without_a_set_is_evaluated_on_generated_corruptions(run):
     corrupted = results(run)["corrupted"]
     assert corrupted["data"]["source"] == "generated"
@@ -195,9 +190,6 @@ def test_the_temperature_is_fitted_on_the_last_training_images_and_served(run):
     np.testing.assert_allclose(answers["probabilities"], probabilities, rtol=1e-4)
 
 
-# Writing sets
-
-
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
@@ -213,9 +205,6 @@ def test_a_wrong_part_of_a_set_is_refused(tmp_path, monkeypatch, arguments, part
     monkeypatch.chdir(tmp_path)
     assert part in refused("--mode=corrupt", "--eval_limit=10", *arguments)
     assert list(tmp_path.iterdir()) == []
-
-
-# The quick start and comparisons
 
 
 @pytest.mark.parametrize("mode", ["report", "views", "corrupt", "export"])
@@ -288,9 +277,6 @@ def test_the_report_of_one_run_is_written_anew(run, copied):
     want = (run / "report.md").read_text().replace(f"runs/{run.name}", str(copied))
     assert (copied / "report.md").read_text().split() == want.split()
     assert set(contents(copied)) == before
-
-
-# Saved models
 
 
 def evaluate_model(path, folder, *arguments):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from augmix_tf import models
 from augmix_tf.errors import ArgumentError
 from tests import golden
+from tests.arrays import assert_same
 from tests.tiny_models import (
     build_tiny,
     cross_entropy,
@@ -147,8 +148,7 @@ def test_state_round_trip(case):
         for weight in target.weights:
             weight.assign(tf.zeros_like(weight))
         models.load_torch_state(target, variant)
-        for a, b in zip(source.get_weights(), target.get_weights(), strict=True):
-            np.testing.assert_array_equal(a, b)
+        assert_same(source.get_weights(), target.get_weights())
 
 
 def equal_to_source(source, target) -> bool:
@@ -261,8 +261,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change, messag
     before = model.get_weights()
     with pytest.raises(ArgumentError, match=message):
         models.load_torch_state(model, state)
-    for a, b in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same(before, model.get_weights())
 
 
 def test_the_shape_of_a_grouped_convolution_is_reported():

@@ -5,8 +5,6 @@ other. Ours equal Pillow there too. Where tensorflow-addons differs, a test says
 gives the reason by taking it away: then the difference is gone. `docs/addons.md` has the table.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -65,17 +63,11 @@ def batch(size, values) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(images, len(values), axis=0), np.tile(np.float64(values), len(images))
 
 
-# Ours
-
-
 @pytest.mark.parametrize("name", ops.OPERATIONS)
 def test_ours_equal_pillow_beside_tensorflow_addons(name):
     images, values = batch((17, 31), list(PARAMETERS[name]))
     got = ops.apply_op(name, images, values)
     np.testing.assert_array_equal(got, pillow(name, images, values))
-
-
-# The same in every value
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -111,9 +103,6 @@ def test_cutout_is_the_same(size):
         top, left = row - size // 2, column - size // 2
         image[max(top, 0) : top + size, max(left, 0) : left + size] = 127.5
     np.testing.assert_array_equal(ours, want)
-
-
-# The same but for their rounding or their rim
 
 
 @pytest.mark.parametrize("degrees", [7, -9, 30, -30, 12.34, -5.6, 133, 101])
@@ -231,9 +220,6 @@ def test_random_cutout_keeps_the_whole_square_inside():
     drawn = erasing.draw_cutout(tf.constant([1, 2]), 200, (13, 21))
     ours = erasing.apply_cutout(images, drawn, 6, fill=0.0).numpy()[..., 0] == 0.0
     assert 9 <= ours.sum(axis=(1, 2)).min() < 36 == ours.sum(axis=(1, 2)).max()
-
-
-# Losses
 
 
 def test_cross_entropy_is_their_n_pairs_loss():

@@ -1,7 +1,5 @@
 """Independent corruptions, pixel by pixel or by scipy: slow and simple, no shared code."""
 
-from __future__ import annotations
-
 import colorsys
 import math
 

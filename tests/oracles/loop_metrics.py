@@ -1,7 +1,5 @@
 """The metrics once more, by plain loops over Python numbers: slow, obvious, nothing shared."""
 
-from __future__ import annotations
-
 import math
 
 

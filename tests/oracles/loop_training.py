@@ -1,7 +1,5 @@
 """Learning rates and momentum SGD by plain loops over Python numbers and NumPy arrays."""
 
-from __future__ import annotations
-
 import math
 
 

@@ -1,7 +1,5 @@
 """The AugMix loss in NumPy float64, probability by probability; shares no code with the package."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

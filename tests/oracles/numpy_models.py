@@ -4,8 +4,6 @@ Written from the papers, for small sizes, without regard to speed. Images are
 [N, H, W, C], convolution weights (out, in / groups, height, width).
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 

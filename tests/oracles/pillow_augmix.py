@@ -3,8 +3,6 @@
 Shares no code with the package. `benchmarks/pipeline.py` times it as well.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
