@@ -119,17 +119,8 @@ def test_the_slope_is_that_of_each_picture_alone():
     np.testing.assert_allclose(together, tf.concat(alone, 0), atol=1e-4)
 
 
-def test_soft_targets_that_name_one_class_are_that_class():
-    classifier = deep()
-    images, labels = pictures(classes=4)
-    hard = Adversary().perturb(classifier, images, labels, tf.constant(SEED))
-    soft = Adversary().perturb(classifier, images, tf.one_hot(labels, 4), tf.constant(SEED))
-    np.testing.assert_allclose(soft, hard, atol=1e-4)
-
-
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_a_network_in_half_precision_is_attacked_in_float32(policy):
-    keras.mixed_precision.set_global_policy(policy)
+def test_a_network_in_half_precision_is_attacked_in_float32():
+    keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         classifier = deep()
     finally:
@@ -235,14 +226,6 @@ def test_a_step_compiled_by_xla_is_the_same_step():
         logs = [step((images[:, None], labels)) for _ in range(3)][-1]
         runs.append([*logs.values(), *(v.numpy() for v in trainer.trainable_variables)])
     assert_near(runs[1], runs[0], rtol=1e-3, atol=1e-4)
-
-
-def test_evaluation_is_of_the_pictures_as_they_are():
-    trainer, images, labels = trained(adversary=Adversary())
-    trainer.reset_metrics()
-    got = trainer.test_step((images[:, None], labels))["loss"]
-    want = loss_of(trainer.classifier, images, labels).mean()
-    np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
 def test_several_views_cannot_be_attacked():

@@ -193,14 +193,6 @@ def test_weights_are_dirichlet_and_the_share_is_beta(alpha):
     assert abs(np.mean(share**2) - (alpha + 1) / (4 * alpha + 2)) < bound
 
 
-def test_weights_and_shares_come_from_different_streams():
-    """One stream for both, three and two numbers an image, would meet at every sixth number."""
-    weights = drawn().chain_weights.reshape(STEPS, BATCH, 3)
-    share = drawn().mixed_share.reshape(STEPS, BATCH)[:, ::3] > 0.5
-    larger = (weights[..., 0] > weights[..., 1])[:, ::2][:, : share.shape[1]]
-    assert_uniform_table(2, larger, share)
-
-
 def test_one_chain_has_all_the_weight():
     assert (drawn(AugMixSettings(width=1)).chain_weights == 1).all()
 

@@ -13,6 +13,7 @@ from augmix_tf import seeds
 from augmix_tf.augment import AugMixSettings, apply_plan, draw_plan
 from augmix_tf.augment.layer import AugMix
 from augmix_tf.errors import ArgumentError
+from tests.runs import eager, graph, tf_data
 from tests.test_ops import sample_images
 
 IMAGES = sample_images(12, 20)
@@ -52,17 +53,16 @@ def test_each_picture_of_a_batch_draws_for_itself():
 
 
 def test_calls_one_after_another_are_the_same_for_the_same_seed():
-    want = mapped(AugMix(seed=7), 30)
+    want = mapped(AugMix(seed=7), 10)
     layer = AugMix(seed=7)
-    assert digests(layer(IMAGES) for _ in range(30)) == want
-    assert not set(mapped(AugMix(seed=8), 30)) & set(want)
-    assert not set(mapped(AugMix(), 30)) & set(want)
+    assert digests(layer(IMAGES) for _ in range(10)) == want
+    assert not {*mapped(AugMix(seed=8), 10), *mapped(AugMix(), 10)} & set(want)
 
 
 def test_parallel_calls_draw_the_same_choices_in_any_order_and_none_twice():
-    want = mapped(AugMix(seed=7), 200)
-    got = mapped(AugMix(seed=7), 200, parallel=8)
-    assert len(set(want)) == 200
+    want = mapped(AugMix(seed=7), 50)
+    got = mapped(AugMix(seed=7), 50, parallel=8)
+    assert len(set(want)) == 50
     assert collections.Counter(got) == collections.Counter(want)
 
 
@@ -85,7 +85,7 @@ def test_takes_single_pictures_and_batches_of_unknown_size():
     np.testing.assert_array_equal(one, AugMix(seed=1)(IMAGES[:1])[0])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int32])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32])
 def test_other_types_are_rounded_to_levels_first(dtype):
     want = AugMix(seed=1)(IMAGES)
     values = IMAGES.astype(dtype)
@@ -107,10 +107,9 @@ def test_does_nothing_when_not_training():
     np.testing.assert_array_equal(layer(IMAGES), AugMix(seed=1)(IMAGES))  # and draws nothing
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_mixed_precision_does_not_coarsen_pictures(policy):
+def test_mixed_precision_does_not_coarsen_pictures():
     want = AugMix(seed=1)(IMAGES)
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         layer = AugMix(seed=1)
     finally:
@@ -120,17 +119,8 @@ def test_mixed_precision_does_not_coarsen_pictures(policy):
 
 
 def test_configuration_makes_the_same_layer_again():
-    arguments = {
-        "severity": 2.5,
-        "width": 2,
-        "depth": 2,
-        "alpha": 0.5,
-        "all_ops": True,
-        "seed": 9,
-        "value_range": (0, 255),
-        "fill": 7,
-        "name": "mixer",
-    }
+    arguments = {"severity": 2.5, "width": 2, "depth": 2, "alpha": 0.5, "all_ops": True}
+    arguments |= {"seed": 9, "value_range": (0, 255), "fill": 7, "name": "mixer"}
     layer = AugMix(**arguments)
     assert arguments.items() <= layer.get_config().items()
     again = AugMix.from_config(layer.get_config())
@@ -183,11 +173,7 @@ def test_a_checkpoint_holds_how_far_the_layer_has_come(tmp_path):
     np.testing.assert_array_equal(later(IMAGES), layer(IMAGES))
 
 
-RUNS = {
-    "eager": lambda fn, images: fn(images),
-    "graph": lambda fn, images: tf.function(fn)(images),
-    "tf_data": lambda fn, images: next(iter(tf.data.Dataset.from_tensors(images).map(fn))),
-}
+RUNS = {run.__name__: run for run in (eager, graph, tf_data)}
 
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)

@@ -1,6 +1,5 @@
 """`augmix_tf.evaluation.benchmark`: any callable, measured as the commands measure."""
 
-import dataclasses
 import io
 import json
 import re
@@ -121,25 +120,6 @@ def test_errors_are_those_of_plain_numpy_at_some_severities():
     assert got.corrupted.at_severity(["fog"], "error", 5) == errors["fog"][1]
     assert got.corrupted.at_severity(["fog"], "error", 3) is None
     assert type(got).from_json(json.loads(json.dumps(got.to_json()))).to_json() == got.to_json()
-
-
-def test_means_over_some_severities_never_have_the_published_name():
-    names = [*(name for name in corruptions.CORRUPTIONS if name != "frost"), "frost"]
-    row = measure().corrupted.corruptions["contrast"]
-    results = measure(severities=[1])
-    part = dataclasses.replace(
-        results.corrupted, corruptions=dict.fromkeys(names, row), counted=names
-    )
-    results = dataclasses.replace(results, corrupted=part)
-    text = results.to_markdown()
-    assert "over 15 corruptions at severity 1. Published means are over all 15 corruptions and" in (
-        text
-    )
-    assert "| corruption | severity 1 | mean |" in text
-    assert not re.search("[Mm]ean corruption error", text)
-    titles = [value.title for value in results.values() if value.value is not None]
-    assert "error, mean over 15 corruptions at severity 1" in titles
-    assert "at severity 1" in results.figure().get_suptitle()
 
 
 class OnDevice:

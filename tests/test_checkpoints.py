@@ -204,13 +204,6 @@ def test_a_checkpoint_of_other_training_data_is_refused(trainer, tmp_path):
     assert numbers(tmp_path) == [1]
 
 
-def test_two_checkpoints_are_kept(trainer, tmp_path):
-    checkpoints = Checkpoints(trainer, tmp_path)
-    for step in range(1, 12):
-        checkpoints.save(Position(0, step))
-        assert numbers(tmp_path) == list(range(max(1, step - 1), step + 1))
-
-
 @contextlib.contextmanager
 def files_up_to(size):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -98,14 +98,6 @@ def test_a_damaged_file_is_named_with_what_was_wanted_and_what_is_left(files, da
     assert str(e.value).endswith("can still be evaluated: shot_noise, spatter, frost_synthetic")
 
 
-def test_of_several_damaged_files_the_number_is_said(files):
-    folder, _ = files
-    truncate(folder / "fog.npy")
-    truncate(folder / "spatter.npy")
-    with pytest.raises(FileError, match=r"fog.npy.*\(and 1 more like it\).*: shot_noise, frost_s"):
-        open_set(folder)
-
-
 def test_a_file_with_other_rows_than_most_is_the_wrong_one(files):
     folder, _ = files
     np.save(folder / "shot_noise.npy", pictures(10))

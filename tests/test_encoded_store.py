@@ -19,7 +19,6 @@ from augmix_tf.data import class_folders, pipeline, record_files, sources, tfds_
 from augmix_tf.data.encoded_store import EncodedStore
 from augmix_tf.data.pipeline import ONE_REPLICA, Position, ReplicaSlice
 from augmix_tf.errors import ArgumentError, FileError
-from augmix_tf.export import decoding
 from tests import class_folders as samples
 from tests.arrays import assert_same
 from tests.class_folders import CLASSES
@@ -420,23 +419,6 @@ def test_mixing_methods_mix_the_same_windows(train, windows, monkeypatch, name):
         np.testing.assert_array_equal(views, mixed)
         np.testing.assert_array_equal(targets, mixed_targets)
         assert np.abs(views[:, 0] - clean[:, 0]).max() > 0
-
-
-@pytest.mark.skipif(not hasattr(tf.io, "decode_webp"), reason="TensorFlow before 2.20")
-def test_webp_under_the_name_of_a_jpeg_is_trained_on_and_served(tmp_path):
-    files = {}
-    for kind, options in (("png", {}), ("webp", {"lossless": True})):
-        for seed, name in enumerate(CLASSES):
-            pixels = samples.image(seed, *SIZE)
-            files[kind, name] = encoded(pixels, kind, **options)
-            (tmp_path / kind / name).mkdir(parents=True)
-            (tmp_path / kind / name / "1.jpg").write_bytes(files[kind, name])
-    stores = [class_folders.open_split(tmp_path / kind, None, SIZE) for kind in ("png", "webp")]
-    batches = [views_of(store, StandardMethod(), batch=3) for store in stores]
-    for png, webp in zip(*batches, strict=True):
-        np.testing.assert_array_equal(webp[0], png[0])
-    served = decoding.decode(tf.constant([files["webp", CLASSES[2]]]), *SIZE)
-    np.testing.assert_array_equal(served.images[0], samples.image(2, *SIZE))
 
 
 def test_errors_of_other_things_are_left_alone(train, monkeypatch):

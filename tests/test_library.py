@@ -49,7 +49,7 @@ def test_every_function_shows_an_example(thing):
         assert "\n    >>> " in thing.__doc__
 
 
-@pytest.mark.parametrize("size", [(50, 70), (17, 33), (224, 300), (301, 90)])
+@pytest.mark.parametrize("size", [(17, 33), (150, 90)])
 @pytest.mark.parametrize("name", ["gaussian_noise", "fog", "jpeg_compression", "elastic_transform"])
 def test_images_of_any_size_keep_it_and_only_their_number_decides(name, size):
     images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)

@@ -126,43 +126,6 @@ def test_a_signal_ends_the_run_where_it_was_saved(trainer, number, at, every, wa
     assert signal.getsignal(number) == before
 
 
-@pytest.mark.parametrize(
-    ("own", "others", "at", "wanted", "number"),
-    [
-        (True, True, 4, [6], signal.SIGINT),  # all know it after the next call
-        (False, True, 4, [6], signal.SIGTERM),  # another one was told
-        (True, False, 4, [10, 20], signal.SIGINT),  # it goes on until all of them know
-        (True, True, 10, [10, 12], signal.SIGINT),
-        (True, True, 10.5, [10, 12], signal.SIGINT),
-    ],
-)
-def test_several_workers_stop_when_all_know_it(
-    trainer, monkeypatch, own, others, at, wanted, number
-):
-    """The sum over workers, as it would come back from a call, in place of theirs."""
-    told = []
-
-    def act():
-        told.append(others)
-        if own:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    compiled_steps = loop._compiled_steps
-
-    def with_others(trainer, most, several):
-        run = compiled_steps(trainer, most, several=False)
-
-        def run_steps(*arguments):
-            flags, means = run(*arguments)
-            return tf.concat([flags[:-1], [float(any(told))]], axis=0), means
-
-        return run_steps
-
-    monkeypatch.setattr(loop, "_compiled_steps", with_others)
-    monkeypatch.setattr(loop.distribution, "has_several_workers", lambda: True)
-    assert train(trainer, callbacks=[Act(at, act)], steps_per_call=2) == (wanted, number)
-
-
 ERRORS = (
     tf.errors.UnavailableError(None, None, "{{function_node x}} Socket closed:\nmore"),
     tf.errors.AbortedError(None, None, "{{node y}} Socket closed"),

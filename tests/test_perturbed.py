@@ -293,14 +293,6 @@ def test_networks_for_imagenet_are_compared_with_alexnet():
         assert got["mean_top5_distance"] == metrics.mean_top5_distance(values, theirs)
 
 
-def test_only_the_rates_that_are_given_are_used(tmp_path):
-    alexnet = {"flip_probability": rates()["flip_probability"]}
-    tables = random_tables(["snow"])
-    got = evaluate(looked_up(*tables.values()), in_memory(tables), alexnet=alexnet)
-    assert got["mean_flip_rate"] is None
-    assert "mean_top5_distance" not in got
-
-
 def broken(key, name, value):
     return rates(**{key: rates()[key] | {name: value}})
 
@@ -319,8 +311,3 @@ def test_malformed_rates_are_refused(tmp_path, content):
     (tmp_path / "rates.json").write_text(content)
     with pytest.raises(ArgumentError, match=BROKEN_RATES[content]):
         sets.read_rates(tmp_path / "rates.json")
-
-
-def test_missing_rates_are_refused(tmp_path):
-    with pytest.raises(ArgumentError, match=r"Cannot read .*none.json: .*No such file"):
-        sets.read_rates(tmp_path / "none.json")

@@ -49,7 +49,7 @@ def test_each_epoch_holds_each_example_once_in_another_order(images):
     assert not any(np.array_equal(a, b) for a, b in itertools.pairwise(epochs))
 
 
-@pytest.mark.parametrize("start", [Position(0, 1), Position(0, 2), Position(1, 0), Position(2, 2)])
+@pytest.mark.parametrize("start", [Position(0, 2), Position(1, 0), Position(2, 1)])
 def test_a_run_that_starts_in_the_middle_gets_the_same_bytes(images, start):
     whole = batches(images)[start.epoch * 3 + start.step :]
     rest = batches(images, start=start)

@@ -58,18 +58,6 @@ def test_a_confusion_matrix_is_drawn_in_percent_of_each_class(drawn_figures):
         assert [label.get_text() for label in axis] == names
 
 
-def test_a_hundred_classes_are_named_and_not_numbered(drawn_figures):
-    names = [f"class {number}" for number in range(100)]
-    png = plots.confusion_matrix(names, np.eye(100, dtype=int).tolist())
-    axes = drawn_figures[0].axes[0]
-    assert not axes.texts
-    assert [label.get_text() for label in axes.get_yticklabels()] == names
-    assert max(Image.open(io.BytesIO(png)).size) < 2000
-    # Names of neighbors do not touch.
-    heights = [label.get_window_extent().height for label in axes.get_yticklabels()]
-    assert max(heights) < axes.get_window_extent().height / 100 * 1.2
-
-
 def pixels(png: bytes) -> np.ndarray:
     image = Image.open(io.BytesIO(png))
     assert image.format == "PNG"
@@ -145,17 +133,6 @@ def test_corrupted_reliability_is_that_of_all_counted_cells(tmp_path, drawn_figu
     ]
     np.testing.assert_allclose(shifted.collections[1].get_offsets(), [[0.5, 0.25], [0.9, 0.7]])
     np.testing.assert_allclose(clean.collections[1].get_offsets(), [[0.5, 0.25], [0.9, 0.95]])
-
-
-@pytest.mark.parametrize(("count", "shown"), [(1, 1), (3, 3), (5, 8)])
-def test_many_reliability_panels_stand_in_rows(drawn_figures, count, shown):
-    bins = [ReliabilityBin(0.5, 0.4, 3)]
-    panels = {f"method {i}": {"clean": bins, "corrupted": bins} for i in range(count)}
-    plots.reliability(panels, "title")
-    axes = drawn_figures[0].axes
-    assert len(axes) == shown
-    assert [a.get_title() for a in axes if a.get_visible()] == list(panels)
-    assert sum(a.get_legend() is not None for a in axes) == 1
 
 
 # Read as formulas, these would be errors or lose their signs.

@@ -4,7 +4,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,7 +11,7 @@ import tensorflow as tf
 from augmix_tf import metrics, robustness
 from augmix_tf.data import benchmark
 from augmix_tf.errors import ArgumentError, FileError, RunError
-from augmix_tf.evaluation import measure, predict, results, sets
+from augmix_tf.evaluation import measure, predict, results
 from augmix_tf.metrics import classification
 from tests.image_stores import StoreOnDisk, in_memory
 
@@ -361,21 +360,3 @@ def test_infinite_logits_are_refused_with_the_name_of_the_cell():
     tables["fog"][3, 7, 1] = np.inf
     with pytest.raises(RunError, match="fog, severity 4: Expected finite scores"):
         evaluate(looked_up(tables), set_of(tables, labels))
-
-
-def test_a_real_model_on_images_generated_on_the_fly():
-    images = np.random.default_rng(0).integers(0, 256, (7, 16, 20, 3), np.uint8)
-    images[0], images[1] = 0, 255
-    labels = np.arange(7) % 3
-    inputs = keras.Input((16, 20, 3))
-    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(inputs / 255.0))
-    program = predict.predictor(keras.Model(inputs, outputs))
-    made = sets.generate_corrupted(in_memory(images, labels), seed=2)
-    got = evaluate(program, made)
-    for name in ("contrast", "shot_noise"):
-        pictures, _ = next(made.cell(name, 3))
-        logits = predict.predict(program, in_memory(pictures))
-        wanted = of_images(logits, labels)
-        assert got["corruptions"][name][2]["nll"] == pytest.approx(wanted["nll"], rel=1e-5)
-        assert got["corruptions"][name][2]["error"] == wanted["error"]
-    assert got["data"]["source"] == "generated"
