@@ -156,7 +156,7 @@ def run(
 
 
 def table(document: dict[str, Any], models: Sequence[str], methods: Sequence[str]) -> str:
-    """Returns the rows as Markdown: step times, memory and differences by method and model."""
+    """Returns the rows as Markdown: step times and memory by method and model."""
     setting, rows = document["setting"], document["rows"]
     machine = setting["machine"]
     dates = sorted({row["date"] for row in rows})
@@ -173,9 +173,6 @@ def table(document: dict[str, Any], models: Sequence[str], methods: Sequence[str
             lambda row: f"{row['step_ms']:,.0f} / {row['step_cpu_ms']:,.0f}"
         ),
         "Peak memory of the training process, MB": lambda row: f"{row['peak_mb']:,.0f}",
-        "Largest difference of a probability, `model.keras` / SavedModel": lambda row: (
-            f"{row['keras_difference']:.1g} / {row['saved_model_difference']:.1g}"
-        ),
     }
     for title, shown in columns.items():
         cells = {(row["method"], row["model"]): shown(row) for row in rows}

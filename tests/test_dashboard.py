@@ -19,6 +19,7 @@ import main
 from augmix_tf.commands import build, dashboard, export
 from augmix_tf.data import pipeline, shapes
 from augmix_tf.data.pipeline import Position
+from augmix_tf.evaluation.results import Results
 from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS
 from augmix_tf.report import directories
 from augmix_tf.training.callbacks import Profile, Records
@@ -62,9 +63,8 @@ def log_begin_of_augmix_run(root) -> None:
         callbacks = dashboard.callbacks(run, Position(), stack)
         callbacks[0].on_epoch_begin(0)
         callbacks[0].on_epoch_begin(1)
-    for results in ({"schema": 2, "clean": {"error": 0.75}}, RESULTS):
-        directory.results.write_text(json.dumps(results))
-        dashboard.log_results(run)
+    for document in ({"schema": 2, "clean": {"error": 0.75}}, RESULTS):
+        dashboard.log_results(run, Results.from_json(document), {})
 
 
 @pytest.fixture(scope="module")

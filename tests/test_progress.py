@@ -45,6 +45,15 @@ def test_each_epoch_is_one_line(stream):
     assert re.fullmatch(rf"epoch 2/2  {numbers}  test error 25\.0 %", second)
 
 
+def test_a_run_of_one_call_has_no_speed_to_show(stream):
+    with contextlib.redirect_stderr(stream):
+        progress = Progress(1, 10, 4)
+        progress.on_train_batch_end(9, {"loss": 2.5})
+        progress.on_epoch_end(0, {"loss": 2.5})
+        progress.close()
+    assert lines(stream) == ["epoch 1/1  loss 2.5000"]
+
+
 def test_a_terminal_sees_a_bar_of_the_whole_run_and_a_file_does_not(stream):
     with contextlib.redirect_stderr(stream):
         progress = Progress(2, 10, 4, Position(1, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
 import keras
 import tensorflow as tf
@@ -14,6 +15,7 @@ from augmix_tf.config import parse_steps
 from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
 from augmix_tf.errors import SettingError
+from augmix_tf.evaluation.results import Results
 from augmix_tf.metrics import table
 from augmix_tf.report import directories
 from augmix_tf.report import run as run_report
@@ -43,8 +45,12 @@ def callbacks(
     monitor = stack.enter_context(Monitor(run.directory.logs, first_step + start.step))
     monitor.graph(_inference_graph(run.trainer.classifier))
     monitor.image(first_step, "views", views_png(config, run.data.source))
-    if draws(run, start.epoch):
-        log = lambda epoch: monitor.histograms(epoch * steps, draws(run, epoch))  # noqa: E731
+    if first_draws := draws(run, start.epoch):
+
+        def log(epoch: int, logs: dict[str, float] | None = None) -> None:
+            drawn = first_draws if epoch == start.epoch else draws(run, epoch)
+            monitor.histograms(epoch * steps, drawn)
+
         callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=log))
     progress = Progress(config.epochs, steps, config.batch_size, start)
     stack.callback(progress.close)
@@ -61,19 +67,20 @@ def draws(run: Run, epoch: int) -> dict[str, Histogram]:
 
 def report(run: Run) -> None:
     """Writes report and plots of a finished run, into TensorBoard too, and prints the table."""
-    run_report.write(run.directory.root)
-    log_results(run)
-    print(run_report.results_table(run.directory.root))
+    content = directories.read(run.directory.root)
+    figures = run_report.figures(content)
+    run_report.write(content.folder, figures)
+    log_results(run, content.results, figures)
+    print(run_report.results_table(content.folder))
 
 
-def log_results(run: Run) -> None:
+def log_results(run: Run, results: Results, figures: Mapping[str, bytes]) -> None:
     """Logs results and figures of a run, replacing those of an earlier evaluation."""
     root = run.directory.root.resolve()
-    content = directories.read(root)
     with Monitor(run.directory.logs / "measured", anew=True) as monitor:
-        scalars = table.scalars(content.results.to_json())
+        scalars = table.scalars(results.to_json())
         monitor.trial(f"{root.name} in {root.parent}", run.config.identifying(), scalars)
-        for name, png in run_report.figures(content).items():
+        for name, png in figures.items():
             monitor.image(0, name, png)
 
 

@@ -146,10 +146,11 @@ def _summary_line(run: Run) -> str:
     config, source = run.config, run.data.source
     sizes = "".join(f" {n}={v}" for n, v in values_of(config.model).items())
     replicas = run.trainer.distribute_strategy.num_replicas_in_sync
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs} epochs"
     return (
         f"{config.dataset} {len(source.train)}+{len(source.test)} images | "
         f"{config.model.name}{sizes}, {build.parameters(run.trainer):,} parameters | "
-        f"{config.method.label(config.settings())} | {config.epochs} epochs of batch "
+        f"{config.method.label(config.settings())} | {epochs} of batch "
         f"{config.batch_size} | {config.precision} | replicas {replicas} | seed {config.seed} | "
         f"{run.directory.root}"
     )

@@ -55,13 +55,14 @@ SEVERITY_CURVES = (
 )
 
 
-def write(workdir: files.PathLike) -> Path:
+def write(workdir: files.PathLike, drawn: Mapping[str, bytes] | None = None) -> Path:
     """Writes `report.md` and `plots/*.png` into a run directory and returns the path of the first.
 
-    What the files of the directory do not have is left out of the report.
+    What the files of the directory do not have is left out of the report. `drawn` are its
+    `figures`, if they were drawn before.
     """
     run = directories.read(workdir)
-    drawn, path = figures(run), run.folder / REPORT
+    drawn, path = figures(run) if drawn is None else drawn, run.folder / REPORT
     for name, png in drawn.items():
         files.write_bytes_atomically(run.folder / "plots" / f"{name}.png", png)
     images = {name: f"![{name.replace('_', ' ')}](plots/{name}.png)" for name in drawn}

@@ -117,8 +117,10 @@ class Progress(_OfRun):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Prints the line of the epoch."""
-        parts = [f"epoch {epoch + 1}/{self._epochs}", f"{self.images_per_second:.0f} images/s"]
-        self._bar.write("  ".join([*parts, _metrics_text(logs or {})]), file=sys.stderr)
+        speed = self.images_per_second
+        parts = [f"epoch {epoch + 1}/{self._epochs}", f"{speed:.0f} images/s" if speed else ""]
+        parts.append(_metrics_text(logs or {}))
+        self._bar.write("  ".join(filter(None, parts)), file=sys.stderr)
         sys.stderr.flush()
 
     def close(self) -> None:
