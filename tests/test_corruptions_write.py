@@ -20,7 +20,6 @@ from augmix_tf.corruptions import catalogue, weather, write
 from augmix_tf.data import corrupted
 from augmix_tf.errors import ArgumentError, FileError, RunError
 from tests.image_stores import OnDisk
-from tests.processes import python
 from tests.test_corruptions import some_images
 
 NAMES = ["gaussian_noise", "contrast"]
@@ -332,23 +331,6 @@ def test_a_full_disk_leaves_no_part_of_a_jpeg_folder(tmp_path, monkeypatch):
     write_set(tmp_path / "set", ["contrast"], layout="jpeg")
     write_set(tmp_path / "whole", ["contrast"], layout="jpeg")
     assert contents(tmp_path / "set") == contents(tmp_path / "whole")
-
-
-def test_a_file_that_cannot_grow_leaves_nothing(tmp_path):
-    script = f"""
-import resource
-import numpy as np
-from augmix_tf import errors, corruptions
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
-images = np.zeros((40, 16, 16, 3), np.uint8)
-try:
-    corruptions.write_corrupted(
-        {str(tmp_path)!r}, images, np.zeros(40, int), ["contrast"], workers=1)
-except errors.FileError as error:
-    print(error)
-"""
-    assert python(script) == f"cannot write {tmp_path}/contrast.npy: File too large\n"
-    assert set(contents(tmp_path)) == {"labels.npy"}
 
 
 def test_an_image_that_cannot_be_read_is_not_reported_as_a_file_that_cannot_be_written(tmp_path):

@@ -5,7 +5,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from augmix_tf.errors import ArgumentError
 from augmix_tf.export import decoding
 from augmix_tf.export.decoding import (
     LARGEST_AREA,
@@ -119,13 +118,6 @@ def test_the_centre_is_what_evaluation_sees(images, size):
     for got, file in zip(found.images.numpy()[::2], files, strict=True):
         want = ops_decoding.decode_centre(tf.constant(file), (HEIGHT, WIDTH), 37)
         np.testing.assert_allclose(got, tf.cast(want, tf.float32), atol=1.001)
-
-
-def test_a_centre_of_the_size_wanted_stays_as_it_is(images):
-    found = decoded_centre(tf.constant([encoded(images[0])]))
-    np.testing.assert_array_equal(found.images[0], images[0])
-    with pytest.raises(ArgumentError, match="Expected a size of at most 31; received"):
-        decoding.decode(tf.constant([encoded(images[0])]), HEIGHT, WIDTH, short_side=31)
 
 
 def test_an_unreadable_file_has_its_error_and_its_neighbours_their_images(images):

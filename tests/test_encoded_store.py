@@ -86,30 +86,15 @@ def break_class(folder):
     (folder / "val" / CLASSES[0]).rename(folder / "val" / "n01440765")
 
 
-def break_images(folder):
-    for path in (folder / "train" / CLASSES[1]).iterdir():
-        path.unlink()
-
-
 def break_val(folder):
     (folder / "val").rename(folder / "test")
-
-
-def flatten(folder):
-    """Classes without the folders train and val, and one more."""
-    shutil.rmtree(folder / "val")
-    for path in (folder / "train").iterdir():
-        path.rename(folder / path.name)
-    (folder / "train").rename(folder / "z")
 
 
 @pytest.mark.parametrize(
     ("damage", "wanted"),
     [
         (break_class, "Unknown class 'n01440765'. Did you mean 'n01440764'"),
-        (break_images, rf"Expected images .* in .*{CLASSES[1]}; received none"),
         (break_val, r"data_dir must hold .*val/<class>.*; received .*own with test, train\."),
-        (flatten, rf"received .*own with {', '.join(CLASSES)}, \.\.\.\."),
         (shutil.rmtree, r"received .*own with no folders\."),
     ],
 )

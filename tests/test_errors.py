@@ -66,9 +66,3 @@ def test_seeds_of_different_places_differ():
     places = list(itertools.product((0, 1), (0, 1, 2), (0, 1, 2), streams))
     drawn = {tuple(seeds.fold(*place).numpy().tolist()) for place in places}
     assert len(drawn) == len(places)
-
-
-def test_split_seeds_differ_from_each_other_and_their_parent():
-    parent = seeds.fold(1, 0, 0, 1)
-    children = [tuple(seed.numpy().tolist()) for seed in seeds.split(parent, 6)]
-    assert len({*children, tuple(parent.numpy().tolist())}) == 7

@@ -104,15 +104,6 @@ def test_what_an_output_holds_is_decided_once_and_not_by_each_batch(tmp_path, en
     np.testing.assert_allclose(program(tf.constant(images)), want, rtol=1e-5)
 
 
-def test_an_output_that_says_what_it_is_needs_no_probe(tmp_path):
-    """Random images give this network equal logits, which look like probabilities."""
-    initial = {"kernel_initializer": "zeros", "bias_initializer": keras.initializers.Constant(0.25)}
-    model = keras.Model(IMAGES_IN, keras.layers.Dense(CLASSES, **initial)(PIXELS))
-    model.save(tmp_path / "model.keras")
-    got = loaded.load(tmp_path / "model.keras").program(SIZE, CLASSES)(tf.constant(IMAGES))
-    np.testing.assert_array_equal(got, np.full((5, CLASSES), 0.25))
-
-
 @pytest.mark.parametrize("from_logits", [True, False])
 def test_a_checkpointed_augmix_model_gives_its_logits(tmp_path, from_logits):
     backbone = network(softmax=not from_logits)

@@ -110,10 +110,6 @@ def test_the_best_value_follows_the_direction_of_the_metric(tmp_path):
     assert "| standard | **50.00 (40.00 to 60.00)** |" in text.partition("### Clean error")[2]
 
 
-def test_alexnet_has_an_error_on_each_corruption():
-    assert tuple(robustness.ALEXNET_ERRORS) == robustness.CORRUPTIONS
-
-
 def described(title):
     """The names in the first column of the table under a title of the page."""
     text = SCHEMA_PAGE.read_text(encoding="utf-8")

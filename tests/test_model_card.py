@@ -129,11 +129,3 @@ def test_the_hugging_face_hub_finds_its_front_matter():
     assert other["datasets"] == ['a: "b"\n']
     assert "metrics" not in other
     assert front_matter(card({"dataset": "imagenet2012"}))["license"] == "other"
-
-
-def test_many_names_are_counted_and_a_name_stays_in_its_line():
-    names = ["two\nlines", *(f"n{i}" for i in range(1, 25))]
-    text = model_card.markdown(model_card.make(SETTINGS, {}, names, (32, 32)))
-    assert "two lines, n1," in text
-    assert "n19, and 5 more\n" in text
-    assert "n20" not in text

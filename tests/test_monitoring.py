@@ -117,12 +117,6 @@ def test_a_fresh_start_in_an_old_folder_forgets_everything(tmp_path):
     assert recorded(tmp_path) == [(0, 2.0)]
 
 
-def test_what_was_logged_is_on_disk_before_the_call_returns(tmp_path):
-    with Monitor(tmp_path) as monitor:
-        monitor.scalars(3, {"train/loss": 0.5})
-        assert recorded(tmp_path) == [(3, 0.5)]
-
-
 @pytest.mark.parametrize("name", ["a[1]", "*?"])
 def test_a_folder_may_have_any_name(tmp_path, name):
     """TensorFlow takes these characters for patterns."""

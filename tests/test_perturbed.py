@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from augmix_tf import corruptions, metrics
+from augmix_tf import metrics
 from augmix_tf.data import benchmark, perturbed
 from augmix_tf.errors import ArgumentError, FileError, RunError
 from augmix_tf.evaluation import measure, sets
@@ -46,17 +46,6 @@ def test_sequences_come_in_chunks_and_in_order(files, small_batches, limit, used
         chunks = list(found.sequences(name))
         assert max(map(len, chunks)) == 8 // frames
         np.testing.assert_array_equal(np.concatenate(chunks), contents[name][:used])
-
-
-def test_a_written_set_reads_back(tmp_path):
-    images = sequences(3, 1, size=(18, 20))[:, 0]
-    corruptions.write_perturbed(tmp_path, images, ["scale", "gaussian_noise"], seed=5, workers=1)
-    found = perturbed.open_set(tmp_path, (18, 20))
-    assert found.names == ("gaussian_noise", "scale")
-    assert (found.data["source"], found.data["seed"]) == ("generated", 5)
-    for name in found.names:
-        read = np.concatenate(list(found.sequences(name)))
-        np.testing.assert_array_equal(read, corruptions.perturb(images, name, 5))
 
 
 DAMAGES = {

@@ -14,12 +14,6 @@ from augmix_tf.settings import values_of
 OWN = {"cutout": {"cutout_size": 16}, "mixup": {"weight_decay": 1e-4}}
 
 
-def test_there_is_a_recipe_for_each_method_of_the_paper():
-    in_order = ["standard", "cutout", "mixup", "cutmix", "autoaugment", "random_autoaugment"]
-    assert list(recipes.METHODS) == [*in_order, "adversarial", "patch_uniform", "augmix"]
-    assert all(row.method.name == name for name, row in recipes.METHODS.items())
-
-
 @pytest.mark.parametrize(
     ("model", "epochs", "weight_decay"),
     [

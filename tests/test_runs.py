@@ -4,7 +4,6 @@ import contextlib
 import csv
 import functools
 import json
-import os
 import re
 import shutil
 import signal
@@ -27,7 +26,6 @@ from tests.arrays import assert_same
 from tests.program import Outcome, command, finish, leave_out
 
 REPOSITORY = Path(__file__).parents[1]
-REAL = Path(os.environ.get("AUGMIX_DATA", REPOSITORY.parent / "shared" / "data" / "tfds"))
 EPOCHS, STEPS, TEST_IMAGES = 2, 12, 60
 # More steps than the loop takes between two looks at signals (8), and a last batch of 2.
 TINY = ("--train_limit=90", "--eval_limit=60", "--epochs=2", "--batch_size=8", "--seed=3")
@@ -554,19 +552,3 @@ def test_half_precision_logs_and_serves_what_it_computes(tmp_path, monkeypatch):
     assert kept_error(tmp_path, 10) == results(tmp_path)["clean"]["error"]
     [row] = rows(tmp_path)
     assert float(row["learning_rate"]) == pytest.approx(0.05, rel=1e-4)  # step 1 of 0 and 1
-
-
-def test_cifar100_has_its_hundred_classes(tmp_path, quick):
-    if not (REAL / "cifar100").is_dir():
-        pytest.skip(f"no prepared cifar100 in {REAL}; set AUGMIX_DATA to a TFDS data directory")
-    arguments = [*PLAIN, "--train_limit=64", "--eval_limit=40", "--epochs=1", "--batch_size=32"]
-    arguments += ["--depth=10", "--widen_factor=1", "--nodownload", f"--data_dir={REAL}"]
-    outcome = finish("--dataset=cifar100", "--method=standard", *arguments, workdir=tmp_path)
-    assert "cifar100 64+40 images" in outcome.out
-    assert keras.saving.load_model(tmp_path / "model.keras").output_shape == (None, 100)
-    answer = served(tmp_path)(images=tf.zeros([2, 32, 32, 3], tf.uint8))
-    assert answer["logits"].shape == (2, 100)
-    assert not answer["class_names"].numpy()[0].isdigit()
-    assert "cifar100" in results(tmp_path)["provenance"]["data"]
-    assert results(tmp_path)["clean"]["images"] == 40
-    assert results(tmp_path)["clean"]["nll"] < 3 * np.log(100)

@@ -52,11 +52,6 @@ def test_warm_up_is_linear_then_meets_the_peak(make):
     assert_rates([warm(s) for s in range(5)], [0.02, 0.04, 0.06, 0.08, 0.1], 0.1)
 
 
-def test_the_cosine_spans_what_the_warm_up_leaves_of_the_run():
-    warm, plain = cosine_schedule(0.1, 30, 4), cosine_schedule(0.1, 26)
-    assert_rates([warm(4 + s) for s in range(30)], [plain(s) for s in range(30)], 0.1)
-
-
 def test_warm_up_does_not_move_the_drops():
     warm, plain = step_schedule(0.1, 9, 5, 20), step_schedule(0.1, 9, 5)
     share = np.minimum(np.arange(50) + 1, 21) / 21

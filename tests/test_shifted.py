@@ -106,17 +106,6 @@ def test_numbered_folders_are_places_among_the_sorted_names(tmp_path):
     assert evaluate(by_pixels(table), opened)["error"] == 0
 
 
-def test_digits_that_are_names_are_no_numbers(tmp_path):
-    root = tmp_path / "digits"
-    for name in ("1", "2"):
-        save(root, name, 10 * int(name))
-    opened = open_set(root, ["2", "0", "1"])  # by number, "1" would be class 2
-    assert opened.classes.tolist() == [0, 2]
-    table = np.zeros((3, 1, 3), np.float32)
-    table[1, 0, 2] = table[2, 0, 0] = 9
-    assert evaluate(by_pixels(table), opened)["error"] == 0
-
-
 def test_a_limit_takes_fewer_images_of_the_same_classes(folder):
     opened = open_set(folder, CLASSES, eval_limit=2)
     assert (len(opened.store), len(opened.store.labels), opened.data["images"]) == (2, 2, 2)

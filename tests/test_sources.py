@@ -196,7 +196,6 @@ def test_reading_says_nothing(data_dir, capfd):
     ("name", "message"),
     [
         ("cifr10", "Unknown dataset 'cifr10'. Did you mean 'cifar10' or"),
-        ("shape", "Did you mean 'shapes' or"),
         ("qqqq", r"Unknown dataset 'qqqq'\. Known: shapes, and the \d+ names"),
         (
             "imagenet2012",
@@ -204,9 +203,7 @@ def test_reading_says_nothing(data_dir, capfd):
         ),
         ("ag_news_subset", "image classification.*'ag_news_subset' with description, label, title"),
         ("emnist/leters", "cannot open dataset 'emnist/leters' .* Did you mean 'letters'?"),
-        ("cifar10/x", "cannot open dataset 'cifar10/x'"),
         ("huggingface:mnist", "Expected a dataset name such as .*; received 'huggingface:mnist'"),
-        ("", "Expected a dataset name such as .*; received ''"),
         ("../cifar10", "Expected a dataset name such as"),
     ],
 )
@@ -240,16 +237,6 @@ def test_hidden_labels_are_refused(tmp_path, monkeypatch):
     write(tmp_path, "secret")
     with pytest.raises(ArgumentError, match="test labels are hidden"):
         sources.load("secret", tmp_path)
-
-
-def test_missing_data_without_download(tmp_path):
-    with pytest.raises(FileError) as error:
-        sources.load("cifar10", tmp_path, download=False)
-    text = one_line(error)
-    assert f"cifar10/3.0.2 is not in the data directory {tmp_path}" in text
-    assert str(tmp_path / "cifar10" / "3.0.2") in text
-    command = f"import tensorflow_datasets as tfds; tfds.load('cifar10', data_dir='{tmp_path}')"
-    assert f'`python -c "{command}"`, or allow the download' in text
 
 
 def test_missing_data_are_noticed_before_tensorflow_is_loaded(tmp_path):
