@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import main
-from augmix_tf.commands import dashboard
+from augmix_tf.commands import dashboard, export
 from augmix_tf.data import shapes
 from augmix_tf.export import saved_model
 
@@ -49,12 +49,14 @@ def finish(*arguments, workdir=None):
 def leave_out(patch: pytest.MonkeyPatch, kept: str = "") -> None:
     """Leaves out of runs what takes long and has its own tests, except what is `kept`.
 
-    The report, the example views of the dashboard, and the reloading of an export ("verify").
+    The report, the example views of the dashboard, the export and its reloading ("verify").
     """
     pixel = tf.io.encode_png(tf.zeros([1, 1, 3], tf.uint8)).numpy()
     patch.setattr(shapes, "make", functools.cache(shapes.make))
     patch.setattr(dashboard, "views_png", lambda *_: pixel)
     if "report" not in kept:
         patch.setattr(dashboard, "report", lambda *_: None)
+    if "export" not in kept:
+        patch.setattr(export, "export", lambda *_: None)
     if "verify" not in kept:
         patch.setattr(saved_model, "verify", lambda *_: 0.0)

@@ -1,7 +1,6 @@
 """What TensorBoard shows of real runs, asked over HTTP, and what is counted and profiled for it."""
 
 import contextlib
-import functools
 import io
 import json
 import types
@@ -16,8 +15,8 @@ from PIL import Image
 
 import flags
 import main
-from augmix_tf.commands import build, dashboard, export
-from augmix_tf.data import pipeline, shapes
+from augmix_tf.commands import build, dashboard
+from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
 from augmix_tf.evaluation.results import Results
 from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS
@@ -26,6 +25,7 @@ from augmix_tf.training.callbacks import Profile, Records
 from augmix_tf.workdir import Workdir
 from tests import run_folders
 from tests.image_stores import in_memory
+from tests.program import leave_out
 from tests.test_monitoring import serving
 
 # Ten steps in calls of eight and two; the last batch is completed.
@@ -55,11 +55,6 @@ def log_begin_of_augmix_run(root) -> None:
     directory.open(config)
     run = build.run(config, directory, build.load(config), tf.distribute.get_strategy())
     with contextlib.ExitStack() as stack:
-        stack.enter_context(pytest.MonkeyPatch.context()).setattr(
-            dashboard,
-            "views_png",
-            lambda config, source: tf.io.encode_png(source.train.read(0)).numpy(),
-        )
         callbacks = dashboard.callbacks(run, Position(), stack)
         callbacks[0].on_epoch_begin(0)
         callbacks[0].on_epoch_begin(1)
@@ -72,8 +67,7 @@ def folder(tmp_path_factory):
     """A run that was trained, profiled and measured, and one that only began."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "export", lambda *_: None)
-        patch.setattr(shapes, "make", functools.cache(shapes.make))
+        leave_out(patch, kept="report")
         code = main.main([*STANDARD, f"--workdir={folder / 'standard'}", "--profile_steps=9,10"])
         assert code == 0
         log_begin_of_augmix_run(folder / "augmix")

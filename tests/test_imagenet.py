@@ -45,7 +45,7 @@ def kept(folder):
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     with pytest.MonkeyPatch.context() as patch:
-        leave_out(patch)
+        leave_out(patch, kept="export")
         yield
 
 

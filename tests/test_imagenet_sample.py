@@ -25,7 +25,7 @@ def test_a_thin_resnet_trains_on_the_sample_and_its_export_answers(tmp_path, mon
     for split in ("train", "val"):
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / split).symlink_to(SAMPLE)
-    leave_out(monkeypatch)
+    leave_out(monkeypatch, kept="export")
     run = tmp_path / "run"
     data = ["--dataset=folder", f"--data_dir={tmp_path / 'data'}", f"--image_size={SIDE}"]
     data += ["--method=standard", "--width_multiplier=0.0625", "--nocorrupted"]

@@ -61,7 +61,7 @@ def write_set(folder, *arguments, kind="corrupted"):
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     with pytest.MonkeyPatch.context() as patch:
-        leave_out(patch, kept="report")
+        leave_out(patch, kept="report, export")
         patch.setattr(dashboard, "log_results", lambda run: None)
         yield
 
