@@ -76,6 +76,26 @@ class CorruptionBenchmark(NamedTuple):
 
 C = CorruptionBenchmark("C", (CORRUPTIONS,), (*EXTRA_CORRUPTIONS, FROST_SYNTHETIC))
 CBAR = CorruptionBenchmark("C-bar", tuple(CBAR_BENCHMARKS.values()))
+# Kar et al., 3D Common Corruptions and Data Augmentation, CVPR 2022 (arXiv 2203.01441).
+THREE_D = CorruptionBenchmark(
+    "3DCC",
+    (
+        (
+            "near_focus",
+            "far_focus",
+            "bit_error",
+            "color_quant",
+            "flash",
+            "fog_3d",
+            "h265_abr",
+            "h265_crf",
+            "iso_noise",
+            "low_light",
+            "xy_motion_blur",
+            "z_motion_blur",
+        ),
+    ),
+)
 
 # The perturbations of the paper's means, and of ImageNet-P.
 PERTURBATIONS: tuple[str, ...] = ("gaussian_noise", "shot_noise", "motion_blur", "zoom_blur")
@@ -175,8 +195,18 @@ def counted(names: Collection[str]) -> tuple[str, ...]:
     >>> counted(["lines", "sparkles"]) == CBAR_BENCHMARKS["cifar"]
     True
     """
-    variants = (*C.variants, *CBAR.variants)
+    variants = (*C.variants, *CBAR.variants, *THREE_D.variants)
     return max(variants, key=lambda variant: len(set(variant) & set(names)))
+
+
+def title(names: Collection[str]) -> str:
+    """Returns the title of the benchmark with most of `names`.
+
+    >>> title(["fog_3d"])
+    '3DCC'
+    """
+    variant = counted(names)
+    return next(kind.title for kind in (C, CBAR, THREE_D) if variant in kind.variants)
 
 
 def alexnet_errors(names: Collection[str]) -> Mapping[str, float] | None:

@@ -10,7 +10,7 @@ import flags
 from augmix_tf import corruptions, recipes, robustness
 from augmix_tf.data import corrupted
 from augmix_tf.errors import ArgumentError, FileError
-from augmix_tf.evaluation import measure, sets
+from augmix_tf.evaluation import measure, results, sets
 from augmix_tf.export import model_card
 from augmix_tf.report import comparison
 from augmix_tf.report import run as run_report
@@ -117,6 +117,40 @@ def test_a_missing_folder_of_a_constant_is_named_with_what_is_left(tree):
     message = r"plasma_noise: expected folders of 5 severities; received 10.00, 4.75, 7.00, 9.25"
     with pytest.raises(FileError, match=f"{message}; can still be evaluated: perlin_noise"):
         open_set(tree, SIZE)
+
+
+@pytest.fixture
+def three_d(tmp_path):
+    for at, name in enumerate(robustness.THREE_D.names):
+        for severity in corruptions.SEVERITIES:
+            path = path_of(tmp_path / name / str(severity), 4)
+            save(path, image(100 * at + severity, SIZE), quality=85)
+    return tmp_path
+
+
+def test_3dcc_is_read_like_imagenet_c_and_compared_with_alexnet(three_d, tmp_path):
+    classes = [f"n{number:08}" for number in range(999)]
+    opened = corrupted.open_set(three_d, SIZE, 1000, class_names=["n01440764", *classes])
+    assert opened.names == opened.counted == tuple(robustness.ALEXNET_3DCC_ERRORS)
+    assert "ImageNet-3DCC files" in opened.data["description"]
+
+    def wrong(images):
+        return np.tile(np.eye(1000, dtype=np.float32)[1], (len(images), 1))
+
+    found = measure.corrupted(wrong, opened, clean_error=1.0)
+    ratios = [100 / error for error in robustness.ALEXNET_3DCC_ERRORS.values()]
+    assert found.metrics["alexnet.mce"] == pytest.approx(np.mean(ratios))
+    assert "alexnet.relative_mce" not in found.metrics
+    document = {"clean": measures(0.125), "corrupted": results.Results(corrupted=found).to_json()}
+    document["corrupted"] = document["corrupted"]["corrupted"]
+    run = write_run(tmp_path / "run", document)
+    text = run_report.write(run).read_text()
+    assert "the mean over corruptions of the mean error over severities, as published for" in text
+    assert f"As published for ImageNet-3DCC: mCE {np.mean(ratios):.1f} % of AlexNet" in text
+    comparison.write([run], tmp_path / "out")
+
+
+# Results and reports
 
 
 def by_brightness(images):

@@ -1,5 +1,6 @@
 """The report of one run, its reader of damaged files, and the table in the terminal."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -22,6 +23,7 @@ from tests.run_folders import (
     imagenet_parts,
     measures,
     perturbed,
+    shifted,
     write_run,
 )
 
@@ -260,6 +262,31 @@ def test_perturbations_are_listed_and_strangers_marked(tmp_path):
     text = report(tmp_path / "part", perturbed=perturbed({"tilt": 0.1}))
     assert "No mean flip probability: not all ten" in text
     assert "Corrupted test images" not in text
+
+
+def test_each_set_of_images_has_a_row_in_the_csv(tmp_path):
+    part = corrupted({"fog": [0.1, 0.3], "snow": [0.2, 0.4]}) | {"severities": [2, 5]}
+    part["corruptions"]["snow"][1] |= {
+        "intervals": {"error": [0.31, 0.49]}, "calibrated": {"nll": 0.25}
+    }  # fmt: skip
+    parts = {"corrupted": part, "shifted": {"imagenet-r": shifted(0.5)}}
+    report(tmp_path / "run", **parts)
+    with (tmp_path / "run" / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    places = [(row["part"], row["name"], row["severity"]) for row in rows]
+    cells = [(name, severity) for name in ("fog", "snow") for severity in "25"]
+    want = [("clean", "", ""), *(("corrupted", *cell) for cell in cells)]
+    assert places == [*want, ("shifted", "imagenet-r", "")]
+    assert [float(row["error"]) for row in rows] == [0.05, 0.1, 0.3, 0.2, 0.4, 0.5]
+    snow = rows[4]
+    assert (snow["images"], snow["rms_calibration_error"]) == ("100", "0.2")
+    assert (snow["error_low"], snow["error_high"], snow["calibrated_nll"]) == (
+        "0.31",
+        "0.49",
+        "0.25",
+    )
+    assert (rows[3]["error_low"], rows[3]["calibrated_nll"]) == ("", "")
+    assert "overconfidence" not in rows[0]
 
 
 def test_the_report_has_intervals_beside_the_errors(tmp_path):

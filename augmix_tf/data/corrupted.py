@@ -16,7 +16,7 @@ from augmix_tf.data import benchmark, class_folders, tfds_sets
 from augmix_tf.data.benchmark import Batch, CorruptedSet
 from augmix_tf.data.images import TEST_IS_COMPLETE
 from augmix_tf.ops import decoding, formats
-from augmix_tf.robustness import SEVERITIES, C, CorruptionBenchmark
+from augmix_tf.robustness import SEVERITIES, THREE_D, C, CorruptionBenchmark
 
 # Set of TFDS -> what must be known of its images.
 TFDS_SETS = {
@@ -53,12 +53,15 @@ def open_set(
         imagenet_crop: "canonical": the images are 224x224 and are not resized again.
             "reference": enlarged to 256 and cut to 224, as the public AugMix script does.
         data_dir: where TFDS data lie; None means TFDS's own place.
-        kind: of the benchmark; corruptions of others are not evaluated.
+        kind: of the benchmark; corruptions of others are not evaluated. A folder without any of -C
+            may hold ImageNet-3DCC's, which are read alike.
     """
     if kind == C and str(place) in TFDS_SETS:
         root = os.path.expanduser(data_dir) if data_dir else None
         return _open_tfds(str(place), image_size, num_classes, eval_limit, class_names, root)
     folder = benchmark.folder_of(place)
+    if kind == C and not benchmark.find(folder, C.names) and benchmark.find(folder, THREE_D.names):
+        kind = THREE_D
     names = benchmark.array_names(folder, kind.names, _BENCHMARK)
     folders = benchmark.finished(folder, benchmark.find(folder, kind.names), _BENCHMARK)
     expected = (

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from augmix_tf import files
+from augmix_tf import files, robustness
 from augmix_tf.evaluation.results import CorruptedResults, Data, mean
 from augmix_tf.metrics import Interval, pool_bins
 from augmix_tf.metrics.table import CORRUPTED_PARTS, Metric, Value, select
@@ -172,7 +172,8 @@ def figures(dataset: str, runs: Sequence[Run]) -> dict[str, bytes]:
         shifted = grouped([run for run in alike if run.results.corrupted], lambda run: run.method)
         if names and shifted:
             lines = {method: (members, names) for method, members in shifted.items()}
-            over = f"severity: {subject}\nmean over {describe_corruptions(names)}"
+            mean_over = describe_corruptions(names, robustness.counted(names))
+            over = f"severity: {subject}\nmean over {mean_over}"
             plotted = corruption_figures(shifted, lines, names, f": {subject}", over)
             drawn |= {f"{stem}-{name}.png": png for name, png in plotted.items()}
         on_cbar = grouped([run for run in alike if run.results.cbar], lambda run: run.method)

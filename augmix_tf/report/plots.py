@@ -279,7 +279,9 @@ def reliability(panels: Mapping[str, Mapping[str, Bins]], title: str = "") -> Fi
 def _bar_places(names: Collection[str]) -> tuple[dict[str, float], dict[str, float]]:
     """Position of each corruption's bars, and the center of each group, of the names' benchmark."""
     benchmark = robustness.counted(names)
-    groups = CORRUPTION_GROUPS if benchmark == CORRUPTIONS else {"C-bar": benchmark}
+    groups = CORRUPTION_GROUPS
+    if benchmark != CORRUPTIONS:
+        groups = {robustness.title(names): benchmark}
     places: dict[str, float] = {}
     centers = {}
     start = 0.0

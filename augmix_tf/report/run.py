@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from augmix_tf import files
+from augmix_tf import files, robustness
 from augmix_tf.evaluation.results import (
     CorruptedResults,
     Data,
@@ -28,6 +28,7 @@ from augmix_tf.report import (
     spoken,
     table,
 )
+from augmix_tf.report.cells import CELLS, cells_csv
 from augmix_tf.report.directories import Estimate, Run, estimate
 from augmix_tf.report.significance import TITLES
 from augmix_tf.robustness import (
@@ -46,6 +47,12 @@ NOISE_FLOOR = (
     "The noise floor is what a perfectly calibrated network with the same confidences measures. "
     "Above 0, overconfidence says that confidence exceeds accuracy."
 )
+# Benchmark -> what its mean corruption error is published for.
+PUBLISHED = {
+    "C": "CIFAR-10-C and CIFAR-100-C",
+    "C-bar": "CIFAR-10-C-bar",
+    "3DCC": "ImageNet-3DCC",
+}
 GROUPS = CORRUPTION_GROUPS.items()
 TITLE_WIDTH = 24  # in the terminal; longer titles widen it
 # Plots over severity: name, metric, start of the title, label of the y axis.
@@ -56,7 +63,7 @@ SEVERITY_CURVES = (
 
 
 def write(workdir: files.PathLike, drawn: Mapping[str, bytes] | None = None) -> Path:
-    """Writes `report.md` and `plots/*.png` into a run directory and returns the path of the first.
+    """Writes `report.md`, `results.csv` and `plots/*.png` into a run directory; returns the first.
 
     What the files of the directory do not have is left out of the report. `drawn` are its
     `figures`, if they were drawn before.
@@ -65,6 +72,8 @@ def write(workdir: files.PathLike, drawn: Mapping[str, bytes] | None = None) -> 
     drawn, path = figures(run) if drawn is None else drawn, run.folder / REPORT
     for name, png in drawn.items():
         files.write_bytes_atomically(run.folder / "plots" / f"{name}.png", png)
+    if run.results.clean:
+        files.write_text_atomically(run.folder / CELLS, cells_csv(run.results))
     images = {name: f"![{name.replace('_', ' ')}](plots/{name}.png)" for name in drawn}
     files.write_text_atomically(path, "\n\n".join(filter(None, _parts(run, images))) + "\n")
     return path
@@ -251,7 +260,7 @@ def _corrupted(
     within = f" (95 % interval {error.range(known)})" if known else ""
     yield "## C-bar" if is_cbar else "## Corrupted test images"
     if mean is not None:
-        published = "CIFAR-10-C-bar" if is_cbar else "CIFAR-10-C and CIFAR-100-C"
+        published = PUBLISHED[robustness.title(results.benchmark)]
         yield (
             f"**Mean corruption error: {100 * mean:.2f} %**{within}, the mean over corruptions of "
             f"the mean error over severities, as published for {published}."
@@ -270,7 +279,7 @@ def _corrupted(
         on_c_text += describe_corruptions(on_c.evaluated, on_c.benchmark)
         yield f"**Gap: {100 * gap:+.2f} points** to {on_c_text}{at_severities(on_c.severities)}."
     if relative := _texts(results.metrics, "corrupted", results.intervals, compared=True):
-        yield f"As published for ImageNet-{'C-bar' if is_cbar else 'C'}: {relative}."
+        yield f"As published for ImageNet-{robustness.title(results.benchmark)}: {relative}."
     yield _origin(results.data, IMAGES_PER_CELL)
     if names:
         yield "Error (%) at each severity:"
@@ -377,7 +386,8 @@ def _calibration(run: Run) -> Iterator[str]:
     yield "## Calibration under corruption" if names else "## Calibration"
     if names:
         at = at_severities(run.corrupted.severities)
-        yield f"Corrupted: mean over severities and {describe_corruptions(names)}{at}."
+        over = describe_corruptions(names, run.corrupted.benchmark)
+        yield f"Corrupted: mean over severities and {over}{at}."
     if temperature:
         text = "unknown" if temperature.value is None else f"{temperature.value:.3f}"
         if temperature.images is not None:

@@ -1,0 +1,54 @@
+"""`results.csv`: the metrics of each set of images, from which any mean can be computed again."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from augmix_tf.evaluation.results import ImageResults, Results
+from augmix_tf.metrics import table
+from augmix_tf.metrics.table import CORRUPTED_PARTS
+
+CELLS = "results.csv"
+
+
+def cells_csv(results: Results) -> str:
+    """Returns a CSV with one row for each set of images: clean, corrupted at a severity, shifted.
+
+    Columns are `part` of `results.json`, `name` of the corruption or set, `severity`, `images`, and
+    the metrics as in `results.json`; `<metric>_low` and `<metric>_high` are the ends of the 95 %
+    interval, `calibrated_<metric>` is with the temperature. Metrics that no row has are left out.
+    """
+    rows = [_row(*cell) for cell in _cells(results)]
+    columns = ["part", "name", "severity", "images"]
+    for metric in table.select("images"):
+        names = metric.name, f"{metric.name}_low", f"{metric.name}_high"
+        columns += [*names, f"calibrated_{metric.name}"]
+    shown = [column for column in columns if any(row.get(column) is not None for row in rows)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, shown, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _cells(results: Results) -> Iterator[tuple[str, str, int | None, ImageResults]]:
+    if results.clean:
+        yield "clean", "", None, results.clean
+    for part in CORRUPTED_PARTS:
+        if corrupted := getattr(results, part):
+            for name, row in corrupted.corruptions.items():
+                for severity, entry in zip(corrupted.evaluated_severities, row, strict=True):
+                    yield part, name, severity, entry
+    for name, entry in results.shifted.items():
+        yield "shifted", name, None, entry
+
+
+def _row(part: str, name: str, severity: int | None, entry: ImageResults) -> dict[str, Any]:
+    row: dict[str, Any] = {"part": part, "name": name, "severity": severity}
+    row |= {"images": entry.images, **entry.metrics}
+    for metric, (low, high) in (entry.intervals or {}).items():
+        row |= {f"{metric}_low": low, f"{metric}_high": high}
+    return row | {f"calibrated_{k}": value for k, value in (entry.calibrated or {}).items()}
