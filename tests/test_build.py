@@ -9,11 +9,13 @@ from PIL import Image
 
 import flags
 import main
+from augmix_tf import recipes
 from augmix_tf.commands import build, views
 from augmix_tf.data import shapes
 from augmix_tf.data.pipeline import ONE_REPLICA, Position
 from augmix_tf.errors import ArgumentError
-from augmix_tf.training import loop
+from augmix_tf.training import distribution, loop
+from augmix_tf.workdir import Workdir
 
 TINY = ("--train_limit=40", "--eval_limit=20", "--epochs=1", "--batch_size=16", "--depth=10")
 TINY += ("--widen_factor=1", "--nocorrupted", "--calibration_images=0", "--model=wrn")
@@ -149,3 +151,25 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     for part in wanted:
         assert part in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("features", "want"),
+    [
+        ({"avx2", "avx512f"}, "float32"),
+        ({"avx512f", "avx512_bf16"}, "mixed_bfloat16"),
+        (set(), "float32"),
+    ],
+)
+def test_auto_precision_follows_the_processor_and_a_run_keeps_what_it_began_with(
+    tmp_path, monkeypatch, features, want
+):
+    monkeypatch.setattr(distribution, "_processor_features", lambda: features)
+    config = recipes.recipe("cifar10", given={"precision": "auto"})
+    begun = build.decided(config, Workdir(tmp_path))
+    assert begun == dataclasses.replace(config, precision=want)
+    Workdir(tmp_path).open(begun)
+    monkeypatch.setattr(distribution, "_processor_features", lambda: {"amx_bf16"} - features)
+    assert build.decided(config, Workdir(tmp_path)) == begun
+    given = dataclasses.replace(config, precision="mixed_float16")
+    assert build.decided(given, Workdir(tmp_path)) == given

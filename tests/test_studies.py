@@ -226,12 +226,21 @@ def test_the_quick_start_trains_both_methods_and_compares_them(quick_start, runs
     methods = ["standard", "augmix"]
     assert [results(folder)["provenance"]["method"] for folder in runs] == methods
     comparison = quick_start / "runs" / "quick_start"
-    names = {"comparison.md", "comparison.csv", "plots"}
+    names = {"comparison.md", "comparison.csv", "plots", "summary.json"}
     assert {path.name for path in comparison.iterdir()} == names
     rows = rows_of(comparison)
     assert [row["method"] for row in rows] == methods
     for row, folder in zip(rows, runs, strict=True):
         assert float(row["clean_error"]) == results(folder)["clean"]["error"]
+    summary = json.loads((comparison / "summary.json").read_text())
+    for method, folder in zip(methods, runs, strict=True):
+        cells = results(folder)["corrupted"]["corruptions"]
+        names = ("calibrated", "rms_calibration_error")
+        delivered = [cell[names[0]][names[1]] for row in cells.values() for cell in row]
+        value = summary[method]["corrupted_rms_calibration_error"]
+        assert value == pytest.approx(np.mean(delivered))
+        assert summary[method]["clean_error"] == results(folder)["clean"]["error"]
+        assert summary[method]["seconds"] > 0
 
 
 def test_the_second_quick_start_only_shows_the_results(quick_start, monkeypatch):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from augmix_tf import metrics, recipes
+from augmix_tf import files, metrics, recipes
 from augmix_tf.commands import build, dashboard, evaluate, export
 from augmix_tf.commands.build import Run
 from augmix_tf.config import ExperimentConfig, Request
@@ -43,9 +44,14 @@ def quick_start(config: ExperimentConfig, devices: tf.distribute.Strategy) -> No
         roots.append(default_root(chosen))
         train(chosen, Workdir(roots[-1]), devices)
     if distribution.is_chief(devices):
-        written = comparison.write(roots, Path("runs") / "quick_start")
+        folder = Path("runs") / "quick_start"
+        written = comparison.write(roots, folder)
+        summary = json.dumps(comparison.summary(roots), indent=2) + "\n"
+        files.write_text_atomically(folder / "summary.json", summary)
         print(comparison.comparison_table(roots))
         print(f"\n  comparison with plots: {written}")
+        print("  views as a PNG:        python main.py --mode=views")
+        print("  the paper's network:   python main.py --dataset=cifar10 --model=wrn")
 
 
 def train(config: ExperimentConfig, directory: Workdir, devices: tf.distribute.Strategy) -> None:

@@ -235,6 +235,10 @@ class Results:
         text = re.sub(r"\[[-+.e\d,\s]+\]", lambda row: " ".join(row.group().split()), text)
         files.write_text_atomically(path, text + "\n")
 
+    def delivered(self) -> Results:
+        """Returns the results of the exported model, whose logits the temperature divides."""
+        return _delivered(self)
+
     def values(self, corruptions: Mapping[str, Sequence[str]] | None = None) -> list[Value]:
         """Returns the values of all metrics; see `metrics.table.values`."""
         return table.values(self.to_json(), corruptions)
@@ -252,6 +256,20 @@ def versions() -> dict[str, str]:
     packages = ("tensorflow", "keras", "tensorflow-datasets", "numpy")
     installed = {package: importlib.metadata.version(package) for package in packages}
     return {"python": platform.python_version()} | installed
+
+
+def _delivered(part: Any) -> Any:
+    """Takes metrics with the temperature, where there are some, for those without."""
+    if isinstance(part, dict):
+        return {name: _delivered(entry) for name, entry in part.items()}
+    if isinstance(part, list):
+        return [_delivered(entry) for entry in part]
+    if not dataclasses.is_dataclass(part):
+        return part
+    changed = {f.name: _delivered(getattr(part, f.name)) for f in dataclasses.fields(part)}
+    if isinstance(part, ImageResults) and part.calibrated:
+        changed |= {"metrics": part.metrics | part.calibrated, "calibrated": None}
+    return dataclasses.replace(part, **changed)  # type: ignore[type-var]
 
 
 def _encode(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import csv
+import dataclasses
 import io
 import re
 import statistics
@@ -121,9 +122,10 @@ def comparison_table(folders: Sequence[files.PathLike]) -> str:
     """Returns the results of several runs side by side, one column per run, for the terminal.
 
     Columns are in the order of `folders`, named after the methods, or the directories if two runs
-    have the same method. Means over corruptions are over those that all runs have.
+    have the same method. Means over corruptions are over those that all runs have. Numbers are
+    those of the exported models, with the temperature.
     """
-    by_folder = {run.folder: run for run in directories.read_runs(folders)}
+    by_folder = {run.folder: run for run in _delivered(folders)}
     runs = [by_folder[Path(folder)] for folder in folders]
     titles = [run.method for run in runs]
     if len(set(titles)) < len(titles):
@@ -131,14 +133,33 @@ def comparison_table(folders: Sequence[files.PathLike]) -> str:
     rows = [("", titles)]
     for values in values_by_run(runs).values():
         first = next(value for value in values if value)
-        if not first.with_temperature:
-            texts = [first.metric.text(value.value) if value else ABSENT for value in values]
-            rows.append((first.short, texts))
+        texts = [first.metric.text(value.value) if value else ABSENT for value in values]
+        rows.append((first.short, texts))
     times = [run.training_seconds for run in runs]
     if any(times):
         texts = [f"{seconds / 60:.1f} min" if seconds else ABSENT for seconds in times]
         rows.append(("training time, about", texts))
     return terminal_table(rows)
+
+
+def summary(folders: Sequence[files.PathLike]) -> dict[str, dict[str, float | None]]:
+    """Returns the most important of these numbers by method, as fractions, and seconds of training.
+
+    Means are over the corruptions of each run.
+    """
+    parts: dict[str, dict[str, float | None]] = {}
+    for run in _delivered(folders):
+        names = run.corrupted.evaluated
+        parts[run.method] = {"clean_error": run.clean.metric("error")}
+        for metric in ("error", "rms_calibration_error"):
+            parts[run.method][f"corrupted_{metric}"] = run.corrupted.mean_over(names, metric)
+        parts[run.method]["seconds"] = run.training_seconds
+    return parts
+
+
+def _delivered(folders: Sequence[files.PathLike]) -> list[Run]:
+    runs = directories.read_runs(folders)
+    return [dataclasses.replace(run, results=run.results.delivered()) for run in runs]
 
 
 def values_by_run(runs: Sequence[Run]) -> dict[str, list[Value | None]]:
