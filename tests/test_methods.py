@@ -66,18 +66,16 @@ def cropped_by_hand(batch):
 
 
 @BY_NAME
-def test_views_are_floats_in_the_range_of_pixels(batch, name):
-    views, _ = made(ALL[name], batch)
-    assert views.dtype == np.float32
-    assert views.shape == (COUNT, ALL[name].views_per_image, HEIGHT, WIDTH, 3)
-    assert views.min() >= 0
-    assert views.max() <= 255
-
-
-@BY_NAME
 def test_a_batch_follows_from_seed_epoch_and_step_alone(batch, name):
     method = ALL[name]
     first = made(method, batch)
+    views, targets = first
+    assert views.dtype == np.float32
+    assert views.shape == (COUNT, method.views_per_image, HEIGHT, WIDTH, 3)
+    assert 0 <= views.min() < views.max() <= 255
+    if name not in MIXING:
+        assert targets.dtype == np.int64
+        np.testing.assert_array_equal(targets, batch[1])
     again = made(dataclasses.replace(method), batch, run=tf_data)
     assert_same(again, first)
     others = [
@@ -87,13 +85,6 @@ def test_a_batch_follows_from_seed_epoch_and_step_alone(batch, name):
     ]
     for views, _ in others:
         assert not np.array_equal(views, first[0])
-
-
-@pytest.mark.parametrize("name", [name for name in ALL if name not in MIXING])
-def test_labels_stay_unchanged(batch, name):
-    _, targets = made(ALL[name], batch, run=tf_data)
-    assert targets.dtype == np.int64
-    np.testing.assert_array_equal(targets, batch[1])
 
 
 def test_standard_training_sees_the_crop_and_flip_and_nothing_else(batch):
@@ -145,7 +136,7 @@ def test_more_views_leave_the_first_ones_as_they_are(batch):
 @BY_NAME
 def test_some_rows_are_the_rows_of_the_whole_batch(batch, name):
     """In any order and more than once, in eager code and as the pipeline calls it."""
-    chosen = tf.constant([4, 1, 1, 5])
+    chosen = tf.constant([4, 1, 1, 5, 0, 5])  # as many, so that nothing is compiled anew
     for run in (eager, tf_data):
         some = made(ALL[name], batch, run=run, places=chosen)
         for part, whole in zip(some, made(ALL[name], batch), strict=True):

@@ -1,7 +1,5 @@
 """CoupledSGD against PyTorch's recorded steps, a NumPy loop, and the ways Keras drives it."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
@@ -9,13 +7,11 @@ import tensorflow as tf
 
 from augmix_tf.training.optimizer import CoupledSGD, cosine_schedule
 from tests import golden
-from tests.arrays import assert_near, assert_same
+from tests.arrays import assert_near
 from tests.oracles import loop_training
-from tests.processes import python, two_processors
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 STEPS = 12
-REPLICA_BATCH = 4
 
 
 @pytest.fixture(autouse=True)
@@ -173,71 +169,3 @@ def test_trains_through_fit(policy, jit_compile):
     inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     assert isinstance(inner, CoupledSGD)
     assert {m.dtype for m in inner.momenta} == {"float32"}
-
-
-def train(model, optimizer, steps):
-    images, labels = small_batch()
-    for _ in range(steps):
-        with tf.GradientTape() as tape:
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                labels, model(images, training=True)
-            )
-            loss = tf.reduce_mean(losses)
-        weights = model.trainable_variables
-        optimizer.apply(tape.gradient(loss, [w.value for w in weights]), weights)
-
-
-def test_checkpoint_resumes_exactly(tmp_path):
-    def fresh(seed):
-        model, optimizer = small_model(seed), CoupledSGD(cosine_schedule(0.1, 8), weight_decay=0.01)
-        optimizer.build(model.trainable_variables)
-        return model, optimizer, tf.train.Checkpoint(model=model, optimizer=optimizer)
-
-    model, optimizer, checkpoint = fresh(seed=0)
-    train(model, optimizer, 3)
-    path = checkpoint.write(str(tmp_path / "step3"))
-    train(model, optimizer, 3)
-    other, other_optimizer, other_checkpoint = fresh(seed=5)
-    other_checkpoint.read(path).assert_consumed()
-    assert int(other_optimizer.iterations.numpy()) == 3
-    assert max(np.abs(m.numpy()).max() for m in other_optimizer.momenta) > 0
-    train(other, other_optimizer, 3)
-    assert_same(other.variables, model.variables)
-
-
-def train_on(strategy, steps=5):
-    """Returns every weight and momentum after training on one global batch, as lists."""
-    images, labels = small_batch(2 * REPLICA_BATCH)
-    with strategy.scope():
-        model = small_model()
-        optimizer = CoupledSGD(cosine_schedule(0.3, steps), weight_decay=0.1)
-        optimizer.build(model.trainable_variables)
-
-    def replica_step(images, labels):
-        with tf.GradientTape() as tape:
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                labels, model(images, training=True)
-            )
-            loss = tf.reduce_sum(losses) / (2 * REPLICA_BATCH)
-        weights = model.trainable_variables
-        optimizer.apply(tape.gradient(loss, [w.value for w in weights]), weights)
-
-    step = tf.function(lambda *batch: strategy.run(replica_step, args=batch))
-    data = tf.data.Dataset.from_tensors((images, labels)).unbatch().batch(2 * REPLICA_BATCH)
-    for batch in strategy.experimental_distribute_dataset(data.repeat(steps)):
-        step(*batch)
-    return [v.numpy().tolist() for v in [*model.trainable_variables, *optimizer.momenta]]
-
-
-def two_replicas():
-    """Prints the results of one and of two replicas; a process of its own, for its two devices."""
-    both = two_processors()
-    assert both.num_replicas_in_sync == 2
-    print(json.dumps([train_on(tf.distribute.OneDeviceStrategy("CPU:0")), train_on(both)]))
-
-
-def test_two_replicas_equal_one():
-    printed = python("from tests import test_optimizer as t; t.two_replicas()")
-    one, two = json.loads(printed.splitlines()[-1])
-    assert len(one) == 12
-    assert_near(two, one, rtol=1e-5, atol=1e-6)
