@@ -107,22 +107,6 @@ def test_a_fresh_process_and_saved_model_cli_give_the_outputs_without_this_packa
         assert text in result.stdout
 
 
-def test_outputs(signatures, images, logits):
-    out = signatures["serving_default"](images=tf.constant(images))
-    assert {name: value.dtype for name, value in out.items()} == {
-        "logits": tf.float32,
-        "probabilities": tf.float32,
-        "classes": tf.int64,
-        "class_names": tf.string,
-    }
-    np.testing.assert_allclose(out["logits"], logits, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(out["probabilities"], softmax(logits / TEMPERATURE), atol=1e-5)
-    np.testing.assert_array_equal(out["classes"], logits.argmax(axis=1))
-    assert [name.decode() for name in out["class_names"].numpy()] == [
-        NAMES[i] for i in logits.argmax(axis=1)
-    ]
-
-
 def test_unreadable_images_have_their_errors_and_the_others_their_outputs(
     signatures, images, logits
 ):
