@@ -50,12 +50,13 @@ def sample_images(height: int, width: int, seed: int = 0) -> np.ndarray:
     ).astype(np.uint8)
 
 
-def pillow(name: str, images: np.ndarray, parameters, fill: int = 0) -> np.ndarray:
+def pillow(
+    name: str, images: np.ndarray, parameters, fill: int = 0, interpolation: str = "bilinear"
+) -> np.ndarray:
+    resample = Image.Resampling[interpolation.upper()]
+    calls = zip(map(Image.fromarray, images), parameters, strict=True)
     return np.stack(
-        [
-            np.asarray(pillow_augmix.apply_op(Image.fromarray(image), name, parameter, fill))
-            for image, parameter in zip(images, parameters, strict=True)
-        ]
+        [pillow_augmix.apply_op(image, name, value, fill, resample) for image, value in calls]
     )
 
 
@@ -79,21 +80,35 @@ def test_equals_pillow_in_every_way_it_is_run(name, run):
     np.testing.assert_array_equal(got, pillow(name, images, parameters))
 
 
+BOTH = pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+
+
+@BOTH
 @pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y"])
-def test_equals_pillow_for_many_random_parameters(name):
+def test_equals_pillow_for_many_random_parameters(name, interpolation):
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (400, 17, 10, 3), np.uint8)
     span = 40 if name == "rotate" else 0.4
     parameters = rng.uniform(-span, span, len(images))
-    got = ops.apply_op(name, images, parameters)
-    np.testing.assert_array_equal(got, pillow(name, images, parameters))
+    got = ops.apply_op(name, images, parameters, 7, interpolation)
+    np.testing.assert_array_equal(got, pillow(name, images, parameters, 7, interpolation))
 
 
-def test_rotation_by_every_whole_degree_equals_pillow():
+@BOTH
+def test_rotation_by_every_whole_degree_equals_pillow(interpolation):
     degrees = np.arange(-180, 181)
     images = np.repeat(sample_images(17, 10)[:1], len(degrees), axis=0)
-    got = ops.apply_op("rotate", images, degrees)
-    np.testing.assert_array_equal(got, pillow("rotate", images, degrees))
+    got = ops.apply_op("rotate", images, degrees, interpolation=interpolation)
+    np.testing.assert_array_equal(got, pillow("rotate", images, degrees, 0, interpolation))
+
+
+@pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y"])
+def test_the_nearest_pixel_is_that_of_pillow(name):
+    values = list(PARAMETERS[name])
+    images = np.repeat(sample_images(64, 40), len(values), axis=0)
+    parameters = values * (len(images) // len(values))
+    got = ops.apply_op(name, images, parameters, interpolation="nearest")
+    np.testing.assert_array_equal(got, pillow(name, images, parameters, 0, "nearest"))
 
 
 @pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"])
@@ -147,6 +162,8 @@ def test_refuses_unknown_names_and_other_types():
     images = sample_images(4, 4)
     with pytest.raises(ArgumentError, match="Did you mean 'rotate'"):
         ops.apply_op("rotat", images, [0.0] * len(images))
+    with pytest.raises(ArgumentError, match="interpolation 'bicubic'"):
+        ops.apply_op("rotate", images, [0.0] * len(images), interpolation="bicubic")
     with pytest.raises(ArgumentError, match="received float32"):
         ops.apply_op("rotate", images.astype(np.float32), [0.0] * len(images))
     with pytest.raises(ArgumentError, match=r"received uint8 \(4, 4, 3\)"):

@@ -9,11 +9,17 @@ import tensorflow as tf
 
 from augmix_tf import errors
 from augmix_tf.ops import packed
-from augmix_tf.ops.registry import OPERATIONS, REGISTRY
+from augmix_tf.ops.registry import INTERPOLATIONS, OPERATIONS, REGISTRY
 from augmix_tf.runtime import compiled
 
 
-def apply_op(name: str, images: tf.Tensor, parameter: tf.Tensor, fill: int = 0) -> tf.Tensor:
+def apply_op(
+    name: str,
+    images: tf.Tensor,
+    parameter: tf.Tensor,
+    fill: int = 0,
+    interpolation: str = "bilinear",
+) -> tf.Tensor:
     """Applies one operation to every image of a batch, each with its own parameter.
 
     Gives Pillow's exact values.
@@ -23,6 +29,7 @@ def apply_op(name: str, images: tf.Tensor, parameter: tf.Tensor, fill: int = 0) 
         images: uint8 [N, H, W, 3], H and W known.
         parameter: [N] or a number, cast to float64, in Pillow's terms: `REGISTRY[name].unit`.
         fill: value of pixels from outside the image, 0 to 255.
+        interpolation: one of `INTERPOLATIONS`, of rotations and shears.
 
     Returns:
         uint8 [N, H, W, 3].
@@ -37,17 +44,21 @@ def apply_op(name: str, images: tf.Tensor, parameter: tf.Tensor, fill: int = 0) 
     [55, 55, 55]
     """
     errors.lookup("operation", name, REGISTRY)
+    errors.lookup("interpolation", interpolation, dict.fromkeys(INTERPOLATIONS))
     images = tf.convert_to_tensor(images)
     packed.check_images(images)
     if not tf.is_tensor(parameter):  # TensorFlow reads Python's numbers as float32.
         parameter = np.asarray(parameter, np.float64)
     parameter = tf.cast(parameter, tf.float64)
-    return _apply_op(name, int(fill), images, tf.broadcast_to(parameter, tf.shape(images)[:1]))
+    parameter = tf.broadcast_to(parameter, tf.shape(images)[:1])
+    return _apply_op(name, int(fill), interpolation, images, parameter)
 
 
 @compiled
-def _apply_op(name: str, fill: int, images: tf.Tensor, parameter: tf.Tensor) -> tf.Tensor:
-    operation = REGISTRY[name].with_fill(fill)
+def _apply_op(
+    name: str, fill: int, interpolation: str, images: tf.Tensor, parameter: tf.Tensor
+) -> tf.Tensor:
+    operation = REGISTRY[name].with_options(fill, interpolation)
     packed_images = packed.pack(images)
     results = tf.map_fn(
         lambda arguments: operation(*arguments),
@@ -64,6 +75,7 @@ def run_chains(
     parameter: tf.Tensor,
     depth: tf.Tensor,
     fill: int = 0,
+    interpolation: str = "bilinear",
 ) -> tf.Tensor:
     """Runs T chains, each on one of N images; the inner loop of AugMix, to be compiled.
 
@@ -76,11 +88,12 @@ def run_chains(
         source: int32 [T], index of the image that each chain starts from.
         operation, parameter: int32 and float64 [T, D], as in `AugMixPlan`.
         depth: int32 [T], how many of the D operations each chain applies.
+        fill, interpolation: as in `apply_op`.
 
     Returns:
         int32 [T, H, W], packed.
     """
-    branches = [REGISTRY[name].with_fill(fill) for name in OPERATIONS]
+    branches = [REGISTRY[name].with_options(fill, interpolation) for name in OPERATIONS]
 
     def run(chain: tf.Tensor) -> tf.Tensor:
         def step(index: tf.Tensor, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -18,6 +18,8 @@ ImageOp: TypeAlias = Callable[..., tf.Tensor]
 Maximum: TypeAlias = float | Callable[[int, int], float]
 
 EITHER = 0.0
+INTERPOLATIONS = ("bilinear", "nearest")
+"""How rotations and shears read between pixels. Translations are whole pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +39,24 @@ class Operation:
     whole: bool = False  # truncate the amount to an integer
     geometric: bool = False  # moves pixels, so that some come from outside the image
     in_paper: bool = True  # one of AugMix's own; the others need `all_ops`
+    nearest: ImageOp | None = None  # `function` without interpolation, where it has one
 
-    def with_fill(self, fill: int) -> ImageOp:
+    def with_options(self, fill: int, interpolation: str) -> ImageOp:
         """Returns the function of image and parameter, with `fill` for pixels from outside."""
-        return functools.partial(self.function, fill=fill) if self.geometric else self.function
+        if not self.geometric:
+            return self.function
+        nearest = self.nearest if interpolation == "nearest" else None
+        return functools.partial(nearest or self.function, fill=fill)
 
 
-def _geometric(function: ImageOp, unit: str, maximum: Maximum, whole: bool = True) -> Operation:
-    return Operation(function, unit, 0.0, maximum, EITHER, whole, geometric=True)
+def _geometric(
+    function: ImageOp,
+    unit: str,
+    maximum: Maximum,
+    whole: bool = True,
+    nearest: ImageOp | None = None,
+) -> Operation:
+    return Operation(function, unit, 0.0, maximum, EITHER, whole, geometric=True, nearest=nearest)
 
 
 def _enhancer(function: ImageOp) -> Operation:
@@ -55,10 +67,12 @@ REGISTRY: Mapping[str, Operation] = {
     "autocontrast": Operation(color.autocontrast, "ignored"),
     "equalize": Operation(color.equalize, "ignored"),
     "posterize": Operation(color.posterize, "bits kept, 1 to 8", 4.0, 4.0, -1.0, whole=True),
-    "rotate": _geometric(geometric.rotate, "degrees, counter-clockwise", 30.0),
+    "rotate": _geometric(
+        geometric.rotate, "degrees, counter-clockwise", 30.0, nearest=geometric.rotate_nearest
+    ),
     "solarize": Operation(color.solarize, "threshold, 0 to 256", 256.0, 256.0, -1.0, whole=True),
-    "shear_x": _geometric(geometric.shear_x, "factor", 0.3, whole=False),
-    "shear_y": _geometric(geometric.shear_y, "factor", 0.3, whole=False),
+    "shear_x": _geometric(geometric.shear_x, "factor", 0.3, False, geometric.shear_x_nearest),
+    "shear_y": _geometric(geometric.shear_y, "factor", 0.3, False, geometric.shear_y_nearest),
     "translate_x": _geometric(
         geometric.translate_x, "pixels, to the left", lambda height, width: width / 3
     ),

@@ -19,7 +19,13 @@ ENHANCERS = {
 }
 
 
-def apply_op(image: Image.Image, name: str, parameter: float, fill: int = 0) -> Image.Image:
+def apply_op(
+    image: Image.Image,
+    name: str,
+    parameter: float,
+    fill: int = 0,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Image.Image:
     """One Pillow call; `parameter` in the units of `augmix_tf.ops.apply_op`."""
     if name == "autocontrast":
         return ImageOps.autocontrast(image)
@@ -33,16 +39,14 @@ def apply_op(image: Image.Image, name: str, parameter: float, fill: int = 0) -> 
         return ENHANCERS[name](image).enhance(parameter)
     colour = (fill,) * len(image.getbands())
     if name == "rotate":
-        return image.rotate(parameter, resample=Image.Resampling.BILINEAR, fillcolor=colour)
+        return image.rotate(parameter, resample=resample, fillcolor=colour)
     matrix = {
         "shear_x": (1, parameter, 0, 0, 1, 0),
         "shear_y": (1, 0, 0, parameter, 1, 0),
         "translate_x": (1, 0, parameter, 0, 1, 0),
         "translate_y": (1, 0, 0, 0, 1, parameter),
     }[name]
-    return image.transform(
-        image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=colour
-    )
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, resample, fillcolor=colour)
 
 
 def draw_parameter(rng, name: str, severity: float, size: tuple[int, int]) -> float:
