@@ -198,7 +198,9 @@ class ExperimentConfig:
     )
     shift_dirs: str | None = _evaluation(
         None,
-        "Directories of other test images by class, such as ImageNet-R, -A, -V2, -Sketch",
+        "Other test images: directories by class, such as ImageNet-R, -A, -V2, -Sketch; files "
+        "<set>_data.npy (and <set>_labels.npy) or .npz, such as CIFAR-10.1 and 10.2; names of "
+        "prepared TFDS sets",
         path=True,
         datasets=_ANY_SIZE,
     )

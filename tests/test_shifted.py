@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import scipy.special
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from augmix_tf import metrics, recipes
 from augmix_tf.commands import evaluate as command
 from augmix_tf.data import benchmark
-from augmix_tf.errors import ArgumentError, RunError
+from augmix_tf.errors import ArgumentError, FileError, RunError
 from augmix_tf.evaluation import measure, sets
 from augmix_tf.evaluation.results import Results
 from tests.image_stores import in_memory
@@ -153,5 +154,98 @@ def test_folders_that_are_no_classes_are_refused(folder, tmp_path):
 def test_two_folders_of_one_name_are_refused(folder, tmp_path):
     save(tmp_path / "other" / "imagenet-r", "n01", 0)
     places = [folder, tmp_path / "other" / "imagenet-r"]
-    with pytest.raises(ArgumentError, match=r"Expected directories with different names;"):
+    with pytest.raises(ArgumentError, match=r"Expected sets with different names;"):
         sets.open_shifted(places, CLASSES, SIZE)
+
+
+# Arrays and TFDS
+
+
+def pixels(count, size=SIZE):
+    return np.random.default_rng(count).integers(0, 256, (count, *size, 3), np.uint8)
+
+
+@pytest.mark.parametrize("layout", ["pair", "archive"])
+def test_arrays_of_cifar_10_1_and_10_2_are_read(tmp_path, layout):
+    images, labels = pixels(7), np.array([4, 0, 1, 1, 3, 2, 0])
+    path = tmp_path / "cifar10.1_v6_data.npy"
+    if layout == "pair":
+        np.save(path, images)
+        np.save(tmp_path / "cifar10.1_v6_labels.npy", labels)
+    else:
+        path = tmp_path / "cifar102_test.npz"
+        # The published file has further members, some of objects, which are not read.
+        np.savez(path, images=images, labels=labels, keywords=np.array([{}], object))
+    opened = open_set(path, CLASSES)
+    assert opened.name == {"pair": "cifar10.1_v6", "archive": "cifar102_test"}[layout]
+    np.testing.assert_array_equal(opened.store.read(), images)
+    np.testing.assert_array_equal(opened.classes[opened.store.labels], labels)
+    assert (opened.data["source"], opened.data["images"]) == ("arrays", 7)
+    logits = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    got = evaluate(lambda batch: tf.constant(logits[: len(batch)]), opened)
+    assert got["error"] == (logits.argmax(axis=1) != labels).mean()
+    some = open_set(path, CLASSES, eval_limit=3)
+    np.testing.assert_array_equal(some.store.labels, labels[:3])
+
+
+ARRAYS = {
+    "other name": ("x.npy", {}, "file named <set>_data.npy"),
+    "no labels": ("x_data.npy", {"x_data.npy": pixels(2)}, "x_labels.npy: expected integers of 0"),
+    "other size": (
+        "x_data.npy", {"x_data.npy": pixels(2, (14, 15))}, r"x_data.npy: .*uint8 \[2, 14, 15, 3\]"
+    ),
+    "other class": (
+        "x_data.npy", {"x_data.npy": pixels(2), "x_labels.npy": np.array([0, 5])},
+        r"x_labels.npy: expected integers of 0 to 4 \[N\].*received int64 \[2\]",
+    ),
+    "no member": ("x.npz", {"x.npz": {"images": pixels(2)}}, "x.npz: .* 'labels', integers"),
+    "objects": (
+        "x.npz", {"x.npz": {"images": np.array([{}], object)}}, "x.npz: expected .* 'images', uint8"
+    ),
+    "no archive": ("x.npz", {"x.npz": b"PK"}, "x.npz: expected an .npz file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "files", "message"), ARRAYS.values(), ids=ARRAYS)
+def test_arrays_that_do_not_fit_are_named(tmp_path, name, files, message):
+    for file, content in files.items():
+        if isinstance(content, bytes):
+            (tmp_path / file).write_bytes(content)
+        elif isinstance(content, dict):
+            np.savez(tmp_path / file, **content)
+        else:
+            np.save(tmp_path / file, content)
+    with pytest.raises((ArgumentError, FileError), match=message):
+        open_set(tmp_path / name, CLASSES)
+
+
+def test_tfds_sets_follow_the_names_of_the_model_s_classes(tmp_path):
+    size, images, labels = (32, 32), pixels(6, (32, 32)), np.array([0, 1, 2, 3, 9, 0])
+    names = tfds.builder("cifar10", data_dir=tmp_path).info.features["label"].names
+    features = {
+        "image": tfds.features.Image(shape=(*size, 3)),
+        "label": tfds.features.ClassLabel(names=names),
+    }
+    dataset = tf.data.Dataset.from_tensor_slices({"image": images, "label": labels})
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="cifar10_1",
+        version="1.1.0",
+        config="v6",
+        features=tfds.features.FeaturesDict(features),
+        split_datasets={"test": dataset},
+        data_dir=tmp_path,
+    )
+    model = names[::-1]
+    (opened,) = sets.open_shifted(["cifar10_1/v6"], model, size, 0, str(tmp_path))
+    assert (opened.name, opened.data["source"]) == ("cifar10_1/v6", "tfds")
+    shown = opened.store.read()
+    order = [int(np.flatnonzero((images == image).all(axis=(1, 2, 3)))[0]) for image in shown]
+    assert sorted(order) == list(range(6))
+    got = [model[opened.classes[label]] for label in opened.store.labels]
+    assert got == [names[labels[row]] for row in order]
+    with pytest.raises(ArgumentError, match=r"images of 32x30, the model's; received cifar10_1/v6"):
+        sets.open_shifted(["cifar10_1/v6"], model, (32, 30), 0, str(tmp_path))
+    with pytest.raises(ArgumentError, match=r"cifar10_1/v4 in .*; received none; tfds.load"):
+        sets.open_shifted(["cifar10_1/v4"], model, size, 0, str(tmp_path))
+    with pytest.raises(ArgumentError, match="a set of the model's 5 classes; received 10 classes"):
+        sets.open_shifted(["cifar10_1/v6"], CLASSES, size, 0, str(tmp_path))

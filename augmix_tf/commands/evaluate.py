@@ -75,7 +75,7 @@ def open_benchmarks(config: ExperimentConfig, data: Data) -> Benchmarks:
         _corrupted_set(config, source, robustness.CBAR) if config.cbar else None,
         perturbed.open_set(place, source.image_size, limit) if place else None,
         sets.read_rates(rates) if rates else None,
-        sets.open_shifted(folders, source.class_names, source.image_size, limit),
+        sets.open_shifted(folders, source.class_names, source.image_size, limit, config.data_dir),
     )
 
 

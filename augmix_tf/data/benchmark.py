@@ -113,9 +113,30 @@ def open_array(path: Path, expected: str, fits: Callable[[np.ndarray], bool]) ->
         reason = getattr(error, "strerror", None) or errors.first_line(error)
         problem = f"expected {expected}; received a missing, truncated or damaged file ({reason})"
         raise errors.FileError(f"{path}: {problem}") from error
+    _require_fit(path, array, expected, fits)
+    return array
+
+
+def _require_fit(
+    path: Path, array: np.ndarray, expected: str, fits: Callable[[np.ndarray], bool]
+) -> None:
     if not fits(array):
         received = f"{array.dtype} {list(array.shape)}"
         raise errors.FileError(f"{path}: expected {expected}; received {received}")
+
+
+def read_member(
+    path: Path, name: str, expected: str, fits: Callable[[np.ndarray], bool]
+) -> np.ndarray:
+    """Returns an array of an `.npz` file, checked as by `open_array`."""
+    try:
+        with np.load(path, allow_pickle=False) as members:
+            array = members[name]
+    except Exception as error:  # a damaged archive raises errors of every kind
+        reason = getattr(error, "strerror", None) or errors.first_line(error)
+        problem = f"expected an .npz file with {name!r}, {expected}; received {reason}"
+        raise errors.FileError(f"{path}: {problem}") from error
+    _require_fit(path, array, expected, fits)
     return array
 
 

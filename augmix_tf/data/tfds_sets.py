@@ -78,6 +78,24 @@ def load(
     )
 
 
+def read_test(
+    name: str, data_dir: str | os.PathLike[str] | None, image_size: tuple[int, int], limit: int
+) -> tuple[InMemoryStore, tuple[str, ...], str]:
+    """Reads the test images of a prepared set: images, names of the classes, and a description."""
+    with _quiet():
+        builder = open_builder(name, os.path.expanduser(os.fspath(data_dir)) if data_dir else None)
+        is_prepared = (builder.data_path / "dataset_info.json").exists()
+        errors.require(is_prepared, f"{name} in {builder.data_path}", "none; tfds.load prepares it")
+        shape = _image_shape(name, builder.info.features)
+        expected = f"images of {image_size[0]}x{image_size[1]}, the model's"
+        errors.require(tuple(shape[:2]) == tuple(image_size), expected, f"{name} with {shape}")
+        split = "test" if "test" in builder.info.splits else "validation"
+        store = read_split(builder, split, limit)
+    label = builder.info.features["label"]
+    names = tuple(label.int2str(index) for index in range(label.num_classes))
+    return store, names, f"{builder.info.full_name} (TFDS, {builder.data_path})"
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps TFDS's remarks to itself: what a user must know comes as an error."""
@@ -118,8 +136,14 @@ def open_builder(name: str, root: str | None) -> Any:
         raise errors.FileError(problem) from error
 
 
-def _check_features(name: str, features: Any, image_size: int) -> bool:
-    """Refuses all but uint8 images, grey or RGB, with one class each; tells whether sizes vary."""
+def is_known(name: str) -> bool:
+    """Whether TFDS has a dataset `name`, which may name a configuration or version."""
+    parts = _NAME.fullmatch(name)
+    return parts is not None and parts[1] in tfds.list_builders(with_community_datasets=False)
+
+
+def _image_shape(name: str, features: Any) -> tuple[int | None, ...]:
+    """Returns (H, W, C) and refuses all but uint8 images, grey or RGB, with one class each."""
     known = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
     image, label = known.get("image"), known.get("label")
     fits = isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)
@@ -128,6 +152,12 @@ def _check_features(name: str, features: Any, image_size: int) -> bool:
     shape, dtype = image.shape, np.dtype(image.np_dtype)  # type: ignore[union-attr]
     fits = shape[-1] in (1, 3) and dtype == np.uint8
     errors.require(fits, "uint8 images with 1 or 3 channels", f"{name!r} with {dtype} {shape}")
+    return shape
+
+
+def _check_features(name: str, features: Any, image_size: int) -> bool:
+    """Refuses an image size that does not fit; tells whether the sizes of images vary."""
+    shape = _image_shape(name, features)
     varies = None in shape[:2]
     if varies and not image_size:
         problem = "must be 224 or another side for images of varying size; received 0 for"

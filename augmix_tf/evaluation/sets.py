@@ -13,9 +13,9 @@ import numpy as np
 
 from augmix_tf import corruptions, robustness
 from augmix_tf.corruptions import arrays, catalogue, weather
-from augmix_tf.data import benchmark, class_folders
+from augmix_tf.data import benchmark, class_folders, tfds_sets
 from augmix_tf.data.benchmark import Batch, CorruptedSet, PerturbedSet
-from augmix_tf.data.images import ImageStore
+from augmix_tf.data.images import ImageStore, InMemoryStore
 from augmix_tf.errors import ArgumentError, first_line, lookup, require
 from augmix_tf.metrics.benchmarks import LARGEST_TOP5_DISTANCE
 from augmix_tf.robustness import CBAR, CORRUPTIONS, PERTURBATIONS, SEVERITIES, C
@@ -29,7 +29,7 @@ LARGEST_RATES = {"flip_probability": 1.0, "top5_distance": LARGEST_TOP5_DISTANCE
 class ShiftedSet:
     """Test images of some of a model's classes, read when they are predicted."""
 
-    name: str  # of its directory
+    name: str  # of its directory or file, or in TFDS
     data: Mapping[str, Any]  # "source", "description" and "images" of `results.json`
     store: ImageStore  # its labels are 0 to k - 1, indices of `classes`
     classes: np.ndarray  # int64 [k], ascending: the model's class ids of the set's own classes
@@ -104,32 +104,103 @@ def generate_corrupted(
 
 
 def open_shifted(
-    folders: Iterable[str | Path],
+    places: Iterable[str | Path],
     class_names: Sequence[str],
     image_size: tuple[int, int],
     eval_limit: int = 0,
+    data_dir: str | None = None,
 ) -> list[ShiftedSet]:
-    """Opens directories of other test images, `<class>/<file>`, without reading the images.
+    """Opens other test images, those in directories without reading them.
 
-    Their subdirectories are the sets' own classes, named as the model's classes (ImageNet: WordNet
-    ids) or, as in ImageNet-V2, by their indices "0", "1", ... among the sorted names of the model's
-    classes. Images are resized so that the short side is 256 / 224 of the model's, and cropped.
-
-    `class_names` are in the order of the logits; `eval_limit` images of each set are used, 0: all.
+    Args:
+        places: each one of
+            - a directory `<class>/<file>`. Its subdirectories are the set's own classes, named as
+              the model's classes (ImageNet: WordNet ids) or, as in ImageNet-V2, by their indices
+              "0", "1", ... among the sorted names of the model's classes. Images are resized so
+              that the short side is 256 / 224 of the model's, and cropped;
+            - `<set>_data.npy` beside `<set>_labels.npy` (CIFAR-10.1), or an `.npz` file with
+              `images` and `labels` (CIFAR-10.2): uint8 [N, H, W, 3] and ids of the model's classes;
+            - a prepared set of TFDS, such as "cifar10_1/v6", with classes of the model's names.
+        class_names: of the model, in the order of the logits.
+        image_size: of the model, (H, W).
+        eval_limit: how many images of each set to use, from the first; 0: all.
+        data_dir: where TFDS data lie; None means TFDS's own place.
     """
     opened: dict[str, ShiftedSet] = {}
-    for folder in folders:
-        place = Path(os.path.abspath(Path(folder).expanduser()))
-        require(place.name not in opened, "directories with different names", f"{folder} as well")
-        own_names = tuple(class_folders.classes(place))
-        names = _directory_names(own_names, class_names)
-        store = class_folders.open_split(place, names, image_size, eval_limit)
-        classes = np.flatnonzero([name in own_names for name in names])
-        text = f"the folder {place} ({len(classes)} of the model's {len(names)} classes)"
-        data = {"source": "folder", "description": text, "images": len(store)}
-        store = dataclasses.replace(store, labels=np.searchsorted(classes, store.labels))
-        opened[place.name] = ShiftedSet(place.name, data, store, classes)
+    for place in places:
+        path = Path(os.path.abspath(Path(place).expanduser()))
+        if path.suffix in (".npy", ".npz"):
+            found = _open_shifted_arrays(path, len(class_names), image_size, eval_limit)
+        elif not path.exists() and tfds_sets.is_known(str(place)):
+            found = _open_shifted_tfds(str(place), class_names, image_size, eval_limit, data_dir)
+        else:
+            found = _open_shifted_folder(path, class_names, image_size, eval_limit)
+        require(found.name not in opened, "sets with different names", f"{place} as well")
+        opened[found.name] = found
     return list(opened.values())
+
+
+def _open_shifted_folder(
+    place: Path, class_names: Sequence[str], image_size: tuple[int, int], limit: int
+) -> ShiftedSet:
+    own_names = tuple(class_folders.classes(place))
+    names = _directory_names(own_names, class_names)
+    store = class_folders.open_split(place, names, image_size, limit)
+    classes = np.flatnonzero([name in own_names for name in names])
+    text = f"the folder {place} ({len(classes)} of the model's {len(names)} classes)"
+    data = {"source": "folder", "description": text, "images": len(store)}
+    store = dataclasses.replace(store, labels=np.searchsorted(classes, store.labels))
+    return ShiftedSet(place.name, data, store, classes)
+
+
+def _open_shifted_arrays(
+    path: Path, num_classes: int, image_size: tuple[int, int], limit: int
+) -> ShiftedSet:
+    of_images = f"uint8 [N, {image_size[0]}, {image_size[1]}, 3]"
+    of_labels = f"integers of 0 to {num_classes - 1} [N], a label for each image"
+
+    def are_images(array: np.ndarray) -> bool:
+        return array.dtype == np.uint8 and array.shape[1:] == (*image_size, 3) and len(array) > 0
+
+    def are_labels(array: np.ndarray) -> bool:
+        fits = array.dtype.kind in "iu" and array.shape == (len(images),)
+        return bool(fits and 0 <= array.min() <= array.max() < num_classes)
+
+    if path.suffix == ".npz":
+        name = path.stem
+        images = benchmark.read_member(path, "images", of_images, are_images)
+        labels = benchmark.read_member(path, "labels", of_labels, are_labels)
+    else:
+        name = path.stem.removesuffix("_data")
+        require(name != path.stem, "a file named <set>_data.npy beside <set>_labels.npy", path)
+        images = benchmark.open_array(path, of_images, are_images)
+        beside = path.with_name(f"{name}_labels.npy")
+        labels = benchmark.open_array(beside, of_labels, are_labels)
+    count = benchmark.taken(len(images), limit)
+    store = InMemoryStore(
+        images=np.array(images[:count]),
+        labels=labels[:count].astype(np.int64),
+        ids=np.arange(count),
+    )
+    data = {"source": "arrays", "description": f"the file {path}", "images": count}
+    return ShiftedSet(name, data, store, np.arange(num_classes))
+
+
+def _open_shifted_tfds(
+    name: str,
+    class_names: Sequence[str],
+    image_size: tuple[int, int],
+    limit: int,
+    data_dir: str | None,
+) -> ShiftedSet:
+    store, names, text = tfds_sets.read_test(name, data_dir, image_size, limit)
+    table = class_folders.label_table(names, len(class_names), class_names)
+    require(len(table) == len(names), f"a model of all classes of {name}", len(table))
+    labels = np.array(list(table.values()))
+    classes = np.unique(labels)
+    store = dataclasses.replace(store, labels=np.searchsorted(classes, labels[store.labels]))
+    data = {"source": "tfds", "description": text, "images": len(store)}
+    return ShiftedSet(name, data, store, classes)
 
 
 def _directory_names(own_names: Sequence[str], class_names: Sequence[str]) -> list[str]:
