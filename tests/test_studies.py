@@ -62,7 +62,7 @@ def write_set(folder, *arguments, kind="corrupted"):
 def quick():
     with pytest.MonkeyPatch.context() as patch:
         leave_out(patch, kept="report, export")
-        patch.setattr(dashboard, "log_results", lambda run: None)
+        patch.setattr(dashboard, "log_results", lambda *arguments: None)
         yield
 
 
@@ -123,6 +123,17 @@ def test_a_written_set_holds_the_corruptions_that_are_generated_during_evaluatio
     for name in ("clean", "temperature"):
         assert after[name] == before[name]
     assert json.loads((copied / "config.json").read_text()) == config
+
+
+def test_a_run_is_evaluated_on_c_bar_and_the_gap_is_its_distance_from_c(copied, tmp_path):
+    assert "cbar" not in results(copied)
+    folder = write_set(tmp_path / "bar", "--names=lines,sparkles", kind="cbar")
+    outcome = finish("--mode=evaluate", f"--cbar_dir={folder}", workdir=copied)
+    after = results(copied)
+    assert after["cbar"]["counted"] == ["lines", "sparkles"]
+    assert "C-bar error on 2 corruptions" in outcome.out
+    want = after["cbar"]["mean_error"] - after["corrupted"]["mean_error"]
+    assert after["cbar"]["gap"] == pytest.approx(want)
 
 
 def test_a_set_is_of_the_first_test_images_in_the_published_layout(corrupted_set):
