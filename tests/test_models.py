@@ -143,7 +143,7 @@ def test_seed_decides_weights():
     architecture = models.MODELS["wrn"](depth=16, widen_factor=1)
 
     def kernels(seed):
-        model = models.build_model(architecture, 10, seed=seed)
+        model = models.build(architecture, 10, seed=seed)
         return {w.path: w.numpy() for w in model.trainable_weights if w.path.endswith("kernel")}
 
     once, again, other = kernels(1), kernels(1), kernels(2)

@@ -102,7 +102,6 @@ class AugMix(keras.layers.Layer):
             )
 
     def call(self, images: Any, training: bool | None = True) -> Any:
-        """See the class."""
         if isinstance(images, dict):
             _check_keys(images)
             return images | {"images": self.call(images["images"], training)}
@@ -132,7 +131,6 @@ class AugMix(keras.layers.Layer):
         return apply_plan(levels, plan, self.fill)
 
     def compute_output_shape(self, shape: Any) -> Any:
-        """The shape stays."""
         return shape
 
     def compute_output_spec(self, images: Any, **kwargs: Any) -> Any:
@@ -146,7 +144,6 @@ class AugMix(keras.layers.Layer):
         return keras.KerasTensor(images.shape, dtype=dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
         arguments = {"seed": self.seed, "value_range": self.value_range, "fill": self.fill}
         return super().get_config() | dataclasses.asdict(self.settings) | arguments
 

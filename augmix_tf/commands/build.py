@@ -142,7 +142,7 @@ def build_trainer(
 ) -> Trainer:
     """Builds the untrained network with its optimizer, on these devices or on one."""
     with (devices or tf.distribute.get_strategy()).scope():
-        backbone = models.build_model(
+        backbone = models.build(
             config.model,
             source.num_classes,
             (*source.image_size, 3),
@@ -169,7 +169,7 @@ def build_trainer(
 def load_weights(config: ExperimentConfig, source: Source, path: Path) -> keras.Model:
     """Returns the classifier with the weights of a PyTorch network in a `.safetensors` file."""
     shape = (*source.image_size, 3)
-    backbone = models.build_model(config.model, source.num_classes, shape)
+    backbone = models.build(config.model, source.num_classes, shape)
     models.load_torch_state(backbone, path, normalization(config))
     return with_normalization(backbone, *normalization(config))
 

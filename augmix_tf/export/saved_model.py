@@ -104,7 +104,8 @@ def export(
         (version / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         if images is not None:
             verify(version, keras_file, classifier, images, temperature)
-        _sync(unfinished)
+        for path in unfinished.rglob("*"):  # no rename becomes durable before the contents
+            files.sync(path)
         target = folder / "export" / str(max([0, *versions(folder)]) + 1)
         os.rename(version, target)  # fails where another process wrote this version meanwhile
         for name in ("model.keras", *texts):
@@ -270,12 +271,6 @@ def _unfinished_folder(parent: Path) -> Iterator[Path]:
         raise FileError(f"cannot write {parent}: {first_line(error)}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    """Flushes every file to disk, so that no rename becomes durable before its contents."""
-    for path in folder.rglob("*"):
-        files.sync(path)
 
 
 def verify(

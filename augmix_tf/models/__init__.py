@@ -30,7 +30,6 @@ __all__ = [
     "IMAGENET_NORMALIZATION",
     "MODELS",
     "build",
-    "build_model",
     "last_activation",
     "load_torch_state",
     "with_normalization",
@@ -46,44 +45,13 @@ MODELS: Mapping[str, type[Architecture]] = {
 
 
 def build(
-    name: str,
+    model: str | Architecture,
     num_classes: int,
     input_shape: Shape = (32, 32, 3),
     *,
     seed: int | None = None,
     synchronized_bn: bool = False,
     **options: Any,
-) -> keras.Model:
-    """Returns the model called `name` (`allconv`, `densenet`, `resnet50`, `resnext` or `wrn`).
-
-    `options` are fields of its dataclass in `MODELS`, such as `depth=16`; the rest is as in
-    `build_model`. Unknown models and options, and values that the architecture cannot take, are
-    `ArgumentError`s.
-
-    >>> model = build("wrn", num_classes=10, depth=10, widen_factor=1)
-    >>> model.output_shape, f"{model.count_params():,}"
-    ((None, 10), '78,330')
-    """
-    architecture = lookup("model", name, MODELS)
-    fields = {field.name: field for field in dataclasses.fields(architecture)}
-    for option in options:
-        lookup(f"option of {name}", option, fields)
-    return build_model(
-        architecture(**options),
-        num_classes,
-        input_shape,
-        seed=seed,
-        synchronized_bn=synchronized_bn,
-    )
-
-
-def build_model(
-    architecture: Architecture,
-    num_classes: int,
-    input_shape: Shape = (32, 32, 3),
-    *,
-    seed: int | None = None,
-    synchronized_bn: bool = False,
 ) -> keras.Model:
     """Returns a functional Keras model, float32 [N, H, W, C] to logits float32 [N, num_classes].
 
@@ -93,12 +61,25 @@ def build_model(
     precision policy.
 
     Args:
-        architecture: such as `WideResNet(depth=16)`.
+        model: `allconv`, `densenet`, `resnet50`, `resnext`, `wrn`, or an architecture such as
+            `WideResNet(depth=16)`.
         num_classes: number of classes, at least 2.
         input_shape: (height, width, channels); None leaves a side open.
         seed: determines initial weights and dropout; None: Keras's global seed does.
         synchronized_bn: batch statistics over all replicas of a `tf.distribute` strategy.
+        **options: fields of the model's dataclass in `MODELS`, such as `depth=16`.
+
+    Raises:
+        ArgumentError: an unknown model or option, or a value that the architecture cannot take.
+
+    >>> model = build("wrn", num_classes=10, depth=10, widen_factor=1)
+    >>> model.output_shape, f"{model.count_params():,}"
+    ((None, 10), '78,330')
     """
+    start = lookup("model", model, MODELS)() if isinstance(model, str) else model
+    for option in options:
+        lookup(f"option of {start.name}", option, vars(start))
+    architecture = dataclasses.replace(start, **options)
     require(num_classes >= 2, "num_classes from 2 on", num_classes)
     sides, smallest = input_shape[:2], architecture.smallest_side
     fits = all(side is None or side >= smallest for side in sides)

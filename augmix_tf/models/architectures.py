@@ -56,13 +56,12 @@ class AllConv(Architecture):
 def conv_norm_gelu(
     make: LayerFactory, images: Tensor, filters: int, kernel_size: int, padding: int, index: int
 ) -> Tensor:
-    """Returns GELU of the normalised convolution; weights `features.<index>` and the next."""
+    """Returns GELU of the normalised convolution; weights `features.<index>` and the next.
+
+    GELU is x * sigmoid(1.702 x), the original's approximation (arXiv 1606.08415).
+    """
     x = make.conv(images, filters, kernel_size, f"features.{index}", padding=padding, use_bias=True)
-    return gelu(make.batch_norm(x, f"features.{index + 1}"), f"features.{index + 2}")
-
-
-def gelu(x: Tensor, name: str) -> Tensor:
-    """Returns x * sigmoid(1.702 x), the original's approximation of GELU (arXiv 1606.08415)."""
+    x, name = make.batch_norm(x, f"features.{index + 1}"), f"features.{index + 2}"
     scaled = L.Rescaling(1.702, name=f"{name}.scale")(x)
     gate = L.Activation("sigmoid", name=f"{name}.sigmoid")(scaled)
     return L.Multiply(name=name)([x, gate])

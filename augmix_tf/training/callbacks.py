@@ -72,7 +72,6 @@ class _OfRun(keras.callbacks.Callback):
         self._steps, self._epoch = steps_per_epoch, 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Notes the epoch."""
         self._epoch = epoch
 
     def _done(self, batch: int) -> int:
@@ -106,7 +105,6 @@ class Progress(_OfRun):
         return (images - before) / (now - began) if images > before else 0.0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Updates the bar."""
         images = self._done(batch + 1) * self._batch_size
         self._last = (time.perf_counter(), images)
         if not self._first[1]:
@@ -116,7 +114,6 @@ class Progress(_OfRun):
         self._bar.update(images - self._bar.n)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Prints the line of the epoch."""
         speed = self.images_per_second
         parts = [f"epoch {epoch + 1}/{self._epochs}", f"{speed:.0f} images/s" if speed else ""]
         parts.append(_metrics_text(logs or {}))
@@ -124,7 +121,6 @@ class Progress(_OfRun):
         sys.stderr.flush()
 
     def close(self) -> None:
-        """Removes the bar."""
         self._bar.close()
 
 
@@ -167,7 +163,6 @@ class Records(_OfRun):
                 self._rows += [row for row in rows if int(row["epoch"]) <= start.epoch]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Notes the epoch."""
         super().on_epoch_begin(epoch)
         # The sums are unknown after a start within an epoch.
         self._before = None if epoch == self._start.epoch and self._start.step else (0, {})
@@ -187,7 +182,6 @@ class Records(_OfRun):
         self._monitor.scalars(self._done(steps), values)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes the epoch's row."""
         logs = logs or {}
         step, test_error = self._done(self._steps), logs.get("test_error", "")
         means = [logs[name] for name in ("loss", "cross_entropy", "jsd", "error")]
@@ -238,7 +232,6 @@ class Profile(_OfRun):
             self.close()
 
     def close(self) -> None:
-        """Writes the profile if it is running."""
         if self._running:
             self._running = False
             with _about_logs(self._folder):
@@ -280,7 +273,6 @@ class Monitor(contextlib.AbstractContextManager):
             tf.summary.experimental.write_raw_pb(_scalar_event(values), step)
 
     def image(self, step: int, tag: str, png: bytes) -> None:
-        """Logs a PNG file."""
         with self._writing():
             tf.summary.image(tag, tf.io.decode_png(png, channels=3)[None], step)
 

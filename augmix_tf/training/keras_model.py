@@ -150,18 +150,9 @@ class AugMixModel(Trainer):
         return super().metrics + others
 
     def compile(self, optimizer: Any = "rmsprop", loss: None = None, **kwargs: Any) -> None:
-        """As of `keras.Model`, without a loss.
-
-        Args:
-            optimizer: any of Keras, or its name.
-            loss: None.
-            **kwargs: `metrics`, `run_eagerly` and what else `keras.Model.compile` takes.
-
-        Raises:
-            ArgumentError: there is a loss.
-        """
-        own = "no loss: it is this model's own, cross-entropy + jsd_weight * JSD"
-        errors.require(loss is None, own, repr(loss))
+        """As of `keras.Model`, without a loss, which is an `ArgumentError`."""
+        expected = "no loss: it is this model's own, cross-entropy + jsd_weight * JSD"
+        errors.require(loss is None, expected, repr(loss))
         super().compile(optimizer, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -171,7 +162,6 @@ class AugMixModel(Trainer):
             self.optimizer.build(self.trainable_variables)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As of `keras.Model`."""
         first = tf.nest.flatten(getattr(x, "element_spec", x))[0]
         rank = tf.TensorShape(getattr(first, "shape", ())).rank
         if rank != self._rank:
@@ -209,8 +199,8 @@ class AugMixModel(Trainer):
         if images.shape.rank == 5:
             checks.check_values(images, self.value_range)
             return images
-        wanted = "images [N, H, W, C], or views [N, V, H, W, C] from augmix_views in the pipeline"
-        errors.require(images.shape.rank == 4, wanted, images.shape)
+        expected = "images [N, H, W, C], or views [N, V, H, W, C] from augmix_views in the pipeline"
+        errors.require(images.shape.rank == 4, expected, images.shape)
         optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         # The first variable counts batches; `iterations` counts updates of the weights.
         step = optimizer.variables[0]
@@ -249,8 +239,8 @@ class AugMixModel(Trainer):
         """Logits of what the backbone gave."""
         if not self.from_logits:
             exact = outputs.dtype in (tf.float32, tf.float64)
-            wanted = "probabilities in float32 (a last layer with dtype='float32'), or logits"
-            errors.require(exact, wanted, outputs.dtype.name)
+            expected = "probabilities in float32 (a last layer with dtype='float32'), or logits"
+            errors.require(exact, expected, outputs.dtype.name)
         sums = tf.reduce_sum(tf.cast(outputs, tf.float32), axis=-1)
         is_distribution = tf.reduce_all(tf.abs(sums - 1) < PROBABILITY_SUM_ERROR)
         is_distribution &= tf.reduce_all(outputs >= 0)
@@ -277,7 +267,6 @@ class AugMixModel(Trainer):
         return self.get_metrics_result()
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
         return super().get_config() | {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "jsd_weight": self.jsd_weight,
@@ -301,10 +290,10 @@ def _check_classifier(backbone: keras.Model, from_logits: bool) -> None:
     # A subclassed model, or one that is not built yet, knows no shape.
     shape = (getattr(backbone, "output_shape", None) if backbone.built else None) or (None, 2)
     fits = isinstance(shape, tuple) and len(shape) == 2 and (shape[1] or 2) >= 2
-    wanted = (
+    expected = (
         "a backbone with outputs [N, K] of K >= 2 classes (pooling and a Dense layer at its end)"
     )
-    errors.require(fits, wanted, shape)
+    errors.require(fits, expected, shape)
     activation = last_activation(backbone)
     if from_logits and activation == "softmax":
         raise ArgumentError(
@@ -329,8 +318,8 @@ def _class_labels(labels: tf.Tensor, classes: int) -> tf.Tensor:
         return tf.cast(labels, tf.float32)
     column = labels.shape.rank == 2 and labels.shape[1] == 1
     fits = labels.shape.rank == 1 or column
-    wanted = f"labels as class ids [N] or [N, 1], or as rows [N, {classes}] of {classes} classes"
-    errors.require(fits, wanted, f"{labels.dtype.name} {labels.shape}")
+    expected = f"labels as class ids [N] or [N, 1], or as rows [N, {classes}] of {classes} classes"
+    errors.require(fits, expected, f"{labels.dtype.name} {labels.shape}")
     labels = labels[:, 0] if column else labels
     ids = tf.cast(labels, tf.int64)
     if labels.dtype.is_floating:

@@ -67,7 +67,7 @@ class Trainer(keras.Model):
             errors.require(images.shape[1] == count, f"{count} views [N, V, H, W, 3]", images.shape)
             logits = [c(images[:, v], training=True) for v, c in enumerate(self.classifiers)]
             return tf.stack(logits, axis=1)
-        _, views, *image_shape = _sizes(images)
+        _, views, *image_shape = keras.ops.shape(images)
         logits = self.classifier(tf.reshape(images, [-1, *image_shape]), training=training)
         return tf.reshape(logits, [-1, views, logits.shape[-1]])
 
@@ -191,9 +191,3 @@ def _means_over_replicas(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
     if context is None or context.num_replicas_in_sync == 1:
         return gradients
     return [context.all_reduce(tf.distribute.ReduceOp.MEAN, each) for each in gradients]
-
-
-def _sizes(images: tf.Tensor) -> list[int | tf.Tensor]:
-    """The shape, as Python integers where it is static, as a TPU requires."""
-    static, dynamic = images.shape, tf.shape(images)
-    return [dynamic[axis] if size is None else size for axis, size in enumerate(static)]
