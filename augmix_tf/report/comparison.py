@@ -16,7 +16,17 @@ from augmix_tf import files, robustness
 from augmix_tf.evaluation.results import CorruptedResults, Data, mean
 from augmix_tf.metrics import Interval, pool_bins
 from augmix_tf.metrics.table import CORRUPTED_PARTS, Metric, Value, select
-from augmix_tf.report import ABSENT, cell, describe, directories, heading, plain, plots, table
+from augmix_tf.report import (
+    ABSENT,
+    cell,
+    describe,
+    directories,
+    heading,
+    literature,
+    plain,
+    plots,
+    table,
+)
 from augmix_tf.report.directories import Estimate, Run, common_corruptions, estimate, grouped
 from augmix_tf.report.run import (
     GROUPS,
@@ -238,6 +248,8 @@ def _dataset(dataset: str, runs: Sequence[Run]) -> Iterator[str]:
                 yield _by_corruption(alike, part, names)
         yield from _calibration(model, alike, evaluated)
         yield from paired(model, grouped(alike, lambda run: run.method), evaluated)
+        if published := literature.beside(alike):
+            yield from (f"### Published results: {model}", published)
 
 
 def _benchmarks(runs: Sequence[Run]) -> dict[str, tuple[str, list[Any]]]:

@@ -23,6 +23,7 @@ from augmix_tf.report import (
     directories,
     heading,
     integer,
+    literature,
     plain,
     plots,
     spoken,
@@ -223,6 +224,8 @@ def _parts(run: Run, images: Mapping[str, str]) -> Iterator[str]:
         speeds = [value for value in run.metrics.get("images_per_second", []) if value > 0]
         if speeds:
             yield f"Median throughput: {statistics.median_high(speeds):,.0f} images/s."
+    if published := literature.beside([run]):
+        yield from ("## Published results", published)
     yield from _configuration(run)
 
 
