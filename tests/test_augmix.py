@@ -23,9 +23,7 @@ SETTINGS = {
     "paper": (AugMixSettings(), (12, 20), 0),
     "paper, narrow picture, grey fill": (AugMixSettings(), (17, 9), 128),
     "all operations": (AugMixSettings(severity=9.9, all_ops=True), (12, 20), 0),
-    "one chain": (AugMixSettings(width=1, all_ops=True), (12, 20), 0),
     "two chains of five": (AugMixSettings(width=2, depth=5, all_ops=True), (9, 14), 128),
-    "four chains of one": (AugMixSettings(width=4, depth=1, alpha=0.3), (12, 20), 0),
 }
 
 
@@ -239,27 +237,19 @@ def test_refuses_settings_out_of_range(setting, message):
         AugMixSettings(**setting)
 
 
-def test_refuses_other_pictures_and_no_view():
+def test_refuses_other_pictures_plans_fills_and_no_view():
     images, settings = sample_images(12, 20), AugMixSettings()
     plan = drawn(images, settings)
     with pytest.raises(ArgumentError, match="received float32"):
         apply_plan(images.astype(np.float32), plan)
     with pytest.raises(ArgumentError, match=r"received uint8 \(12, 20, 3\)"):
         apply_plan(images[0], plan)
+    with pytest.raises(ArgumentError, match=r"Expected a plan for 3 images; received 8\."):
+        apply_plan(images[:3], plan)
+    for fill in (-1, 256):
+        with pytest.raises(ArgumentError, match=f"fill value in 0..255; received {fill}"):
+            apply_plan(images, plan, fill=fill)
     with pytest.raises(ArgumentError, match=r"3 or 1 channels; received \(8, 12, 20, 2\)"):
         augmix_views(images[..., :2], 0, 0, 0, settings)
     with pytest.raises(ArgumentError, match="at least 1 view; received 0"):
         augmix_views(images, 0, 0, 0, settings, views=0)
-
-
-def test_refuses_a_plan_for_another_number_of_images():
-    plan = draw_plan(seeds.fold(1, 0, 0, 1), 1, (8, 9), AugMixSettings())
-    with pytest.raises(ArgumentError, match=r"Expected a plan for 3 images; received 1\."):
-        apply_plan(tf.zeros([3, 8, 9, 3], tf.uint8), plan)
-
-
-@pytest.mark.parametrize("fill", [-1, 256])
-def test_refuses_a_fill_that_is_no_value(fill):
-    plan = draw_plan(seeds.fold(1, 0, 0, 1), 3, (8, 9), AugMixSettings())
-    with pytest.raises(ArgumentError, match=f"fill value in 0..255; received {fill}"):
-        apply_plan(tf.zeros([3, 8, 9, 3], tf.uint8), plan, fill=fill)

@@ -93,13 +93,6 @@ def test_depths_are_drawn_for_each_chain_by_itself():
         assert_counts(np.bincount(chosen)[1:], len(chosen), 1 / 3)
 
 
-def test_a_given_depth_is_kept():
-    plan = drawn(AugMixSettings(depth=5, width=2))
-    assert plan.operation.shape == (BATCH * STEPS, 2, 5)
-    assert (plan.chain_depth == 5).all()
-    assert_uniform_table(9, plan.operation[:, :, 3], plan.operation[:, :, 4])
-
-
 def test_signs_are_fair_and_drawn_for_each_call():
     plan = drawn()
     for name in SIGNED:
@@ -191,10 +184,6 @@ def test_weights_are_dirichlet_and_the_share_is_beta(alpha):
     products = np.mean(weights[:, 0] * weights[:, 1])
     assert abs(products - alpha / (9 * alpha + 3)) < bound
     assert abs(np.mean(share**2) - (alpha + 1) / (4 * alpha + 2)) < bound
-
-
-def test_one_chain_has_all_the_weight():
-    assert (drawn(AugMixSettings(width=1)).chain_weights == 1).all()
 
 
 OTHERS = {

@@ -145,14 +145,6 @@ def test_probabilities_and_every_kind_of_output_give_the_results_of_the_logits()
         assert got.clean.metric(name) == pytest.approx(wanted["clean"][name], rel=1e-4)
 
 
-def test_order_and_repetition_of_names_change_nothing_and_no_name_leaves_clean_images():
-    wanted = measure(corruptions=["contrast", "fog"], severities=[1, 4]).to_json()
-    assert measure(corruptions=["fog", "contrast", "fog"], severities=[4, 1]).to_json() == wanted
-    clean = measure(corruptions=()).to_json()
-    assert clean["clean"] == wanted["clean"]
-    assert "corrupted" not in clean
-
-
 def test_every_image_is_predicted_once_for_each_severity_after_a_first_batch():
     seen = []
 

@@ -150,9 +150,6 @@ def test_3dcc_is_read_like_imagenet_c_and_compared_with_alexnet(three_d, tmp_pat
     comparison.write([run], tmp_path / "out")
 
 
-# Results and reports
-
-
 def by_brightness(images):
     """A network with three classes that most corruptions disturb."""
     means = np.asarray(images).mean(axis=(1, 2))

@@ -347,11 +347,3 @@ def test_the_calls_that_hold_the_steps_are_profiled(profiler, steps, wanted):
     profile = Profile("nowhere", steps, steps_per_epoch=19)
     assert profiled_steps(profiler, profile, 19, 2) == list(wanted)
     assert profiler == ["start", "stop"]
-
-
-def test_steps_of_an_earlier_process_are_not_profiled(profiler):
-    profile = Profile("nowhere", (3, 8), steps_per_epoch=19)
-    profile.on_epoch_begin(1)
-    profile.on_train_batch_begin(0)
-    profile.on_train_batch_end(7)
-    assert profiler == []

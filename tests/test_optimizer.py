@@ -124,18 +124,6 @@ def small_batch(count=8):
     return rng.standard_normal((count, 6, 5, 3), np.float32), rng.integers(0, 3, count)
 
 
-def test_every_kind_of_parameter_decays():
-    model = small_model()
-    weights = model.trainable_variables
-    assert [w.name for w in weights] == ["kernel", "bias", "gamma", "beta", "kernel", "bias"]
-    for weight in weights:
-        weight.assign(tf.fill(weight.shape, 2.0))
-    optimizer = CoupledSGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.5)
-    optimizer.apply([tf.zeros(weight.shape) for weight in weights], weights)
-    for weight in weights:  # g = 0.5 * 2 = v, so w = 2 - 0.1 * (1 + 0.9)
-        np.testing.assert_allclose(weight, np.full(weight.shape, 1.81), rtol=1e-6)
-
-
 def test_a_variable_without_gradient_is_left_alone():
     first, second = keras.Variable(np.ones(2)), keras.Variable(np.ones(2))
     optimizer = CoupledSGD(0.1, weight_decay=0.5)

@@ -227,13 +227,6 @@ def test_corruptions_that_do_not_count_make_no_headline(tmp_path):
     assert shown == ["clean error", "clean RMS calibration error"]
 
 
-def test_an_official_set_has_no_caution(tmp_path):
-    part = corrupted(RISING) | {"data": {"source": "official", "description": "a|b\nc"}}
-    text = report(tmp_path / "run", corrupted=part)
-    assert "Data: official, a|b c.\n" in text
-    assert "not the published files" not in text
-
-
 def test_calibration_stands_beside_clean_and_with_temperature(tmp_path):
     scaled = {"nll": 0.25, "rms_calibration_error": 0.01}
     part = corrupted(ERRORS)

@@ -168,13 +168,6 @@ def test_brightness_adds_to_the_value():
         assert np.abs(got[i] - want).max() <= 1
 
 
-def test_drops_run_down():
-    drops = np.random.default_rng(0).random((2, 9, 5))
-    want = 0.2 * drops
-    want[:, 1:] += 0.8 * drops[:, :-1]
-    np.testing.assert_allclose(sequences.run_down(drops, (0.2, 0.8)), want, atol=1e-15)
-
-
 def test_translate_shifts_whole_pixels_and_fills_with_black():
     images = some_images(2)
     got = corruptions.perturb(images, "translate")

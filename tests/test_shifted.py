@@ -158,9 +158,6 @@ def test_two_folders_of_one_name_are_refused(folder, tmp_path):
         sets.open_shifted(places, CLASSES, SIZE)
 
 
-# Arrays and TFDS
-
-
 def pixels(count, size=SIZE):
     return np.random.default_rng(count).integers(0, 256, (count, *size, 3), np.uint8)
 

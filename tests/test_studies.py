@@ -136,18 +136,6 @@ def test_a_run_is_evaluated_on_c_bar_and_the_gap_is_its_distance_from_c(copied, 
     assert after["cbar"]["gap"] == pytest.approx(want)
 
 
-def test_a_set_is_of_the_first_test_images_in_the_published_layout(corrupted_set):
-    images, labels = (part[:IMAGES] for part in shapes.make("test"))
-    assert np.load(corrupted_set / "labels.npy").tolist() == labels.tolist() * 5
-    for name in WRITTEN:
-        written = np.load(corrupted_set / f"{name}.npy")
-        want = corruptions.corrupt(images, name, 5, ids=np.arange(IMAGES))
-        np.testing.assert_array_equal(written[4 * IMAGES :], want)
-    settings = json.loads((corrupted_set / "manifest.json").read_text())["settings"]
-    assert (settings["source"]["dataset"], settings["source"]["split"]) == ("shapes", "test")
-    assert (settings["seed"], settings["table"]) == (0, "cifar")
-
-
 def test_a_run_is_evaluated_on_the_sequences_of_a_perturbed_set(copied, tmp_path):
     folder = write_set(tmp_path / "P", "--names=translate", kind="perturbed")
     arguments = ("--nocorrupted", f"--perturbed_dir={folder}", "--eval_limit=7")
