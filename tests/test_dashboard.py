@@ -30,7 +30,7 @@ from tests.test_monitoring import serving
 
 # Ten steps in calls of eight and two; the last batch is completed.
 TINY = ("--train_limit=38", "--batch_size=4", "--eval_limit=10", "--depth=10", "--widen_factor=1")
-TINY += ("--calibration_images=0", "--epochs=1", "--model=wrn")
+TINY += ("--calibration_images=0", "--epochs=1", "--model=wrn", "--precision=float32")
 STANDARD = ("--method=standard", "--seed=5", *TINY)
 AUGMIX = ("--method=augmix", "--aug_severity=2", *TINY)
 RESULTS = {

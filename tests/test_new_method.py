@@ -20,6 +20,7 @@ from tests.program import leave_out
 
 SMALL = ("--train_limit=32", "--eval_limit=10", "--epochs=1", "--batch_size=16", "--nocorrupted")
 SMALL += ("--calibration_images=0", "--model=wrn", "--depth=10", "--widen_factor=1")
+SMALL += ("--precision=float32",)
 
 
 @dataclasses.dataclass(frozen=True)
