@@ -26,7 +26,13 @@ from augmix_tf.settings import Setting, settings_of
 # paper's own runs had five epochs of warm-up, and those of AutoAugment and AugMix took 180 epochs.
 DATASETS: dict[str, dict[str, Any]] = {
     # A small network, to show the whole program in minutes on two processor cores.
-    "shapes": {"epochs": 16, "batch_size": 64, "calibration_images": 256, "precision": "auto"},
+    "shapes": {
+        "epochs": 6,
+        "batch_size": 64,
+        "eval_limit": 500,
+        "calibration_images": 256,
+        "precision": "auto",
+    },
     # The authors' cifar.py: SGD with Nesterov momentum 0.9, cosine decay in each step.
     "cifar": {},
     "imagenet": {

@@ -362,7 +362,7 @@ def test_help_shows_every_flag_and_does_not_load_tensorflow():
 
 def test_help_shows_the_defaults_of_the_paper_and_of_the_quick_start():
     words = " ".join(flags.help_text().split())
-    assert "--epochs Passes over the training images (default: 100; quick start: 16)." in words
+    assert "--epochs Passes over the training images (default: 100; quick start: 6)." in words
     assert "(default: densenet 100, resnext 29, wrn 40; quick start: 10)" in words
 
 
