@@ -25,7 +25,7 @@ from augmix_tf.evaluation.predict import log_probabilities
 from augmix_tf.report import plots
 from augmix_tf.report import run as run_report
 from augmix_tf.report.directories import Run
-from augmix_tf.robustness import CORRUPTIONS, SEVERITIES
+from augmix_tf.robustness import CBAR_CORRUPTIONS, CORRUPTIONS, SEVERITIES
 from augmix_tf.training.callbacks import Counter
 
 if TYPE_CHECKING:
@@ -48,9 +48,10 @@ class BenchmarkResults(results.Results):
         return run_report.results_text(self)
 
     def figure(self) -> Figure:
-        """Returns a figure of the error on clean images and each of the 15 corruptions."""
+        """Returns a figure of the error on clean images and each corruption, of -C before C-bar."""
         run = Run(Path(), {}, self, {})
-        bars, title = run_report.bars({"error": [run]}, run.corrupted.evaluated)
+        part = "cbar" if self.cbar and not self.corrupted else "corrupted"
+        bars, title = run_report.bars({"error": [run]}, run.part(part).evaluated, part=part)
         return plots.as_figure(plots.corruption_bars, bars, title)
 
     def _repr_markdown_(self) -> str:
@@ -87,9 +88,10 @@ def benchmark(
         labels: integers [N] or [N, 1], 0 to K - 1.
         from_logits: whether `predict` returns logits; False: probabilities, whose logarithm is
             taken, with 1e-30 for smaller ones.
-        corruptions: names from `CORRUPTIONS`, `EXTRA_CORRUPTIONS` and "frost_synthetic"; () for
-            clean images only. Means are over those of `CORRUPTIONS`. Frost is left out without its
-            photographs.
+        corruptions: names from `CORRUPTIONS`, `EXTRA_CORRUPTIONS`, "frost_synthetic" and, for
+            square images, `CBAR_CORRUPTIONS`, which are a benchmark of their own; () for clean
+            images only. Means are over those of `CORRUPTIONS`, and over those of C-bar. Frost is
+            left out without its photographs.
         severities: from 1 to 5. Means over some of them are named as such, and are not the
             published ones.
         class_names: K names, in the order of the outputs (default: "0", "1", ...).
@@ -132,19 +134,23 @@ def benchmark(
         scores = _scores(predict(images), len(images), classes, from_logits)
         return scores if from_logits else log_probabilities(scores)
 
-    asked = list(corruptions)
-    corrupted_set = None
-    if asked:
-        corrupted_set = sets.generate_corrupted(
+    asked, levels = list(corruptions), list(severities)
+    on_cbar = [name for name in asked if name in CBAR_CORRUPTIONS]
+    corrupted, cbar = (
+        sets.generate_corrupted(
             store,
             seed=seed,
             frost_dir=frost_dir,
             source=f"the test images of {dataset}",
-            names=asked,
-            severities=severities,
+            names=some,
+            severities=levels,
         )
+        if some
+        else None
+        for some in ([name for name in asked if name not in on_cbar], on_cbar)
+    )
     names = list(map(str, range(classes) if class_names is None else class_names))
-    benchmarks, counter = sets.Benchmarks(corrupted_set), Counter if progress else None
+    benchmarks, counter = sets.Benchmarks(corrupted, cbar), Counter if progress else None
     measured = measure.measure(program, store, names, benchmarks, progress=counter)
     provenance: dict[str, Any] = {"dataset": dataset, "model": model, "method": method}
     provenance["versions"] = results.versions()

@@ -122,6 +122,21 @@ def test_errors_are_those_of_plain_numpy_at_some_severities():
     assert type(got).from_json(json.loads(json.dumps(got.to_json()))).to_json() == got.to_json()
 
 
+def test_corruptions_of_c_bar_are_a_benchmark_of_their_own():
+    square = {"images": IMAGES[:, :, :16], "severities": [5]}
+    square["predict"] = lambda images: logits(np.pad(images, [(0, 0), (0, 0), (0, 4), (0, 0)]))
+    got = measure(corruptions=["fog", "lines", "ripple"], **square)
+    assert (got.corrupted.counted, got.cbar.counted) == (["fog"], ["ripple", "lines"])
+    means = [part.metrics["mean_error"] for part in (got.corrupted, got.cbar)]
+    assert got.cbar.metrics["gap"] == means[1] - means[0]
+    assert (
+        measure(corruptions=["lines"], **square)
+        .figure()
+        .get_suptitle()
+        .startswith("Error on each C-bar")
+    )
+
+
 class OnDevice:
     """As a tensor of PyTorch that belongs to a graph of gradients, on another device."""
 

@@ -269,7 +269,7 @@ def _delivered(part: Any) -> Any:
     changed = {f.name: _delivered(getattr(part, f.name)) for f in dataclasses.fields(part)}
     if isinstance(part, ImageResults) and part.calibrated:
         changed |= {"metrics": part.metrics | part.calibrated, "calibrated": None}
-    return dataclasses.replace(part, **changed)  # type: ignore[type-var]
+    return dataclasses.replace(part, **changed)
 
 
 def _encode(value: Any) -> Any:

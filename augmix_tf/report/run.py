@@ -390,6 +390,8 @@ def _calibration(run: Run) -> Iterator[str]:
     if names:
         at = at_severities(run.corrupted.severities)
         over = describe_corruptions(names, run.corrupted.benchmark)
+        if cbar := run.results.cbar:
+            over += f"; C-bar: {describe_corruptions(cbar.evaluated, cbar.benchmark)}"
         yield f"Corrupted: mean over severities and {over}{at}."
     if temperature:
         text = "unknown" if temperature.value is None else f"{temperature.value:.3f}"
