@@ -181,9 +181,8 @@ def quick(monkeypatch):
 
 
 def test_a_run_leaves_everything_in_its_folder(run):
-    names = {"config.json", "metrics.csv", "results.json", "report.md", "model.keras"}
-    names |= {"model_card.json", "model_card.md"}
-    names |= {"checkpoints", "export", "logs", "plots"}
+    names = {"config.json", "metrics.csv", "results.json", "results.csv", "report.md", "plots"}
+    names |= {"model.keras", "model_card.json", "model_card.md", "checkpoints", "export", "logs"}
     assert {path.name for path in run.iterdir()} - {".lock"} == names
     assert (run / "export" / "1" / "saved_model.pb").is_file()
     assert [path.name for path in (run / "export").iterdir()] == ["1"]
