@@ -14,6 +14,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+LONGEST_LINE = 240  # of another package's message that is quoted
+
 
 class ArgumentError(ValueError):
     """An argument, a setting or a name is wrong (exit code 2)."""
@@ -85,8 +87,9 @@ def require(condition: bool, expected: str, received: object) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's message, or the error's type if it has no message."""
-    text = re.sub(
-        r"\{\{.*?\}\}| \[Op:.*", "", str(getattr(error, "message", error))
-    )  # TensorFlow's
-    return (text.strip().splitlines() or [type(error).__name__])[0].strip().rstrip(":.")
+    """Returns what happened, the first line of an error's message; its type without a message."""
+    text = str(getattr(error, "message", error)).strip()
+    # What TensorFlow says of its graph, and TFDS of its builders.
+    text = re.sub(r"^Failed to construct dataset .*?}\": |{{.*?}} ?| ?\[Op:.*", "", text)
+    line = (text.strip().splitlines() or [type(error).__name__])[0].strip().rstrip(":.")
+    return line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."

@@ -155,5 +155,5 @@ class EncodedStore(ImageStore):
         try:
             formats.decode(self.read_encoded(tf.constant(self.places[row])))
         except (tf.errors.OpError, ValueError) as error:
-            return images.reason(error)
+            return errors.first_line(error)
         return "cannot be read at times"

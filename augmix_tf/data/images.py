@@ -8,7 +8,6 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
-import re
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -196,11 +195,3 @@ def leave_out(unreadable: Mapping[str, str], total: int, what: str) -> str:
         raise errors.FileError(f"{problem}; more than half, so these are other or wrong data")
     print(f"{problem}; left out", file=sys.stderr, flush=True)
     return f"{len(unreadable)} of {total} {what} left out"
-
-
-def reason(error: BaseException) -> str:
-    """Returns the line of a message from TFDS or TensorFlow that says what happened."""
-    text = re.sub(r"^Failed to construct dataset .*?}\": ", "", str(error).strip())
-    text = re.sub(r"{{.*?}} ?| ?\[Op:.*", "", text)  # TensorFlow's names of graph nodes
-    line = next(iter(text.splitlines()), "").removesuffix(":") or type(error).__name__
-    return line if len(line) <= 240 else line[:240] + "..."

@@ -20,7 +20,7 @@ from etils import epy
 
 from augmix_tf import errors
 from augmix_tf.data import EMBEDDED, IMAGENET
-from augmix_tf.data.images import ImageStore, InMemoryStore, Source, reason
+from augmix_tf.data.images import ImageStore, InMemoryStore, Source
 
 with epy.lazy_imports():  # missing data are noticed before TensorFlow is loaded
     import tensorflow as tf
@@ -127,7 +127,7 @@ def open_builder(name: str, root: str | None) -> Any:
         ) from error
     except Exception as error:  # a set's own code may raise anything
         where = f" in {root}" if root else ""
-        problem = f"cannot open dataset {name!r}{where}: {reason(error)}"
+        problem = f"cannot open dataset {name!r}{where}: {errors.first_line(error)}"
         dataset, config = parts.groups()
         configs = tfds.builder_cls(dataset).builder_configs if config else {}
         if config and config not in configs:
@@ -198,7 +198,7 @@ def _prepare(builder: Any, name: str, download: bool) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
     except Exception as error:  # network, disk, or the set's own code: all beyond our power
-        problem = f"cannot download and prepare {full_name}: {reason(error)}"
+        problem = f"cannot download and prepare {full_name}: {errors.first_line(error)}"
         raise errors.FileError(f"{problem}; try it apart with {command}") from error
     finally:
         tfds.enable_progress_bar()
@@ -294,7 +294,9 @@ def damage_named(builder: Any, split: str) -> Iterator[None]:
         raise
     # TensorFlow quotes the record in its message, whatever its bytes, and has no file name in it.
     except (tf.errors.OpError, OSError, UnicodeDecodeError) as error:
-        problem = _damaged_file(builder, split) or f"{builder.data_path}: {reason(error)}"
+        problem = (
+            _damaged_file(builder, split) or f"{builder.data_path}: {errors.first_line(error)}"
+        )
         raise errors.FileError(f"{problem}; {AGAIN}") from error
 
 
@@ -312,7 +314,7 @@ def _damaged_file(builder: Any, split: str) -> str:
             for _ in dataset:
                 found += 1
         except (tf.errors.OpError, UnicodeDecodeError) as error:
-            why = "" if isinstance(error, UnicodeDecodeError) else f" ({reason(error)})"
+            why = "" if isinstance(error, UnicodeDecodeError) else f" ({errors.first_line(error)})"
             return f"{path} is damaged: record {found + 1} of {count} cannot be read{why}"
         if found != count:
             return f"{path} is damaged: {found} instead of {count} records"
