@@ -244,8 +244,8 @@ def compute(metrics: Iterable[Metric], inputs: Any) -> dict[str, float | None]:
 
 def intervals(metrics: Iterable[Metric], inputs: Any) -> dict[str, Interval]:
     """Returns name -> 95 % interval of the metrics that apply to `inputs` and have one."""
-    found = {m.name: m.interval(inputs) for m in metrics if m.applies(inputs)}
-    return {name: interval for name, interval in found.items() if interval is not None}
+    by_name = {m.name: m.interval(inputs) for m in metrics if m.applies(inputs)}
+    return {name: interval for name, interval in by_name.items() if interval is not None}
 
 
 class Value(NamedTuple):
@@ -275,9 +275,9 @@ def values(
         else corruptions[part]
         for part in CORRUPTED_PARTS
     }  # fmt: skip
-    found: list[Value] = []
+    entries: list[Value] = []
     for metric in select("images"):
-        found += _of_images(metric, results, names)
+        entries += _of_images(metric, results, names)
     inputs: dict[str, Inputs] = {"corrupted": "corrupted", "cbar": "corrupted"}
     for part, kind in (inputs | {"perturbed": "perturbed"}).items():
         before, column_before = ("C-bar ", "cbar_") if part == "cbar" else ("", "")
@@ -288,15 +288,15 @@ def values(
             interval = interval_of(results.get(part) or {}, metric.name)
             optional = part == "cbar" or metric.applies is not _always
             texts = title, short, column_before + name, f"{part}/{name}"
-            found.append(Value(metric, *texts, value, interval, optional=optional))
+            entries.append(Value(metric, *texts, value, interval, optional=optional))
     for name, part in (results.get("shifted") or {}).items():
         for metric in select("images"):
             title, short = (f"{t} on {name}" for t in (metric.title, metric.short or metric.title))
             column, tag = f"{metric.name}_on_{name}", f"shifted/{name}/{metric.name}"
             texts, value = (title, short, column, tag), lookup(part, metric.name)
             interval = interval_of(part, metric.name)
-            found.append(Value(metric, *texts, value, interval, optional=True))
-    return found
+            entries.append(Value(metric, *texts, value, interval, optional=True))
+    return entries
 
 
 def compared(values: Iterable[Value]) -> list[Value]:
@@ -310,8 +310,8 @@ def compared(values: Iterable[Value]) -> list[Value]:
 
 def scalars(results: Mapping[str, Any]) -> dict[str, float]:
     """Returns tag -> value of the most important metrics in a `results.json`, for TensorBoard."""
-    found = compared(values(results))
-    return {entry.tag: entry.value for entry in found if entry.value is not None}
+    entries = compared(values(results))
+    return {entry.tag: entry.value for entry in entries if entry.value is not None}
 
 
 def lookup(part: Mapping[str, Any], name: str) -> Any:
@@ -340,14 +340,14 @@ def _of_images(
     metric: Metric, results: Mapping[str, Any], names: Mapping[str, Sequence[str]]
 ) -> list[Value]:
     """Values on clean images and means over corruptions, without and with a temperature."""
-    found = []
+    entries = []
     for prefix, suffix in (("", ""), ("calibrated.", " with temperature"))[: 1 + metric.calibrated]:
         path, column = prefix + metric.name, prefix.replace(".", "_") + metric.name
         title, short = metric.title + suffix, (metric.short or metric.title) + suffix
         clean = results.get("clean") or {}
         value, interval = lookup(clean, path), interval_of(clean, path)
         texts = f"clean {title}", f"clean {short}", f"clean_{column}", f"test/{column}"
-        found.append(Value(metric, *texts, value, interval, bool(prefix), bool(prefix)))
+        entries.append(Value(metric, *texts, value, interval, bool(prefix), bool(prefix)))
         for part in CORRUPTED_PARTS if metric.per_severity else ():
             corrupted = results.get(part) or {}
             cells = corrupted.get("corruptions") or {}
@@ -356,8 +356,8 @@ def _of_images(
             interval = _over_corruptions(path, [cell for row in members for cell in row])
             texts = _of_corruptions(part, corrupted, names[part], title, short, column)
             optional = bool(prefix) or part == "cbar"
-            found.append(Value(metric, *texts, mean, interval, bool(prefix), optional))
-    return found
+            entries.append(Value(metric, *texts, mean, interval, bool(prefix), optional))
+    return entries
 
 
 def _over_corruptions(path: str, cells: Sequence[Mapping[str, Any]]) -> Interval | None:
