@@ -90,8 +90,14 @@ def test_a_temperature_adds_the_metrics_of_divided_logits(temperature):
     )
     names = {"nll", "brier", "rms_calibration_error", "expected_calibration_error"}
     names |= {"rms_noise_floor", "debiased_rms_calibration_error", "overconfidence"}
-    calibrated = got.pop("calibrated")
-    assert got == plain == of_images(logits, labels, 1.0)
+    calibrated, intervals = got.pop("calibrated"), got.pop("intervals")
+    assert plain == of_images(logits, labels, 1.0)
+    scaled = {f"calibrated.{name}": ends for name, ends in divided["intervals"].items()}
+    scaled.pop("calibrated.error")
+    assert intervals == plain.pop("intervals") | scaled
+    exported = results.Results(clean=measure.of_images(logits, labels, temperature)).delivered()
+    assert as_json(exported.clean)["intervals"] == divided["intervals"]
+    assert got == plain
     assert calibrated == {name: divided[name] for name in names}
     assert all(calibrated[name] != plain[name] for name in names)
 

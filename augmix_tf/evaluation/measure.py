@@ -90,13 +90,16 @@ def of_images(
     Unless the temperature is None or 1, they have the metrics of logits / temperature as well.
     """
     predictions, calibrated = metrics.Predictions(logits, labels), None
+    intervals = _intervals(table.select("images"), predictions)
     if temperature is not None and temperature != 1.0:
         scaled = metrics.Predictions(logits, labels, temperature)
-        calibrated = table.compute(table.select("images", calibrated=True), scaled)
+        chosen = table.select("images", calibrated=True)
+        calibrated = table.compute(chosen, scaled)
+        intervals |= {f"calibrated.{n}": ends for n, ends in _intervals(chosen, scaled).items()}
     return results.ImageResults(
         images=len(labels),
         metrics=table.compute(table.select("images"), predictions),
-        intervals=_intervals("images", predictions),
+        intervals=intervals,
         outcomes=metrics.Outcomes.of(predictions.correct, labels),
         reliability=metrics.reliability_bins(predictions.confidence, predictions.correct),
         calibrated=calibrated,
@@ -159,7 +162,7 @@ def corrupted(
     measured = results.CorruptedResults(
         data=results.Data(**corrupted_set.data),
         metrics=table.compute(table.select("corrupted"), summary),
-        intervals=_intervals("corrupted", summary),
+        intervals=_intervals(table.select("corrupted"), summary) or None,
         counted=counted,
         missing=list(corrupted_set.missing),
         corruptions=cells,
@@ -179,9 +182,8 @@ def _per_image(
     return known if firsts is not None and len(known) == len(rows) else None
 
 
-def _intervals(inputs: table.Inputs, values: Any) -> results.Intervals | None:
-    found = table.intervals(table.select(inputs), values)
-    return {name: list(interval) for name, interval in found.items()} or None
+def _intervals(chosen: Sequence[table.Metric], inputs: Any) -> results.Intervals:
+    return {name: list(ends) for name, ends in table.intervals(chosen, inputs).items()}
 
 
 def perturbed(

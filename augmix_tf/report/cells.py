@@ -24,8 +24,8 @@ def cells_csv(results: Results) -> str:
     rows = [_row(*cell) for cell in _cells(results)]
     columns = ["part", "name", "severity", "images"]
     for metric in table.select("images"):
-        names = metric.name, f"{metric.name}_low", f"{metric.name}_high"
-        columns += [*names, f"calibrated_{metric.name}"]
+        for name in (metric.name, f"calibrated_{metric.name}"):
+            columns += [name, f"{name}_low", f"{name}_high"]
     shown = [column for column in columns if any(row.get(column) is not None for row in rows)]
     text = io.StringIO()
     writer = csv.DictWriter(text, shown, extrasaction="ignore", lineterminator="\n")
@@ -49,6 +49,7 @@ def _cells(results: Results) -> Iterator[tuple[str, str, int | None, ImageResult
 def _row(part: str, name: str, severity: int | None, entry: ImageResults) -> dict[str, Any]:
     row: dict[str, Any] = {"part": part, "name": name, "severity": severity}
     row |= {"images": entry.images, **entry.metrics}
-    for metric, (low, high) in (entry.intervals or {}).items():
+    for key, (low, high) in (entry.intervals or {}).items():
+        metric = key.replace(".", "_")
         row |= {f"{metric}_low": low, f"{metric}_high": high}
     return row | {f"calibrated_{k}": value for k, value in (entry.calibrated or {}).items()}
