@@ -28,15 +28,7 @@ MODES = {
     "views": "draw training images and their augmented views as a PNG grid",
     "config": "print the full configuration of this command line as JSON",
 }
-STRATEGIES = ("auto", "none", "mirrored", "multiworker", "tpu")
-LAYOUTS = ("npy", "jpeg")
 TABLES = ("cifar", "imagenet")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
-SCHEDULES = ("cosine", "step", "constant")
-EXPORT_FORMATS = ("onnx", "litert")
-# ImageNet-C's images are 224 x 224: used as they are, or enlarged and cropped as the authors'
-# script does.
-IMAGENET_CROPS = ("canonical", "reference")
 
 _EVALUATION_MODES = ("train", "evaluate", "evaluate_model")
 _WITH_CORRUPT = (*_EVALUATION_MODES, "corrupt")
@@ -117,7 +109,9 @@ class ExperimentConfig:
     epochs: int = _training(100, "Passes over the training images", low=1)
     batch_size: int = _training(128, "Images per step, over all devices", low=1)
     learning_rate: float = _training(0.1, "Peak learning rate", above=0)
-    schedule: str = _training("cosine", "Learning-rate schedule", choices=SCHEDULES)
+    schedule: str = _training(
+        "cosine", "Learning-rate schedule", choices=("cosine", "step", "constant")
+    )
     warmup_epochs: int = _training(
         0, "Epochs of linear learning-rate warm-up", low=0, needs={"schedule": ("cosine", "step")}
     )
@@ -127,7 +121,7 @@ class ExperimentConfig:
         "float32",
         "Floating-point policy of Keras; auto is mixed_bfloat16 where the devices have "
         "instructions for it and float32 elsewhere",
-        choices=PRECISIONS,
+        choices=("float32", "mixed_bfloat16", "mixed_float16", "auto"),
     )
     seed: int = _training(
         1,
@@ -157,7 +151,7 @@ class ExperimentConfig:
     export_format: str | None = _training(
         None,
         "Also export for another runtime",
-        choices=EXPORT_FORMATS,
+        choices=("onnx", "litert"),
         modes=("train", "export"),
         resume="free",
         per_worker=True,
@@ -176,7 +170,7 @@ class ExperimentConfig:
         "canonical",
         "ImageNet-C images as they are (canonical) or enlarged and cropped as by the authors' "
         "script (reference)",
-        choices=IMAGENET_CROPS,
+        choices=("canonical", "reference"),
         needs={"corrupted_dir": (...,)},
         datasets=_ANY_SIZE,
     )
@@ -306,7 +300,11 @@ def parse_steps(steps: str | None) -> tuple[int, int] | None:
 class Devices:
     """Which devices train and evaluate."""
 
-    strategy: str = _devices("auto", "Strategy of tf.distribute", choices=STRATEGIES)
+    strategy: str = _devices(
+        "auto",
+        "Strategy of tf.distribute",
+        choices=("auto", "none", "mirrored", "multiworker", "tpu"),
+    )
     tpu: str | None = _devices(None, "Name or address of the TPU", needs={"strategy": ("tpu",)})
     cpu_replicas: int = _devices(
         0,
@@ -331,7 +329,7 @@ class BenchmarkFiles:
         "npy",
         "Files of a -C or C-bar benchmark: npy as CIFAR-10-C, jpeg as ImageNet-C (a tenth of the "
         "bytes)",
-        choices=LAYOUTS,
+        choices=("npy", "jpeg"),
     )
     workers: int | None = _benchmark(None, "Processes that write (default: one per core)", low=1)
     shard_index: int = _benchmark(0, "Write each shard_count-th corruption, from this one", low=0)

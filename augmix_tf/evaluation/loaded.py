@@ -14,13 +14,13 @@ import tensorflow as tf
 from augmix_tf import files
 from augmix_tf.errors import ArgumentError, first_line, require
 from augmix_tf.evaluation.predict import Predictor, log_probabilities
+from augmix_tf.metrics.classification import SUM_TOLERANCE
 from augmix_tf.models import last_activation
 
 Size = tuple[int | None, int | None]
 """(height, width) in pixels."""
 
 _PROBES = 8
-_SUM_TOLERANCE = 1e-2  # of probabilities in bfloat16
 # Whether outputs of these names, or of layers with these activations, are probabilities.
 _BY_NAME = {"logits": False, "probabilities": True}
 _BY_ACTIVATION = {"linear": False, "softmax": True}
@@ -136,4 +136,4 @@ def _pixels(size: Size) -> str:
 def are_probabilities(values: tf.Tensor) -> bool:
     """Whether all rows [N, K] are nonnegative and sum to 1."""
     rows = np.asarray(tf.cast(values, tf.float32))
-    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1.0, atol=_SUM_TOLERANCE))
+    return bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1.0, atol=SUM_TOLERANCE))

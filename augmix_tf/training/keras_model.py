@@ -14,13 +14,12 @@ from augmix_tf import errors, losses
 from augmix_tf.augment import checks
 from augmix_tf.augment.augmix import AugMixSettings, augmix_views
 from augmix_tf.errors import ArgumentError
+from augmix_tf.metrics.classification import SUM_TOLERANCE
 from augmix_tf.models import last_activation
 from augmix_tf.training.step import METRICS, Trainer
 
 # Far below what float32 probabilities distinguish, and the gradient 1 / p stays finite.
 PROBABILITY_FLOOR = 1e-30
-# Rows of float16 probabilities sum to 1 within this.
-PROBABILITY_SUM_ERROR = 1e-2
 
 
 class Targets(NamedTuple):
@@ -242,7 +241,7 @@ class AugMixModel(Trainer):
             expected = "probabilities in float32 (a last layer with dtype='float32'), or logits"
             errors.require(exact, expected, outputs.dtype.name)
         sums = tf.reduce_sum(tf.cast(outputs, tf.float32), axis=-1)
-        is_distribution = tf.reduce_all(tf.abs(sums - 1) < PROBABILITY_SUM_ERROR)
+        is_distribution = tf.reduce_all(tf.abs(sums - 1) < SUM_TOLERANCE)
         is_distribution &= tf.reduce_all(outputs >= 0)
         checks.ensure(
             (is_distribution != self.from_logits) | (tf.size(outputs) == 0),
