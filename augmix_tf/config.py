@@ -184,6 +184,15 @@ class ExperimentConfig:
         modes=_WITH_CORRUPT,
         path=True,
     )
+    adapt_bn: int | None = _evaluation(
+        None,
+        "Evaluate clean and corrupted images a second time, with batch normalization adapted to "
+        "each batch of them: the prior strength in images, 0 for the statistics of the batch alone",
+        low=0,
+    )
+    adapt_batch: int = _evaluation(
+        200, "Images per batch of --adapt_bn, 16 or more", low=1, needs={"adapt_bn": (...,)}
+    )
     perturbed_dir: str | None = _evaluation(
         None,
         "Directory of a -P benchmark, official or from --mode=corrupt",

@@ -10,6 +10,7 @@ from augmix_tf.settings import Setting
 OTHERS: dict[str, Any] = {
     "dataset": "cifar100",
     "depth": {"wrn": 16, "densenet": 46, "resnext": 20},
+    "adapt_bn": 16,
     "mixture_depth": 2,
     "profile_steps": "3,8",
     "alexnet_rates": "/elsewhere.json",
@@ -30,6 +31,7 @@ OTHERS: dict[str, Any] = {
 NEEDED: dict[str, dict[str, Any]] = {
     "imagenet_crop": {"corrupted_dir": "/benchmark"},
     "alexnet_rates": {"perturbed_dir": "/benchmark"},
+    "adapt_batch": {"adapt_bn": 16},
     "layout": {"corrupted_dir": "/benchmark"},
     "policy": {"mix_ops": "autoaugment"},
     "tpu": {"strategy": "tpu"},

@@ -1,6 +1,8 @@
 """Batch normalisation adapted to the test images, against the original code and NumPy."""
 
+import dataclasses
 import itertools
+import json
 import re
 
 import keras
@@ -9,11 +11,18 @@ import pytest
 import tensorflow as tf
 
 from augmix_tf import models
+from augmix_tf.data import shapes
+from augmix_tf.data.benchmark import CorruptedSet
+from augmix_tf.data.images import InMemoryStore
 from augmix_tf.errors import ArgumentError
-from augmix_tf.evaluation import adaptation
+from augmix_tf.evaluation import adaptation, measure
 from augmix_tf.evaluation.adaptation import AdaptedClassifier, adapted_predictor
+from augmix_tf.evaluation.results import Results
+from augmix_tf.evaluation.sets import Benchmarks
+from augmix_tf.report.cells import cells_csv
 from tests import golden
 from tests.arrays import assert_same
+from tests.program import command, finish
 from tests.runs import RUNS
 
 SIZE = (6, 8)
@@ -281,3 +290,117 @@ def test_a_batch_does_not_depend_on_the_images_of_others():
     first.add(same, labels)
     second.add(np.concatenate([same[:4], images(4, seed=5)]), labels)
     np.testing.assert_array_equal(first.take()[:4], second.take()[:4])
+
+
+def corrupted_set(labels):
+    """Two corruptions of the numbered images, in parts."""
+
+    def cell(name, severity):
+        for rows in (slice(0, 8), slice(8, 22)):
+            yield numbered(22)[rows] + np.uint8(severity), labels[rows]
+
+    return CorruptedSet(("fog", "jpeg_compression"), {"source": "generated"}, cell, (2, 5))
+
+
+def brightest_of_batch(batch):
+    """Class 1 for the brightest image of each batch, else 0; sure of it in large batches."""
+    own = batch[:, 0, 0, 0]
+    is_most = tf.cast(own == tf.reduce_max(own), tf.float32) - 0.5
+    return tf.stack([-is_most, is_most], axis=1) * tf.cast(tf.size(own), tf.float32)
+
+
+def test_both_networks_are_evaluated_on_the_same_images():
+    labels = np.tile([0, 1, 0, 0, 1], 5)[:22]
+    store = InMemoryStore(images=numbered(22), labels=labels, ids=np.arange(22))
+    benchmarks = Benchmarks(corrupted=corrupted_set(labels))
+
+    def plain(batch):
+        return tf.stack([batch[:, 0, 0, 0] - 5, tf.ones(len(batch))], axis=1)
+
+    classifier = AdaptedClassifier(brightest_of_batch, 3, 5)
+    measured = measure.measure(plain, store, ["a", "b"], benchmarks, adapted=classifier)
+    alone = measure.measure(plain, store, ["a", "b"], benchmarks)
+    assert dataclasses.replace(measured, adapted=None) == alone
+    adapted = measured.adapted
+    assert (adapted.prior, adapted.batch_size, adapted.smallest_batch) == (3, 5, 2)
+    batches = np.split(numbered(22).astype(np.float32), [5, 10, 15, 20])
+    logits = np.concatenate([brightest_of_batch(batch) for batch in batches])
+    want = measure.of_images(logits, labels)
+    assert adapted.clean == want
+    cells = adapted.corrupted.corruptions
+    assert list(cells) == ["fog", "jpeg_compression"]
+    for row in cells.values():
+        assert [cell.outcomes for cell in row] == [want.outcomes] * 2
+    assert adapted.corrupted.mean["error"] == want.metrics["error"]
+    assert adapted.cbar is None
+    values = {value.column: value.value for value in measured.values()}
+    assert values["adapted_clean_error"] == values["adapted_mean_error"] == want.metrics["error"]
+    assert values["clean_error"] != want.metrics["error"]
+    rows = [line.split(",")[:3] for line in cells_csv(measured).splitlines()[1:]]
+    assert rows[0] == ["clean", "", ""]
+    assert rows[-2:] == [["adapted.corrupted", "jpeg_compression", at] for at in "25"]
+    assert Results.from_json(json.loads(json.dumps(measured.to_json()))).adapted == adapted
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory):
+    """Arguments that evaluate a saved model on 20 images and one corruption."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    pixels, labels = (values[:20] for values in shapes.make("test"))
+    (folder / "c").mkdir()
+    np.save(folder / "c" / "fog.npy", np.concatenate([pixels // n for n in range(1, 6)]))
+    np.save(folder / "c" / "labels.npy", np.tile(labels, 5))
+    inputs = keras.Input(pixels.shape[1:])
+    features = keras.layers.BatchNormalization(name="norm")(keras.layers.Flatten()(inputs))
+    kernel = keras.initializers.RandomNormal(0, 0.1, seed=1)
+    outputs = keras.layers.Dense(len(shapes.CLASS_NAMES), kernel_initializer=kernel)(features)
+    model = keras.Model(inputs, outputs)
+    model.save(folder / "model.keras")
+    model.export(folder / "exported", verbose=False)
+    return folder, (
+        "--mode=evaluate",
+        "--dataset=shapes",
+        "--eval_limit=20",
+        f"--corrupted_dir={folder / 'c'}",
+    )
+
+
+def test_a_command_adapts_a_saved_model(evaluation, tmp_path):
+    folder, arguments = evaluation
+    outcome = finish(
+        *arguments, f"--model_path={folder / 'model.keras'}", "--adapt_bn=4", "--adapt_batch=12",
+        workdir=tmp_path,
+    )  # fmt: skip
+    assert "--adapt_bn: The statistics of a batch of 8 images are noisy" in outcome.err
+    model = keras.models.load_model(folder / "model.keras")
+    pixels, labels = (values[:20] for values in shapes.make("test"))
+    adapted = adapted_predictor(lambda x: model(x, training=False), model, pixels.shape[1:3], 4)
+
+    def error(images):
+        parts = (images[:12], images[12:])
+        logits = np.concatenate([adapted(tf.cast(part, tf.float32)) for part in parts])
+        return (logits.argmax(1) != labels).mean()
+
+    found = json.loads((tmp_path / "results.json").read_text())["adapted"]
+    assert (found["prior"], found["batch_size"], found["smallest_batch"]) == (4, 12, 8)
+    assert found["clean"]["error"] == error(pixels)
+    for number, cell in enumerate(found["corrupted"]["corruptions"]["fog"], 1):
+        assert cell["error"] == error(pixels // number)
+    report = (tmp_path / "report.md").read_text()
+    assert "prior strength 4 images, batches of 12 images (the smallest of 8)" in report
+    assert "| **mean over 1 of 15 corruptions: fog** |" in report
+
+
+REFUSED_COMMANDS = {
+    "saved_model": (["--model_path={}/exported", "--adapt_bn=1"], "needs a .keras file"),
+    "negative": (["--model_path={}/model.keras", "--adapt_bn=-1"], "must be 0 or more"),
+    "batch_alone": (["--model_path={}/model.keras", "--adapt_batch=9"], "with --adapt_bn only"),
+}
+
+
+@pytest.mark.parametrize(("more", "message"), REFUSED_COMMANDS.values(), ids=REFUSED_COMMANDS)
+def test_a_command_that_cannot_adapt_says_so_in_one_line(evaluation, tmp_path, more, message):
+    folder, arguments = evaluation
+    outcome = command(*arguments, *(text.format(folder) for text in more), workdir=tmp_path)
+    assert outcome.code == 2
+    assert message in outcome.line()

@@ -12,7 +12,7 @@ from tests.settings_values import accepting, other_value
 # They change where a run reads and what is measured, not what is trained.
 FREE = {"data_dir", "download", "corrupted", "corrupted_dir", "perturbed_dir", "frost_dir"}
 FREE |= {"alexnet_rates", "checkpoint_steps", "export_format", "profile_steps"}
-FREE |= {"imagenet_crop", "shift_dirs", "cbar", "cbar_dir"}
+FREE |= {"imagenet_crop", "shift_dirs", "cbar", "cbar_dir", "adapt_bn", "adapt_batch"}
 NAMES = list(recipes.declarations())
 
 

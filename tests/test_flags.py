@@ -134,7 +134,8 @@ def follow(message, name, given):
         del given[other]
         return
     if value is None:
-        value = not off if bool in DECLARED[other].kinds else "/elsewhere"
+        values = {bool: not off, int: 0, str: "/elsewhere"}
+        value = next(value for kind, value in values.items() if kind in DECLARED[other].kinds)
     assert given.get(other) != value, message
     given[other] = value
     if "(with --model_path)" in message:

@@ -139,6 +139,7 @@ SECTIONS = {
     "perturbed": fields(results.PerturbedResults),
     "perturbations": fields(results.PerturbationResults),
     "shifted": fields(results.ShiftedResults) - fields(results.ImageResults),
+    "adapted": fields(results.AdaptedResults),
     "data": fields(results.Data),
 }
 

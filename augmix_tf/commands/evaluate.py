@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import sys
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 import augmix_tf.training.keras_model  # noqa: F401 - registers AugMixModel with Keras
@@ -20,10 +22,13 @@ from augmix_tf.data.benchmark import CorruptedSet
 from augmix_tf.data.images import Source
 from augmix_tf.errors import CommandError, SettingError
 from augmix_tf.evaluation import loaded, measure, predict, sets
+from augmix_tf.evaluation.adaptation import AdaptedClassifier, adapted_predictor
 from augmix_tf.evaluation.loaded import SavedClassifier
+from augmix_tf.evaluation.predict import Predictor
 from augmix_tf.evaluation.results import Results, Temperature
 from augmix_tf.evaluation.sets import Benchmarks
 from augmix_tf.models.torch_state import SAFETENSORS
+from augmix_tf.report import adapted as adapted_report
 from augmix_tf.report import run as run_report
 from augmix_tf.robustness import CorruptionBenchmark
 from augmix_tf.training import distribution
@@ -86,8 +91,20 @@ def measure_run(run: Run, benchmarks: Benchmarks) -> Results:
         calibrate(run)
         temperature, images = run.checkpoints.temperature, len(run.data.held_out)
         fitted = None if temperature is None else Temperature(temperature, images, "train")
-        program = predict.predictor(run.trainer.classifier)
-        return measure.measure(program, test, names, benchmarks, fitted, Counter)
+        model = run.trainer.classifier
+        size = run.data.source.image_size
+        adapted = _adapted(run.config, lambda images: model(images, training=False), model, size)
+        program = predict.predictor(model)
+        results = measure.measure(program, test, names, benchmarks, fitted, Counter, adapted)
+        if run.chief:
+            warn(results)
+        return results
+
+
+def warn(results: Results) -> None:
+    """Says on stderr what makes the results unreliable."""
+    for note in adapted_report.warnings(results.adapted) if results.adapted else ():
+        print(f"--adapt_bn: {note}", file=sys.stderr, flush=True)
 
 
 def calibrate(run: Run) -> None:
@@ -135,7 +152,11 @@ def evaluate_saved(request: Request) -> None:
         config, data = _test_images(model, request)
     source, benchmarks = data.source, open_benchmarks(config, data)
     program = model.program(source.image_size, source.num_classes)
-    results = measure.measure(program, source.test, source.class_names, benchmarks, None, Counter)
+    adapted = _adapted(config, program, model.model, source.image_size)
+    results = measure.measure(
+        program, source.test, source.class_names, benchmarks, None, Counter, adapted
+    )
+    warn(results)
     provenance = {"dataset": config.dataset, "data": source.description}
     provenance |= {"model": path.name, "method": "saved model"}
     dataclasses.replace(results, provenance=provenance).write(directory.results)
@@ -161,6 +182,22 @@ def _test_images(model: SavedClassifier, request: Request) -> tuple[ExperimentCo
             if error.setting != "image_size":
                 raise
     return sized, build.load_test_images(sized)
+
+
+def _adapted(
+    config: ExperimentConfig,
+    program: Predictor,
+    model: keras.Model | None,
+    image_size: tuple[int, int],
+) -> AdaptedClassifier | None:
+    """Returns the classifier with adapted batch normalization, None if nobody asks for it."""
+    if config.adapt_bn is None:
+        return None
+    if model is None:
+        problem = "needs a .keras file; the layers of a SavedModel cannot be adapted."
+        raise CommandError(f"--adapt_bn {problem}")
+    adapted = adapted_predictor(program, model, image_size, config.adapt_bn)
+    return AdaptedClassifier(adapted, config.adapt_bn, config.adapt_batch)
 
 
 def _corrupted_set(

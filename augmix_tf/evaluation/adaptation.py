@@ -25,11 +25,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from augmix_tf.data.images import ImageStore
 from augmix_tf.errors import ArgumentError, require
 from augmix_tf.evaluation import results
 from augmix_tf.evaluation.predict import Predictor, predict_batch
 
-SMALL_BATCH = 16  # statistics of fewer images are noisy
 FEW_CLASSES = 0.6  # of the classes that a batch in random order would have
 # Images that are put in another order have to be in memory together.
 WINDOW_BYTES = 2**29
@@ -135,15 +135,24 @@ class AdaptedClassifier:
     def __init__(self, program: Predictor, prior: float, batch_size: int) -> None:
         require(batch_size >= 1, "batches of at least 1 image", batch_size)
         self._program = program
+        self._batch_size = batch_size
         self._waiting: list[tuple[np.ndarray, np.ndarray]] = []
         self._logits: list[np.ndarray] = []
         self._batch_labels: list[np.ndarray] = []
-        self.protocol = results.Adaptation(prior, batch_size, batch_size, False, False)
+        self.protocol = results.AdaptedResults(prior, batch_size, batch_size)
+
+    def predict(self, store: ImageStore) -> np.ndarray:
+        """Returns the logits [M, K] of the images of a store."""
+        first = 0
+        for images in store.batches(self._batch_size):
+            self.add(images, store.labels[first : first + len(images)])
+            first += len(images)
+        return self.take()
 
     def add(self, images: np.ndarray, labels: np.ndarray) -> None:
         """Adds images uint8 [n, H, W, 3] and their labels int [n] to the set."""
         self._waiting.append((images, labels))
-        size = self.protocol.batch_size
+        size = self._batch_size
         window = max(1, WINDOW_BYTES // images[0].nbytes // size) * size
         if self._count >= window:
             self._predict(window)
@@ -170,7 +179,7 @@ class AdaptedClassifier:
             return
         images, labels = map(np.concatenate, zip(*self._waiting, strict=True))
         self._waiting = [(images[count:], labels[count:])]
-        order, size = np.arange(count), self.protocol.batch_size
+        order, size = np.arange(count), self._batch_size
         if in_class_order(labels[:count]):
             order = np.random.default_rng(0).permutation(count)
             self.protocol = dataclasses.replace(self.protocol, shuffled=True)

@@ -34,6 +34,7 @@ class SavedClassifier:
     image_size: Size  # of its input; None where the model takes any
     outputs: Callable[[tf.Tensor], Mapping[str, tf.Tensor]]  # images -> outputs by name
     activations: Mapping[str, str | None]  # of each output, None where it cannot be told
+    model: keras.Model | None = None  # that `outputs` calls, unless it is a SavedModel
 
     def program(self, image_size: tuple[int, int], num_classes: int) -> Predictor:
         """Returns the model as a function from images to logits.
@@ -98,7 +99,7 @@ def of_keras_model(path: Path, model: keras.Model) -> SavedClassifier:
 
     layers = [model.get_layer(name) for name in getattr(model, "output_names", [])] or [model]
     activations = {str(number): last_activation(layer) for number, layer in enumerate(layers)}
-    return SavedClassifier(path, _size_of(_input_shape(model)), outputs, activations)
+    return SavedClassifier(path, _size_of(_input_shape(model)), outputs, activations, model)
 
 
 def _load_saved_model(path: Path) -> SavedClassifier:

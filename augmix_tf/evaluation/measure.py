@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from augmix_tf.data.benchmark import CorruptedSet, PerturbedSet
 from augmix_tf.data.images import ImageStore
 from augmix_tf.errors import RunError
 from augmix_tf.evaluation import results
+from augmix_tf.evaluation.adaptation import AdaptedClassifier
 from augmix_tf.evaluation.predict import Predictor, predict, predict_batch
 from augmix_tf.evaluation.sets import Benchmarks, Rates, ShiftedSet
 from augmix_tf.metrics import table
@@ -43,11 +45,12 @@ def measure(
     benchmarks: Benchmarks | None = None,
     temperature: results.Temperature | None = None,
     progress: Callable[[str], Progress] | None = None,
+    adapted: AdaptedClassifier | None = None,
 ) -> results.Results:
     """Evaluates a classifier on the test images and on benchmarks.
 
     A temperature adds the calibrated metrics. `progress` is called with what is counted and returns
-    the function to report it to.
+    the function to report it to. `adapted` is evaluated on the same clean and corrupted images.
     """
     sets = benchmarks or Benchmarks()
     report = progress or (lambda counted: NO_PROGRESS)
@@ -55,22 +58,49 @@ def measure(
     scores = predict(program, test)
     clean = of_images(scores, test.labels, divisor)
     clean = dataclasses.replace(clean, confusion=confusion(scores, test.labels, class_names))
-    on_corrupted = on_cbar = on_perturbed = None
-    if sets.corrupted is not None:
-        counter, error = report("corruptions at each severity"), clean.metrics["error"]
-        on_corrupted = corrupted(
-            program, sets.corrupted, divisor, clean_error=error, progress=counter
+    on: dict[str, results.CorruptedResults] = {}
+    adapted_on: dict[str, results.CorruptedResults] = {}
+    adapted_clean = None if adapted is None else of_images(adapted.predict(test), test.labels)
+    for part, corrupted_set, counted in (
+        ("corrupted", sets.corrupted, "corruptions at each severity"),
+        ("cbar", sets.cbar, "C-bar corruptions at each severity"),
+    ):
+        if corrupted_set is not None:
+            cells = _cells(program, corrupted_set, divisor, report(counted), adapted)
+            on[part] = _over_cells(corrupted_set, cells[0], **_reference(part, clean, on))
+            if adapted_clean:
+                reference = _reference(part, adapted_clean, adapted_on)
+                adapted_on[part] = _over_cells(corrupted_set, cells[1], **reference)
+    by_adapted = None
+    if adapted is not None:
+        by_adapted = dataclasses.replace(
+            adapted.protocol,
+            clean=adapted_clean,
+            corrupted=adapted_on.get("corrupted"),
+            cbar=adapted_on.get("cbar"),
         )
-    if sets.cbar is not None:
-        counter, error = report("C-bar corruptions at each severity"), None
-        if on_corrupted is not None:
-            error = on_corrupted.metrics["mean_error"]
-        on_cbar = corrupted(program, sets.cbar, divisor, error_on_c=error, progress=counter)
+    on_perturbed = None
     if sets.perturbed is not None:
         counter = report("perturbed sequences")
         on_perturbed = perturbed(program, sets.perturbed, alexnet=sets.alexnet, progress=counter)
-    on_shifted = {part.name: shifted(program, part, divisor) for part in sets.shifted}
-    return results.Results(clean, temperature, on_corrupted, on_cbar, on_perturbed, on_shifted)
+    return results.Results(
+        clean,
+        temperature,
+        on.get("corrupted"),
+        on.get("cbar"),
+        on_perturbed,
+        {part.name: shifted(program, part, divisor) for part in sets.shifted},
+        by_adapted,
+    )
+
+
+def _reference(
+    part: str, clean: results.ImageResults, on: Mapping[str, results.CorruptedResults]
+) -> dict[str, float | None]:
+    """The error that a part of the results is compared with, as an argument of `corrupted`."""
+    if part == "corrupted":
+        return {"clean_error": clean.metrics["error"]}
+    return {"error_on_c": on["corrupted"].metrics["mean_error"] if "corrupted" in on else None}
 
 
 @contextlib.contextmanager
@@ -133,28 +163,71 @@ def corrupted(
     they are there; the extra ones and the replacement of frost are in no mean. `clean_error` is for
     the relative mCE of ImageNet-C, `error_on_c` for the gap of C-bar.
     """
-    severities = corrupted_set.severities
-    total = len(corrupted_set.names) * len(severities)
+    cells, _ = _cells(program, corrupted_set, temperature, progress)
+    return _over_cells(corrupted_set, cells, clean_error=clean_error, error_on_c=error_on_c)
+
+
+class _Cells(NamedTuple):
+    """Results at each severity of each corruption, and the number of classes of the model."""
+
+    rows: dict[str, list[results.ImageResults]]
+    classes: int
+
+
+def _cells(
+    program: Predictor,
+    corrupted_set: CorruptedSet,
+    temperature: float | None,
+    progress: Progress,
+    adapted: AdaptedClassifier | None = None,
+) -> tuple[_Cells, _Cells]:
+    """Predicts a set with two classifiers, which read it together; the second has no temperature.
+
+    Without the second its results are empty.
+    """
+    rows: dict[str, list[results.ImageResults]] = {name: [] for name in corrupted_set.names}
+    adapted_rows: dict[str, list[results.ImageResults]] = {name: [] for name in rows}
+    total, classes = len(rows) * len(corrupted_set.severities), 0
     progress(0, total)
-    cells: dict[str, list[results.ImageResults]] = {name: [] for name in corrupted_set.names}
-    per_severity = [metric.name for metric in table.select("images", per_severity=True)]
-    classes = 0
-    for name, row in cells.items():
-        for severity in severities:
-            parts = [(predict_batch(program, x), y) for x, y in corrupted_set.cell(name, severity)]
-            scores, labels = map(np.concatenate, zip(*parts, strict=True))
-            with _named(f"{name}, severity {severity}"):
-                cell = of_images(scores, labels, temperature)
-            kept = {key: cell.metrics[key] for key in per_severity}
-            row.append(dataclasses.replace(cell, metrics=kept))
-            classes = scores.shape[1]
-            progress(sum(map(len, cells.values())), total)
+    for name, severity in itertools.product(rows, corrupted_set.severities):
+        scores, labels = [], []
+        for images, of_batch in corrupted_set.cell(name, severity):
+            scores.append(predict_batch(program, images))
+            labels.append(of_batch)
+            if adapted is not None:
+                adapted.add(images, of_batch)
+        every = np.concatenate(labels)
+        with _named(f"{name}, severity {severity}"):
+            rows[name].append(_of_cell(np.concatenate(scores), every, temperature))
+            if adapted is not None:
+                adapted_rows[name].append(_of_cell(adapted.take(), every))
+        classes = scores[0].shape[1]
+        progress(sum(map(len, rows.values())), total)
+    return _Cells(rows, classes), _Cells(adapted_rows, classes)
+
+
+def _of_cell(
+    logits: np.ndarray, labels: np.ndarray, temperature: float | None = None
+) -> results.ImageResults:
+    cell = of_images(logits, labels, temperature)
+    kept = {m.name: cell.metrics[m.name] for m in table.select("images", per_severity=True)}
+    return dataclasses.replace(cell, metrics=kept)
+
+
+def _over_cells(
+    corrupted_set: CorruptedSet,
+    results_of: _Cells,
+    clean_error: float | None = None,
+    error_on_c: float | None = None,
+) -> results.CorruptedResults:
+    """Returns the results on a set, with means over severities and corruptions."""
+    cells = results_of.rows
     counted = [name for name in corrupted_set.counted if name in cells]
     values = {name: [float(cell.metrics["error"] or 0) for cell in cells[name]] for name in counted}
     summary = metrics.CorruptionErrors(
         values,
         clean_error,
-        classes,
+        results_of.classes,
         corrupted_set.counted,
         error_on_c,
         _per_image(cells, counted),
@@ -166,9 +239,12 @@ def corrupted(
         counted=counted,
         missing=list(corrupted_set.missing),
         corruptions=cells,
-        severities=None if severities == SEVERITIES else list(severities),
+        severities=(
+            None if corrupted_set.severities == SEVERITIES else list(corrupted_set.severities)
+        ),
     )
-    means = {name: measured.mean_over(counted, name) for name in per_severity}
+    per_severity = table.select("images", per_severity=True)
+    means = {metric.name: measured.mean_over(counted, metric.name) for metric in per_severity}
     return dataclasses.replace(measured, mean=means)
 
 

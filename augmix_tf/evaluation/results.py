@@ -99,17 +99,6 @@ class Temperature:
 
 
 @dataclasses.dataclass(frozen=True)
-class Adaptation:
-    """How batch normalisation was adapted to the test images (`evaluation.adaptation`)."""
-
-    prior: float  # in images
-    batch_size: int
-    smallest_batch: int
-    shuffled: bool  # whether a set was in the order of classes
-    few_classes: bool  # whether batches of a set still had few classes
-
-
-@dataclasses.dataclass(frozen=True)
 class CorruptedResults:
     """Results on corrupted images, of -C or C-bar."""
 
@@ -179,6 +168,20 @@ class CorruptedResults:
 
 
 @dataclasses.dataclass(frozen=True)
+class AdaptedResults:
+    """Results with batch normalisation adapted to the test images (`evaluation.adaptation`)."""
+
+    prior: float  # in images
+    batch_size: int
+    smallest_batch: int
+    shuffled: bool = False  # whether a set was in the order of classes
+    few_classes: bool = False  # whether batches of a set still had few classes
+    clean: ImageResults | None = None
+    corrupted: CorruptedResults | None = None
+    cbar: CorruptedResults | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class PerturbationResults:
     """Results on the sequences of one perturbation."""
 
@@ -207,6 +210,7 @@ class Results:
     cbar: CorruptedResults | None = None
     perturbed: PerturbedResults | None = None
     shifted: dict[str, ShiftedResults] = dataclasses.field(default_factory=dict)
+    adapted: AdaptedResults | None = None
     provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -241,7 +245,8 @@ class Results:
 
     def values(self, corruptions: Mapping[str, Sequence[str]] | None = None) -> list[Value]:
         """Returns the values of all metrics; see `metrics.table.values`."""
-        return table.values(self.to_json(), corruptions)
+        document = self.to_json()
+        return table.values(document, corruptions) + table.adapted_values(document, corruptions)
 
 
 def mean(values: Iterable[float | None]) -> float | None:

@@ -299,6 +299,23 @@ def values(
     return entries
 
 
+def adapted_values(
+    results: Mapping[str, Any], corruptions: Mapping[str, Sequence[str]] | None = None
+) -> list[Value]:
+    """Returns the values with adapted batch normalization, named as such; as of `values`."""
+    return [
+        entry._replace(
+            title=f"{entry.title}, adapted batch normalization",
+            short=f"{entry.short}, adapted",
+            column=f"adapted_{entry.column}",
+            tag=f"adapted/{entry.tag}",
+            optional=True,
+        )
+        for entry in values(results.get("adapted") or {}, corruptions)
+        if entry.value is not None
+    ]
+
+
 def compared(values: Iterable[Value]) -> list[Value]:
     """Returns the evaluated values without a temperature of metrics that are `compared`."""
     return [

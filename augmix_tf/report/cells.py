@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from augmix_tf.evaluation.results import ImageResults, Results
+from augmix_tf.evaluation.results import AdaptedResults, ImageResults, Results
 from augmix_tf.metrics import table
 from augmix_tf.metrics.table import CORRUPTED_PARTS
 
@@ -17,9 +17,10 @@ CELLS = "results.csv"
 def cells_csv(results: Results) -> str:
     """Returns a CSV with one row for each set of images: clean, corrupted at a severity, shifted.
 
-    Columns are `part` of `results.json`, `name` of the corruption or set, `severity`, `images`, and
-    the metrics as in `results.json`; `<metric>_low` and `<metric>_high` are the ends of the 95 %
-    interval, `calibrated_<metric>` is with the temperature. Metrics that no row has are left out.
+    Columns are `part` of `results.json` (`adapted.clean`: `clean` in `adapted`), `name` of the
+    corruption or set, `severity`, `images`, and the metrics as in `results.json`; `<metric>_low`
+    and `<metric>_high` are the ends of the 95 % interval, `calibrated_<metric>` is with the
+    temperature. Metrics that no row has are left out.
     """
     rows = [_row(*cell) for cell in _cells(results)]
     columns = ["part", "name", "severity", "images"]
@@ -34,7 +35,9 @@ def cells_csv(results: Results) -> str:
     return text.getvalue()
 
 
-def _cells(results: Results) -> Iterator[tuple[str, str, int | None, ImageResults]]:
+def _cells(
+    results: Results | AdaptedResults,
+) -> Iterator[tuple[str, str, int | None, ImageResults]]:
     if results.clean:
         yield "clean", "", None, results.clean
     for part in CORRUPTED_PARTS:
@@ -42,8 +45,11 @@ def _cells(results: Results) -> Iterator[tuple[str, str, int | None, ImageResult
             for name, row in corrupted.corruptions.items():
                 for severity, entry in zip(corrupted.evaluated_severities, row, strict=True):
                     yield part, name, severity, entry
-    for name, entry in results.shifted.items():
-        yield "shifted", name, None, entry
+    if isinstance(results, Results):
+        for name, entry in results.shifted.items():
+            yield "shifted", name, None, entry
+        for part, name, severity, entry in _cells(results.adapted) if results.adapted else ():
+            yield f"adapted.{part}", name, severity, entry
 
 
 def _row(part: str, name: str, severity: int | None, entry: ImageResults) -> dict[str, Any]:

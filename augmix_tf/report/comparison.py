@@ -18,6 +18,7 @@ from augmix_tf.metrics import Interval, pool_bins
 from augmix_tf.metrics.table import CORRUPTED_PARTS, Metric, Value, select
 from augmix_tf.report import (
     ABSENT,
+    adapted,
     cell,
     describe,
     directories,
@@ -393,6 +394,9 @@ def warnings(runs: Sequence[Run]) -> list[str]:
         runs,
         {
             "Clean test images": [run.clean.images for run in runs],
+            "Adapted batch normalization": [
+                run.results.adapted and adapted.protocol(run.results.adapted) for run in runs
+            ],
             "Limit on training images": [run.config.get("train_limit") for run in runs],
             **{title: list(map(_benchmark_facts, parts))
                for title, (_, parts) in _benchmarks(runs).items()},

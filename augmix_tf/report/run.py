@@ -18,6 +18,7 @@ from augmix_tf.evaluation.results import (
 from augmix_tf.metrics import table as metrics
 from augmix_tf.report import (
     ABSENT,
+    adapted,
     cell,
     describe,
     directories,
@@ -219,6 +220,8 @@ def _parts(run: Run, images: Mapping[str, str]) -> Iterator[str]:
         yield from _shifted(results.shifted)
     yield from _calibration(run)
     yield from (images.get(name, "") for name in ("reliability", "calibration_over_severity"))
+    if results.adapted:
+        yield from adapted.section(results, results.adapted)
     if "curves" in images:
         yield from ("## Training", images["curves"])
         speeds = [value for value in run.metrics.get("images_per_second", []) if value > 0]
