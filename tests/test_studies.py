@@ -332,6 +332,13 @@ def test_images_of_varying_size_come_at_the_size_of_the_model_s_own_input(tmp_pa
     assert "--image_size must be 24, the input size of" in line
 
 
+def test_a_flat_folder_of_classes_is_refused_by_the_flag(tmp_path):
+    (tmp_path / "cat").mkdir()
+    line = refused("--dataset=folder", f"--data_dir={tmp_path}", workdir=tmp_path / "out")
+    assert "--data_dir must hold train/<class>/* and val/<class>/*" in line
+    assert f"received {tmp_path} with cat." in line
+
+
 def test_results_of_a_saved_model_have_a_directory_of_their_own(run):
     model = f"--model_path={run / 'model.keras'}"
     assert "--workdir" in refused("--mode=evaluate", model)

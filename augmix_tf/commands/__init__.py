@@ -9,6 +9,7 @@ import importlib
 
 from augmix_tf import runtime
 from augmix_tf.config import Request
+from augmix_tf.errors import CommandError, SettingError
 
 
 def run(request: Request) -> None:
@@ -18,4 +19,7 @@ def run(request: Request) -> None:
         return
     if request.mode != "report":
         runtime.import_tensorflow()
-    importlib.import_module(f"{__name__}.{request.mode}").run(request)
+    try:
+        importlib.import_module(f"{__name__}.{request.mode}").run(request)
+    except SettingError as error:  # of a setting that only the data show to be wrong
+        raise CommandError(f"--{error.setting} {error.problem}") from error
