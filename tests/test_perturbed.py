@@ -11,7 +11,7 @@ from augmix_tf.data import benchmark, perturbed
 from augmix_tf.errors import ArgumentError, FileError, RunError
 from augmix_tf.evaluation import measure, sets
 from augmix_tf.evaluation.results import Results
-from augmix_tf.robustness import ALEXNET_RATES, PERTURBATIONS
+from augmix_tf.robustness import ALEXNET_RATES, PERTURBATIONS, is_noise
 
 SIZE = (6, 8)
 LENGTHS = {"gaussian_noise": 4, "translate": 3, "shear": 5, "shot_noise_2": 4}
@@ -249,6 +249,33 @@ def test_infinite_logits_are_refused_by_name():
     tables["brightness"][2, 1, 3] = np.nan
     with pytest.raises(RunError, match="brightness: Expected finite logits"):
         evaluate(looked_up(*tables.values()), in_memory(tables))
+
+
+def test_intervals_are_over_sequences():
+    tables = random_tables(PERTURBATIONS)
+    got = evaluate(looked_up(*tables.values()), in_memory(tables), alexnet=rates())
+    flips = {}
+    for name, table in tables.items():
+        flips[name] = np.array([flips_by_hand(row[None], is_noise(name)) for row in table])
+        want = metrics.mean_interval(flips[name])
+        assert got["perturbations"][name]["intervals"]["flip_probability"] == pytest.approx(want)
+    want = metrics.mean_interval(np.mean(list(flips.values()), axis=0))
+    assert got["intervals"]["mean_flip_probability"] == pytest.approx(want)
+    theirs = rates()["flip_probability"]
+    ratios = [100 * row / theirs[name] for name, row in flips.items()]
+    want = metrics.mean_interval(np.mean(ratios, axis=0))
+    assert got["intervals"]["mean_flip_rate"] == pytest.approx(want)
+    low, high = got["intervals"]["unnormalized_top5_distance"]
+    assert low < got["unnormalized_top5_distance"] < high
+    some = measure.metrics.PerturbationRates(
+        {},
+        {},
+        {n: {"flip_probability": row[: 4 if n == "tilt" else 5]} for n, row in flips.items()},
+    )
+    assert some.interval("flip_probability") is None
+    assert some.interval("flip_probability", ["snow", "shear"]) is None
+    want = metrics.mean_interval((flips["snow"] + flips["scale"]) / 2)
+    assert some.interval("flip_probability", ["snow", "scale"]) == pytest.approx(want)
 
 
 def rates(**changes):

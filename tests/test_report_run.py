@@ -252,6 +252,11 @@ def test_perturbations_are_listed_and_strangers_marked(tmp_path):
     assert "| shot noise | 1.00 | 1.500 | 1,200 | 31 |" in text
     assert "| spatter \\* | 20.00 |" in text
     assert terminal_rows(tmp_path / "run")["mean flip probability"] == "4.50 %"
+    part = perturbed(flips) | {"intervals": {"mean_flip_probability": [0.04, 0.0525]}}
+    part["perturbations"]["tilt"]["intervals"] = {"top5_distance": [1.25, 1.75]}
+    text = report(tmp_path / "sure", perturbed=part)
+    assert "**Mean flip probability: 4.50 %** (95 % interval 4.00 to 5.25), over the ten" in text
+    assert "| tilt | 8.00 | 1.500 (1.250 to 1.750) | 1,200 | 31 |" in text
     text = report(tmp_path / "part", perturbed=perturbed({"tilt": 0.1}))
     assert "No mean flip probability: not all ten" in text
     assert "Corrupted test images" not in text

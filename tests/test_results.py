@@ -130,8 +130,9 @@ def everything():
         perturbed=results.PerturbedResults(
             results.Data("official", "a set", 3),
             {"mean_flip_probability": None, "mean_flip_rate": 50.0},
+            {"mean_flip_rate": [45.0, 55.5]},
             ["tilt"],
-            {"tilt": results.PerturbationResults({"flip_probability": 0.5}, 3, 5)},
+            {"tilt": results.PerturbationResults({"flip_probability": 0.5}, None, 3, 5)},
         ),
         shifted={"r.1": results.ShiftedResults(**parts, classes=4, data=results.Data("folder"))},
         provenance={"seed": 3},

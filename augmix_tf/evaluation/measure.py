@@ -278,6 +278,7 @@ def perturbed(
     total, done = len(perturbed_set.names) * int(perturbed_set.data["images"]), 0
     progress(done, total)
     perturbations: dict[str, results.PerturbationResults] = {}
+    per_sequence: dict[str, dict[str, np.ndarray]] = {}
     for name in perturbed_set.names:
         predictions = metrics.SequencePredictions(is_noise(name))
         for chunk in perturbed_set.sequences(name):
@@ -286,16 +287,20 @@ def perturbed(
                 predictions.add(scores.reshape(*chunk.shape[:2], -1))
             done += len(chunk)
             progress(done, total)
-        values = table.compute(table.select("sequences"), predictions)
-        perturbations[name] = results.PerturbationResults(values, *predictions.predictions.shape)
+        per_sequence[name], chosen = predictions.per_sequence, table.select("sequences")
+        perturbations[name] = results.PerturbationResults(
+            table.compute(chosen, predictions),
+            _intervals(chosen, predictions) or None,
+            *predictions.predictions.shape,
+        )
         if scores.shape[1] == IMAGENET_CLASSES:
             alexnet = {**ALEXNET_RATES, **(alexnet or {})}
-    rates = {name: row.metrics for name, row in perturbations.items()}
+    values = {name: row.metrics for name, row in perturbations.items()}
+    rates = metrics.PerturbationRates(values, alexnet or {}, per_sequence)
     return results.PerturbedResults(
         data=results.Data(**perturbed_set.data),
-        metrics=table.compute(
-            table.select("perturbed"), metrics.PerturbationRates(rates, alexnet or {})
-        ),
+        metrics=table.compute(table.select("perturbed"), rates),
+        intervals=_intervals(table.select("perturbed"), rates) or None,
         perturbations_counted=list(PERTURBATIONS),
         perturbations=perturbations,
     )

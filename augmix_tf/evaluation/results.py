@@ -186,6 +186,7 @@ class PerturbationResults:
     """Results on the sequences of one perturbation."""
 
     metrics: Metrics = dataclasses.field(default_factory=dict, metadata={"inputs": "sequences"})
+    intervals: Intervals | None = None
     sequences: int | None = None
     frames: int | None = None
 
@@ -196,6 +197,7 @@ class PerturbedResults:
 
     data: Data | None = None
     metrics: Metrics = dataclasses.field(default_factory=dict, metadata={"inputs": "perturbed"})
+    intervals: Intervals | None = None
     perturbations_counted: list[str] = dataclasses.field(default_factory=list)
     perturbations: dict[str, PerturbationResults] = dataclasses.field(default_factory=dict)
 

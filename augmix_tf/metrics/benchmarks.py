@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -188,17 +188,7 @@ class SequenceSums:
 
     def update(self, logits: ArrayLike, is_noise: bool, difficulty: int = 1) -> SequenceSums:
         """Returns these sums with a batch of sequences added; arguments as for `top5_distance`."""
-        scores = np.asarray(logits)
-        require(scores.ndim == 3, "logits [S, T, K]", scores.shape)
-        require(scores.shape[2] >= TOP, f"at least {TOP} classes", scores.shape[2])
-        _check_finite(scores)
-        ranking = np.argsort(-scores.astype(np.float64), axis=-1, kind="stable")
-        first, second = _pairs(ranking, is_noise, difficulty)
-        ranks = np.argsort(second, axis=-1)
-        best = np.broadcast_to(first[..., :TOP], (*ranks.shape[:-1], TOP))
-        moved = np.minimum(np.take_along_axis(ranks, best, axis=-1), TOP)
-        distances = np.abs(np.arange(TOP) - moved).sum(axis=-1)
-        flips = first[..., 0] != second[..., 0]
+        flips, distances = _compared(np.asarray(logits), is_noise, difficulty)
         return self.merge(SequenceSums(flips.size, int(flips.sum()), float(distances.sum())))
 
     def merge(self, other: SequenceSums) -> SequenceSums:
@@ -256,14 +246,14 @@ class SequencePredictions:
     def __init__(self, is_noise: bool) -> None:
         self.is_noise = is_noise
         self._batches: list[np.ndarray] = []
-        self._sums = SequenceSums()
+        self._distances: list[np.ndarray] = []
 
     def add(self, logits: np.ndarray) -> None:
         """Adds the logits [S, T, K] of some sequences; raises `RunError` unless they are finite."""
         _check_finite(logits)
         self._batches.append(logits.argmax(axis=2))
         if logits.shape[2] > TOP:
-            self._sums = self._sums.update(logits, self.is_noise)
+            self._distances.append(_compared(logits, self.is_noise, 1)[1].mean(axis=1))
 
     @property
     def predictions(self) -> np.ndarray:
@@ -272,7 +262,16 @@ class SequencePredictions:
     @property
     def top5_distance(self) -> float | None:
         """Mean over the compared pairs; None with 5 classes or fewer, all of them the top five."""
-        return self._sums.compute()["top5_distance"] if self._sums.pairs else None
+        return float(np.concatenate(self._distances).mean()) if self._distances else None
+
+    @property
+    def per_sequence(self) -> dict[str, np.ndarray]:
+        """`flip_probability` and, with 6 classes or more, `top5_distance` of each: float [S]."""
+        first, second = _pairs(self.predictions, self.is_noise, 1)
+        found = {"flip_probability": (first != second).mean(axis=1)}
+        if self._distances:
+            found["top5_distance"] = np.concatenate(self._distances)
+        return found
 
 
 @dataclass(frozen=True)
@@ -282,6 +281,19 @@ class PerturbationRates:
     # Perturbation -> "flip_probability" and "top5_distance" (None: not defined).
     values: Mapping[str, Mapping[str, float | None]]
     baseline: Mapping[str, Values]  # metric -> perturbation -> value of a baseline network
+    # Perturbation -> metric -> value of each sequence, float [S], in the order of the images.
+    per_sequence: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+    def interval(
+        self, metric: str, names: Iterable[str] = PERTURBATIONS, is_relative: bool = False
+    ) -> Interval | None:
+        """95 % interval of a mean over perturbations, which show the same images."""
+        rows = {name: self.per_sequence.get(name, {}).get(metric) for name in names}
+        known = {name: row for name, row in rows.items() if row is not None}
+        if len(known) < len(rows) or len({len(row) for row in known.values()} | {1}) != 2:
+            return None
+        scale = {n: 100.0 / self.baseline[metric][n] if is_relative else 1.0 for n in known}
+        return mean_interval(np.mean([scale[n] * row for n, row in known.items()], axis=0))
 
     def of(self, metric: str, names: Iterable[str] = PERTURBATIONS) -> dict[str, float] | None:
         """Returns perturbation -> value for all `names`; None where one of them is missing."""
@@ -325,6 +337,19 @@ def _relative(kind: str, what: str, table: Errors, baseline: Errors, largest: fl
     theirs = _means(kind, f"baseline {what}", baseline, baseline, largest)
     require(bool((theirs > 0.0).all()), f"baseline {what} above 0", theirs.min())
     return float(100.0 * np.mean(ours / theirs))
+
+
+def _compared(scores: np.ndarray, is_noise: bool, difficulty: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether predictions differ, and the top-5 distance, of all pairs of frames: [S, P] each."""
+    require(scores.ndim == 3, "logits [S, T, K]", scores.shape)
+    require(scores.shape[2] >= TOP, f"at least {TOP} classes", scores.shape[2])
+    _check_finite(scores)
+    ranking = np.argsort(-scores.astype(np.float64), axis=-1, kind="stable")
+    first, second = _pairs(ranking, is_noise, difficulty)
+    ranks = np.argsort(second, axis=-1)
+    best = np.broadcast_to(first[..., :TOP], (*ranks.shape[:-1], TOP))
+    moved = np.minimum(np.take_along_axis(ranks, best, axis=-1), TOP)
+    return first[..., 0] != second[..., 0], np.abs(np.arange(TOP) - moved).sum(axis=-1)
 
 
 def _check_finite(logits: np.ndarray) -> None:

@@ -172,15 +172,18 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "flip_probability", "sequences",
         lambda s: benchmarks.flip_probability(s.predictions, s.is_noise), "flip probability",
+        interval=lambda s: _of_mean(s.per_sequence["flip_probability"]),
     ),
     Metric(
         "top5_distance", "sequences", lambda s: s.top5_distance,
         "top-5 distance", unit="", digits=3,
+        interval=lambda s: _of_mean(s.per_sequence.get("top5_distance", ())),
     ),
     Metric(
         "mean_flip_probability", "perturbed",
         lambda p: _mean(benchmarks.mean_flip_probability, p.of("flip_probability")),
         "mean flip probability",
+        interval=lambda p: p.interval("flip_probability"),
     ),
     Metric(
         "mean_flip_probability_of_script", "perturbed",
@@ -191,11 +194,13 @@ METRICS: tuple[Metric, ...] = (
         ),
         "mean flip probability over the perturbations of the CIFAR script (spatter, not snow)",
         "mean flip probability (CIFAR script)", compared=False,
+        interval=lambda p: p.interval("flip_probability", robustness.CIFAR_SCRIPT_PERTURBATIONS),
     ),
     Metric(
         "unnormalized_top5_distance", "perturbed",
         lambda p: _mean(benchmarks.unnormalized_top5_distance, p.of("top5_distance")),
         "mean top-5 distance, unnormalized", unit="", digits=3, compared=False,
+        interval=lambda p: p.interval("top5_distance"),
     ),
     Metric(
         "mean_flip_rate", "perturbed",
@@ -205,6 +210,7 @@ METRICS: tuple[Metric, ...] = (
         ),
         "mean flip rate", "mFR", "% of AlexNet", digits=1,
         applies=lambda p: "flip_probability" in p.baseline,
+        interval=lambda p: p.interval("flip_probability", is_relative=True),
     ),
     Metric(
         "mean_top5_distance", "perturbed",
@@ -213,11 +219,12 @@ METRICS: tuple[Metric, ...] = (
         ),
         "mean top-5 distance", "mT5D", "% of AlexNet", digits=1,
         applies=lambda p: "top5_distance" in p.baseline,
+        interval=lambda p: p.interval("top5_distance", is_relative=True),
     ),
 )  # fmt: skip
 
 
-def _of_mean(per_image: np.ndarray) -> Interval | None:
+def _of_mean(per_image: Sequence[float] | np.ndarray) -> Interval | None:
     return mean_interval(per_image) if len(per_image) > 1 else None
 
 

@@ -345,9 +345,12 @@ def _perturbed(results: PerturbedResults) -> Iterator[str]:
     if mean is None:
         yield "No mean flip probability: not all ten perturbations were evaluated."
     else:
-        text = f"**Mean flip probability: {100 * mean:.2f} %**"
+        (metric,) = metrics.select("perturbed", name="mean_flip_probability")
+        known = (results.intervals or {}).get(metric.name)
+        text = f"**Mean flip probability: {metric.text(mean)}**"
+        text += f" (95 % interval {metric.range(known)})" if known else ""
         yield f"{text}, over the ten perturbations of the paper."
-    if others := _texts(results.metrics, "perturbed"):
+    if others := _texts(results.metrics, "perturbed", results.intervals):
         yield f"{heading(others)}."
     yield _origin(results.data, SEQUENCES)
     chosen, rows = metrics.select("sequences"), results.perturbations
@@ -355,6 +358,9 @@ def _perturbed(results: PerturbedResults) -> Iterator[str]:
     body = []
     for name in [*(name for name in counted if name in rows), *extra]:
         numbers = [metric.number(rows[name].metrics.get(metric.name)) for metric in chosen]
+        for number, metric in enumerate(chosen):
+            if known := (rows[name].intervals or {}).get(metric.name):
+                numbers[number] += f" ({metric.range(known)})"
         title = spoken(name) + (" \\*" if name in extra else "")
         body.append((title, *numbers, integer(rows[name].sequences), integer(rows[name].frames)))
     if body:
