@@ -1,13 +1,18 @@
 """The programs in `examples/` that a Keras user starts from, run on a few images."""
 
+import json
 import runpy
+import tempfile
 from pathlib import Path
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
+
+from augmix_tf.data import shapes
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {"train": 130, "test": 12}
@@ -81,3 +86,20 @@ def test_own_images_are_learnt_and_the_network_is_saved(tmp_path):
     colours[0, ..., 2] = colours[1, ..., 0] = 190
     # Classes are sorted by name.
     np.testing.assert_array_equal(np.argmax(saved(colours), axis=1), [0, 1])
+
+
+def test_the_notebook_runs_and_its_figures_are_drawn(monkeypatch, tmp_path):
+    """All cells one after another, with some of the images."""
+    counts, make = {"train": 64, "test": 6}, shapes.make
+    monkeypatch.setattr(shapes, "make", lambda split: [p[: counts[split]] for p in make(split)])
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda: str(tmp_path))
+    notebook = json.loads((ROOT / "examples" / "quick_start.ipynb").read_text())
+    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    names: dict = {"__name__": "notebook"}
+    for cell in cells:
+        exec(compile(cell, "quick_start.ipynb", "exec"), names)
+    assert len(plt.get_fignums()) == 1  # the views
+    plt.close("all")
+    for result in names["results"].values():
+        assert len(result.corrupted.evaluated) == 14
+        assert result.figure().axes
