@@ -26,7 +26,7 @@ from tests.test_ops import sample_images
 FALSE_ALARM = 5e-13
 PAPER = AugMixSettings()
 SEED = 2020
-BATCH, STEPS = 5_000, 20
+BATCH, STEPS = 5_000, 10
 SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 
 
@@ -38,7 +38,7 @@ def drawn(
     epoch: int = 0,
     run_seed: int = SEED,
 ) -> AugMixPlan:
-    """The plans of 100,000 images, drawn by a pipeline batch after batch, as arrays."""
+    """The plans of 50,000 images, drawn by a pipeline batch after batch, as arrays."""
     steps = tf.data.Dataset.range(STEPS).map(
         lambda step: draw_plan(seeds.fold(run_seed, epoch, step, view), BATCH, size, settings),
         num_parallel_calls=2,
@@ -159,7 +159,7 @@ def test_whole_parameters_come_as_often_as_their_levels(severity, size):
         assert (of(plan, name) == 0).all()
 
 
-@pytest.mark.parametrize("alpha", [1e-3, 0.1, 0.3, 1.0, 5.0, 1e4])
+@pytest.mark.parametrize("alpha", [1e-3, 0.3, 1.0, 1e4])
 def test_weights_are_dirichlet_and_the_share_is_beta(alpha):
     plan = drawn(AugMixSettings(alpha=alpha))
     weights, share = plan.chain_weights.astype(np.float64), plan.mixed_share

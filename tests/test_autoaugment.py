@@ -27,7 +27,7 @@ from tests.test_ops import sample_images
 
 SIZE = (12, 20)
 SEED = seeds.fold(5, 0, 2, 1)
-BATCH = 100_000
+BATCH = 40_000
 ENHANCERS = ("color", "contrast", "brightness", "sharpness")
 # How often each operation stands in the table, and the sums of probabilities and magnitudes.
 TOTALS = {

@@ -16,7 +16,7 @@ OFFICIAL = REAL.parent / "cifar10c_oracle"
 INSIDE = slice(2, 30)
 # The official colours were measured on a rendering of the image, enlarged and smoothed.
 GREY_LEVELS = 3.0
-DRAWS = 20
+DRAWS = 10
 
 needs_image = pytest.mark.skipif(
     not OFFICIAL.exists(), reason=f"no image of the official CIFAR-10-C in {OFFICIAL}"
