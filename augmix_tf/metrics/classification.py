@@ -77,14 +77,11 @@ class Predictions:
             errors.require(temperature > 0.0, "temperature above 0", temperature)
         self._logits, self._labels = np.asarray(logits), np.asarray(labels)
         self._temperature = temperature
-        values, confidence = [], []
-        for scores, classes in self.batches():
-            values.append(_per_example(*checked_logits(scores, classes)))
-            confidence.append(top1_confidence(scores, classes)[0])
-        self.per_image = {n: np.concatenate([part[n] for part in values]) for n in values[0]}
+        parts = [_per_example(*checked_logits(*batch)) for batch in self.batches()]
+        self.per_image = {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
+        self.confidence = self.per_image.pop("confidence")
         errors.require(len(self.per_image["error"]) > 0, "at least one example", 0)
         self.means = {name: float(column.mean()) for name, column in self.per_image.items()}
-        self.confidence = np.concatenate(confidence)
         self.correct = self.per_image["error"] == 0.0
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -169,12 +166,14 @@ def checked_logits(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np
 
 
 def _per_example(scores: np.ndarray, classes: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns `error`, `nll` and `brier` of each row, float64 [N]; arguments as checked."""
+    """Returns `error`, `nll`, `brier` and `confidence` of each row, float64 [N]."""
     log_p = log_softmax(scores)
+    p = np.exp(log_p)
     return {
         "error": (scores.argmax(axis=1) != classes).astype(np.float64),
         "nll": -_of_label(log_p, classes),
-        "brier": _brier(np.exp(log_p), classes),
+        "brier": _brier(p, classes),
+        "confidence": p.max(axis=1),
     }
 
 
