@@ -275,10 +275,11 @@ def _delivered(part: Any) -> Any:
         return part
     changed = {f.name: _delivered(getattr(part, f.name)) for f in dataclasses.fields(part)}
     if isinstance(part, ImageResults) and part.calibrated:
-        known = part.intervals or {}
-        kept = {name: known.get(f"calibrated.{name}", ends) for name, ends in known.items()}
         changed |= {"metrics": part.metrics | part.calibrated, "calibrated": None}
-        changed["intervals"] = {n: ends for n, ends in kept.items() if "." not in n} or None
+        known, prefix = part.intervals or {}, "calibrated."
+        kept = {n: e for n, e in known.items() if n not in part.calibrated and prefix not in n}
+        scaled = {n.removeprefix(prefix): e for n, e in known.items() if prefix in n}
+        changed["intervals"] = kept | scaled or None
     return dataclasses.replace(part, **changed)
 
 

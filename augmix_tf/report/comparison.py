@@ -8,7 +8,7 @@ import dataclasses
 import io
 import re
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ from augmix_tf.report.significance import TITLES, clearly_best, paired
 from augmix_tf.robustness import CORRUPTIONS, at_severities, describe_corruptions
 
 REPORT, ROWS = "comparison.md", "comparison.csv"
+# What the terminal shows besides the metrics by which runs are compared.
+ALSO_IN_TERMINAL = ("rms_noise_floor", "overconfidence")
+# Up to so many runs fit side by side with their intervals.
+MAX_WITH_INTERVALS = 3
 # Up to so many directories are listed in a warning.
 MAX_LISTED = 3
 
@@ -134,17 +138,20 @@ def comparison_table(folders: Sequence[files.PathLike]) -> str:
 
     Columns are in the order of `folders`, named after the methods, or the directories if two runs
     have the same method. Means over corruptions are over those that all runs have. Numbers are
-    those of the exported models, with the temperature.
+    those of the exported models, with the temperature, and few runs have 95 % intervals.
     """
     by_folder = {run.folder: run for run in _delivered(folders)}
     runs = [by_folder[Path(folder)] for folder in folders]
     titles = [run.method for run in runs]
     if len(set(titles)) < len(titles):
         titles = [str(run.folder) for run in runs]
-    rows = [("", titles)]
-    for values in values_by_run(runs).values():
+    rows, few = [("", titles)], len(runs) <= MAX_WITH_INTERVALS
+    for values in values_by_run(runs, also=ALSO_IN_TERMINAL).values():
         first = next(value for value in values if value)
-        texts = [first.metric.text(value.value) if value else ABSENT for value in values]
+        texts = [
+            ABSENT if v is None else v.metric.text(v.value, v.interval if few else None)
+            for v in values
+        ]
         rows.append((first.short, texts))
     times = [run.training_seconds for run in runs]
     if any(times):
@@ -173,15 +180,19 @@ def _delivered(folders: Sequence[files.PathLike]) -> list[Run]:
     return [dataclasses.replace(run, results=run.results.delivered()) for run in runs]
 
 
-def values_by_run(runs: Sequence[Run]) -> dict[str, list[Value | None]]:
+def values_by_run(runs: Sequence[Run], also: Collection[str] = ()) -> dict[str, list[Value | None]]:
     """Returns title -> that value of each run, of the metrics by which runs are compared.
 
-    Means are over the corruptions that all runs have.
+    The metrics in `also` are shown as well. Means are over the corruptions that all runs have.
     """
     names = {part: common_corruptions(runs, part) for part in CORRUPTED_PARTS}
     every = [run.results.values(names) for run in runs]
     shown = [
-        {v.title: v for v in values if v.metric.compared and v.value is not None}
+        {
+            value.title: value
+            for value in values
+            if value.value is not None and (value.metric.compared or value.metric.name in also)
+        }
         for values in every
     ]
     titles = dict.fromkeys(value.title for values in every for value in values)
