@@ -16,6 +16,7 @@ from augmix_tf.augment.autoaugment import AutoAugmentMethod, RandomAutoAugmentMe
 from augmix_tf.augment.erasing import CutoutMethod, PatchUniformMethod
 from augmix_tf.augment.method import AdversarialMethod, Method, StandardMethod
 from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
+from augmix_tf.augment.trivialaugment import RandAugmentMethod, TrivialAugmentMethod
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import EMBEDDED, FOLDER, IMAGENET
 from augmix_tf.errors import ArgumentError, lookup, require, unknown_name
@@ -69,6 +70,7 @@ class MethodRecipe:
 
     method: type[Method]
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    cifar100: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     imagenet: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     # Model -> mean error in % on CIFAR-10-C and on CIFAR-100-C.
     cifar_errors: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
@@ -87,7 +89,10 @@ METHODS: dict[str, MethodRecipe] = {
     ),
     # Which side AugMix's comparison used is not stated in its code; these are the Cutout paper's.
     "cutout": MethodRecipe(
-        CutoutMethod, cifar_errors=_cifar((32.9, 56.8), (32.1, 59.6), (26.8, 53.5), (28.9, 54.6))
+        CutoutMethod,
+        cifar100={"cutout_size": 8},
+        imagenet={"cutout_size": 112},
+        cifar_errors=_cifar((32.9, 56.8), (32.1, 59.6), (26.8, 53.5), (28.9, 54.6)),
     ),
     # The weight decay is as remembered from the mixup paper, not checked against code.
     "mixup": MethodRecipe(
@@ -119,6 +124,15 @@ METHODS: dict[str, MethodRecipe] = {
         AugMixMethod,
         cifar_errors=_cifar((15.0, 42.7), (12.7, 39.6), (11.2, 35.9), (10.9, 34.9)),
         imagenet_errors=(22.4, 68.4),
+    ),
+    # Methods that came after the paper. TrivialAugment's runs on CIFAR had 200 epochs and gradients
+    # clipped to a norm of 5.
+    "trivialaugment": MethodRecipe(TrivialAugmentMethod, imagenet={"cutout_size": 0}),
+    # For WRN-28-10; that of CIFAR-100 is as remembered, that of ImageNet torchvision's default.
+    "randaugment": MethodRecipe(
+        RandAugmentMethod,
+        cifar100={"num_ops": 2, "magnitude": 14},
+        imagenet={"num_ops": 2, "magnitude": 9, "cutout_size": 0},
     ),
 }
 
@@ -158,9 +172,8 @@ def recipe(
     )
     values |= lookup("recipe", variant, IMAGENET_RECIPES)
     require(large or variant == "script", f"an ImageNet dataset for recipe {variant!r}", dataset)
-    values |= {**row.settings, **(row.imagenet if large else {})}
-    if method == "cutout":
-        values["cutout_size"] = 8 if dataset == "cifar100" else 112 if large else 16
+    values |= row.settings
+    values |= row.imagenet if large else row.cifar100 if dataset == "cifar100" else {}
     plain = ExperimentConfig(lookup("model", model, MODELS)(), row.method()).replaced(values)
     chosen = dict(given or {})
     return plain.replaced(_derived(plain, chosen) | chosen)

@@ -66,7 +66,7 @@ class Cell:
 def cells(models: Sequence[str] = (), methods: Sequence[str] = ()) -> list[Cell]:
     """Returns the cells in the order in which they are run.
 
-    Without `methods`, all nine methods for each model, and the variants for `wrn` only.
+    Without `methods`, all methods for each model, and the variants for `wrn` only.
 
     Raises:
         ArgumentError: unknown names, with the nearest.

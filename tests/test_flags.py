@@ -309,6 +309,8 @@ ILLEGAL_OF = {
     "--method=mixup": "--mixup_alpha=0 --mixup_alpha=nan",
     "--method=cutmix": "--cutmix_alpha=1e7 --cutmix_probability=1.5 --cutmix_probability=-0.5",
     "--method=patch_uniform": "--patch_size=0 --patch_scale=0 --patch_scale=1.5",
+    "--method=trivialaugment": "--space=fixed --interpolation=bicubic",
+    "--method=randaugment": "--num_ops=0 --magnitude=31",
     "--method=adversarial": "--adversary_epsilon=256 --adversary_step_size=0 --adversary_steps=0",
     "--model=wrn": "--depth=11 --widen_factor=0",
     "--mode=corrupt": "--workers=many --shard_count=1.5 --shard_index=-1",

@@ -13,6 +13,7 @@ from augmix_tf.augment.crops import PaddedCrop
 from augmix_tf.augment.erasing import CutoutMethod, PatchUniformMethod
 from augmix_tf.augment.method import AdversarialMethod, BatchShape, StandardMethod
 from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
+from augmix_tf.augment.trivialaugment import RandAugmentMethod, TrivialAugmentMethod
 from augmix_tf.data import pipeline
 from tests.arrays import assert_same
 from tests.image_stores import in_memory
@@ -35,6 +36,8 @@ ALL = {
     "random_autoaugment_alone": AugMixMethod(mix_ops="random_autoaugment", jsd=False),
     "mixup": MixupMethod(),
     "cutmix": CutmixMethod(cutmix_probability=1.0),
+    "trivialaugment": TrivialAugmentMethod(cutout_size=5),
+    "randaugment": RandAugmentMethod(num_ops=1, cutout_size=0),
 }
 MIXING = ("mixup", "cutmix")
 BY_NAME = pytest.mark.parametrize("name", ALL)

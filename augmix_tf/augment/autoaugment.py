@@ -12,6 +12,7 @@ of 256; timm lets posterize and solarize become weaker.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -138,19 +139,21 @@ def draw_random_policy(
     return _plan(calls, call, fires, seeds.integers(for_sign, two, 0, 2), image_size)
 
 
-def apply_policy(images: tf.Tensor, plan: PolicyPlan, fill: int = 128) -> tf.Tensor:
+def apply_policy(
+    images: tf.Tensor, plan: PolicyPlan, fill: int = 128, interpolation: str = "bilinear"
+) -> tf.Tensor:
     """Applies the operations of a plan to uint8 [N, H, W, 3], equal to Pillow in every value.
 
-    Geometric operations interpolate bilinearly, as everywhere in this package, and take `fill` for
-    pixels outside the image. The port shears bicubically and rotates with the nearest pixel.
+    Pixels outside the image have the value `fill`. `interpolation` is "bilinear" or "nearest"; the
+    port shears bicubically and rotates with the nearest pixel.
     """
-    return tf.ensure_shape(_apply_policy(images, plan, fill), images.shape)
+    return tf.ensure_shape(_apply_policy(images, plan, fill, interpolation), images.shape)
 
 
 @compiled
-def _apply_policy(images: tf.Tensor, plan: PolicyPlan, fill: int) -> tf.Tensor:
+def _apply_policy(images: tf.Tensor, plan: PolicyPlan, fill: int, interpolation: str) -> tf.Tensor:
     source = tf.range(tf.shape(images)[0])
-    done = ops.run_chains(packed.pack(images), source, *plan, fill=fill)
+    done = ops.run_chains(packed.pack(images), source, *plan, fill, interpolation)
     return tf.cast(packed.unpack(done), tf.uint8)
 
 
@@ -230,8 +233,35 @@ class PolicyPlans(NamedTuple):
     cutout: erasing.CutoutPlan | None
 
 
+class PolicyMethod(Method):
+    """A method that applies operations drawn for each image, and may erase a square after them."""
+
+    fill: int
+    cutout_size: int
+    interpolation: str = "bilinear"
+
+    @abc.abstractmethod
+    def draw_policy(self, seed: tf.Tensor, batch: BatchShape) -> PolicyPlan:
+        """Draws the operations on each image."""
+
+    def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> PolicyPlans:
+        first, *rest = seeds.split(streams.stream(seeds.METHOD), 2 if self.cutout_size else 1)
+        cutout = erasing.draw_cutout(rest[0], *batch) if rest else None
+        return PolicyPlans(self.draw_policy(first, batch), cutout)
+
+    def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: PolicyPlans) -> Views:
+        changed = apply_policy(images, plan.policy, self.fill, self.interpolation)
+        view = tf.cast(changed, tf.float32)
+        if plan.cutout is not None:
+            view = erasing.apply_cutout(view, plan.cutout, self.cutout_size)
+        return Views(view[:, None], labels)
+
+    def histograms(self, plan: PolicyPlans) -> dict[str, Histogram]:
+        return policy_histograms([plan.policy])
+
+
 @dataclasses.dataclass(frozen=True)
-class RandomAutoAugmentMethod(Method):
+class RandomAutoAugmentMethod(PolicyMethod):
     """Policies of AutoAugment's form that are drawn at random, one for each image."""
 
     name = "random_autoaugment"
@@ -241,22 +271,8 @@ class RandomAutoAugmentMethod(Method):
     )
     cutout_size: int = setting(0, "Side of the erased square, in pixels (0: none)", low=0)
 
-    def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> PolicyPlans:
-        first, *rest = seeds.split(streams.stream(seeds.METHOD), 2 if self.cutout_size else 1)
-        cutout = erasing.draw_cutout(rest[0], *batch) if rest else None
-        return PolicyPlans(self._draw_policy(first, batch), cutout)
-
-    def _draw_policy(self, seed: tf.Tensor, batch: BatchShape) -> PolicyPlan:
+    def draw_policy(self, seed: tf.Tensor, batch: BatchShape) -> PolicyPlan:
         return draw_random_policy(seed, *batch)
-
-    def apply(self, images: tf.Tensor, labels: tf.Tensor, plan: PolicyPlans) -> Views:
-        view = tf.cast(apply_policy(images, plan.policy, self.fill), tf.float32)
-        if plan.cutout is not None:
-            view = erasing.apply_cutout(view, plan.cutout, self.cutout_size)
-        return Views(view[:, None], labels)
-
-    def histograms(self, plan: PolicyPlans) -> dict[str, Histogram]:
-        return policy_histograms([plan.policy])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,5 +291,5 @@ class AutoAugmentMethod(RandomAutoAugmentMethod):
         choices=tuple(POLICIES),
     )
 
-    def _draw_policy(self, seed: tf.Tensor, batch: BatchShape) -> PolicyPlan:
+    def draw_policy(self, seed: tf.Tensor, batch: BatchShape) -> PolicyPlan:
         return draw_policy(seed, *batch, self.policy)
