@@ -276,6 +276,7 @@ def test_classes_that_are_too_far_apart_to_be_shuffled_are_noted(monkeypatch):
         (np.repeat(np.arange(10), 20), True),
         (np.repeat([0, 1], 100), True),
         (np.random.default_rng(0).integers(0, 2, 200), False),
+        (np.array([3]), False),
     ],
 )
 def test_the_order_of_classes_is_recognised(labels, sorted_):
@@ -381,14 +382,20 @@ def test_a_command_adapts_a_saved_model(evaluation, tmp_path):
         logits = np.concatenate([adapted(tf.cast(part, tf.float32)) for part in parts])
         return (logits.argmax(1) != labels).mean()
 
-    found = json.loads((tmp_path / "results.json").read_text())["adapted"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    found = results["adapted"]
     assert (found["prior"], found["batch_size"], found["smallest_batch"]) == (4, 12, 8)
     assert found["clean"]["error"] == error(pixels)
     for number, cell in enumerate(found["corrupted"]["corruptions"]["fog"], 1):
         assert cell["error"] == error(pixels // number)
     report = (tmp_path / "report.md").read_text()
     assert "prior strength 4 images, batches of 12 images (the smallest of 8)" in report
-    assert "| **mean over 1 of 15 corruptions: fog** |" in report
+    numbers = [f"{100 * part['clean']['error']:.2f} %" for part in (results, results["adapted"])]
+    assert re.search(rf"\| clean error \| {numbers[0]} .*\| {numbers[1]} \(", report)
+    mean = np.mean([error(pixels // number) for number in range(1, 6)])
+    title = "error, mean over 1 of 15 corruptions: fog"
+    assert re.search(rf"\| {title} \| .*\| {100 * mean:.2f} % \(", report)
+    assert re.search(rf"\| fog \| [\d.]+ \| {100 * mean:.2f} \|", report)
 
 
 REFUSED_COMMANDS = {

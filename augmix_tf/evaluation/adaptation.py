@@ -192,7 +192,7 @@ class AdaptedClassifier:
 def in_class_order(labels: np.ndarray) -> bool:
     """Whether neighbours have the same class or one close by, unlike in a random order."""
     others = np.random.default_rng(0).permutation(labels)
-    return bool(np.abs(np.diff(labels)).mean() < np.abs(labels - others).mean() / 4)
+    return bool(np.abs(np.diff(labels)).sum() < np.abs(labels - others).sum() / 4)
 
 
 def have_few_classes(batches: Sequence[np.ndarray]) -> bool:

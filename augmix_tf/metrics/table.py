@@ -31,6 +31,7 @@ Inputs = Literal["images", "corrupted", "sequences", "perturbed"]
 Unit = Literal["fraction", "nats", "% of AlexNet", ""]
 # Keys of `results.json` of results on corrupted images: -C and C-bar.
 CORRUPTED_PARTS = ("corrupted", "cbar")
+ADAPTED = ", adapted batch normalization"  # end of the titles of such values
 
 
 def _always(inputs: Any) -> bool:
@@ -312,7 +313,7 @@ def adapted_values(
     """Returns the values with adapted batch normalization, named as such; as of `values`."""
     return [
         entry._replace(
-            title=f"{entry.title}, adapted batch normalization",
+            title=entry.title + ADAPTED,
             short=f"{entry.short}, adapted",
             column=f"adapted_{entry.column}",
             tag=f"adapted/{entry.tag}",

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from augmix_tf.evaluation.results import AdaptedResults, ImageResults, Results
+from augmix_tf.evaluation.results import AdaptedResults, Results
 from augmix_tf.metrics import table as metrics
 from augmix_tf.report import spoken, table
-from augmix_tf.robustness import at_severities, describe_corruptions
 
 SMALL_BATCH = 16  # statistics of fewer images are noisy
-Values = Callable[[str], float | None]
-"""Name of a metric -> its value."""
 
 
 def section(results: Results, adapted: AdaptedResults) -> Iterator[str]:
-    """Errors and calibration of a network as it was trained and adapted, side by side."""
+    """Results of a network as it was trained and adapted, side by side."""
     yield "## Adapted batch normalization"
     yield (
         "**The adapted network has seen unlabelled batches of the test images.** Compare its "
@@ -25,26 +21,24 @@ def section(results: Results, adapted: AdaptedResults) -> Iterator[str]:
     )
     if notes := warnings(adapted):
         yield "\n".join(f"> - {note}" for note in notes)
-    chosen = [metrics.select("images", name=n)[0] for n in ("error", "rms_calibration_error")]
-
-    def row(title: str, *columns: Values) -> tuple[str, ...]:
-        return title, *(m.number(of(m.name)) for m in chosen for of in columns)
-
-    clean = results.clean or ImageResults(), adapted.clean or ImageResults()
-    rows = [row("clean", *(one.metric for one in clean))]
+    by_title = {value.title: value for value in results.values() if value.metric.compared}
+    pairs = ((value, by_title.get(title + metrics.ADAPTED)) for title, value in by_title.items())
+    rows = [
+        (value.title, *(one.metric.text(one.value, one.interval) for one in (value, twin)))
+        for value, twin in pairs
+        if twin
+    ]
+    yield table(("metric", "as trained", "adapted"), rows)
+    (error,) = metrics.select("images", name="error")
+    rows = []
     for part in metrics.CORRUPTED_PARTS:
         source, own = getattr(results, part), getattr(adapted, part)
-        if source is None or own is None:
-            continue
-        for name in own.corruptions:
-            parts = (functools.partial(one.over_severities, name) for one in (source, own))
-            rows.append(row(spoken(name), *parts))
-        if names := own.evaluated:
-            over = describe_corruptions(names, own.benchmark) + at_severities(own.severities)
-            parts = (functools.partial(one.mean_over, names) for one in (source, own))
-            rows.append(row(f"**mean over {over}**", *parts))
-    head = (title for m in chosen for title in (m.title + m.heading_unit, "adapted"))
-    yield table(("images", *head), rows)
+        for name in own.corruptions if source and own else ():
+            values = (one.over_severities(name, "error") for one in (source, own))
+            rows.append((spoken(name), *map(error.number, values)))
+    if rows:
+        yield "Error (%) on each corruption:"
+        yield table(("corruption", "as trained", "adapted"), rows)
 
 
 def protocol(adapted: AdaptedResults) -> str:
