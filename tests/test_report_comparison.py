@@ -16,6 +16,7 @@ from augmix_tf.metrics import Interval, Outcomes, errors_per_image, mcnemar, wil
 from augmix_tf.report import comparison, directories
 from augmix_tf.report import run as run_report
 from augmix_tf.report.significance import clearly_best
+from augmix_tf.robustness import CBAR_BENCHMARKS
 from tests.run_folders import (
     CORRUPTIONS,
     PERTURBATIONS,
@@ -365,12 +366,13 @@ def measured(error, seed=0, labels=0):
 
 
 def add_measured(root, name, error, seed=0, labels=0, **config):
-    part = corrupted(alike(0.5))
-    part["corruptions"] = {
-        corruption: [measured(error + 0.02 * s, 31 * seed + s, labels) for s in range(5)]
-        for corruption in CORRUPTIONS
-    }
-    parts = {"clean": measured(error, seed, labels), "corrupted": part}
+    parts = {"clean": measured(error, seed, labels)}
+    for part, names in (("corrupted", CORRUPTIONS), ("cbar", CBAR_BENCHMARKS["cifar"])):
+        parts[part] = corrupted(alike(0.5, names)) | {"missing": []}
+        parts[part]["corruptions"] = {
+            corruption: [measured(error + 0.02 * s, 31 * seed + s, labels) for s in range(5)]
+            for corruption in names
+        }
     return write_run(root / name, parts, **config)
 
 
@@ -406,7 +408,7 @@ def test_methods_are_tested_on_the_same_images(tmp_path):
         add_measured(tmp_path, "b", 0.16, seed=1),
     ]
     text = comparison.write(folders, tmp_path / "out").read_text()
-    ((method, clean, p_value, shifted),) = table_of(
+    ((method, clean, p_value, shifted, cbar),) = table_of(
         text, "Augmix against the others on the same images: wrn"
     )[1:]
     runs = [directories.read(folder) for folder in folders]
@@ -423,6 +425,8 @@ def test_methods_are_tested_on_the_same_images(tmp_path):
     theirs = runs[1].corrupted.errors_per_image(CORRUPTIONS)
     want = 100 * (errors_per_image(cells).mean() - theirs.mean())
     assert float(shifted.split()[0]) == pytest.approx(want, abs=0.005)
+    # The cells of both benchmarks have the same outcomes here.
+    assert cbar == shifted
 
 
 def test_seeds_are_averaged_before_methods_are_tested(tmp_path):
@@ -449,7 +453,7 @@ def test_other_images_are_not_tested(tmp_path):
     ]
     text = comparison.write(folders, tmp_path / "out").read_text()
     title = "Augmix against the others on the same images: wrn"
-    assert table_of(text, title)[1:] == [["standard", "–", "–", "–"]]
+    assert table_of(text, title)[1:] == [["standard", "–", "–", "–", "–"]]
 
 
 def test_runs_on_small_images_have_no_metrics_of_imagenet(tmp_path):
