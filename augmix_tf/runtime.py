@@ -110,9 +110,17 @@ def tune_xla(processor: Path = Path("/proc/cpuinfo")) -> None:
     Has an effect before XLA is first used. `processor` is what Linux says about it.
     """
     flags = os.environ.get("XLA_FLAGS", "").split()
-    wide = processor.exists() and " avx512f " in processor.read_text()
+    wide = "avx512f" in processor_features(processor)
     chosen = {flag.split("=")[0] for flag in flags}
     for flag in (_ONE_PART, _WIDE) if wide else (_ONE_PART,):
         if flag.split("=")[0] not in chosen:
             flags.append(flag)
     os.environ["XLA_FLAGS"] = " ".join(flags)
+
+
+def processor_features(processor: Path = Path("/proc/cpuinfo")) -> set[str]:
+    """Returns the names that Linux gives to the processor's instructions; none elsewhere."""
+    try:
+        return set(processor.read_text().split())
+    except OSError:
+        return set()

@@ -9,12 +9,12 @@ from PIL import Image
 
 import flags
 import main
-from augmix_tf import recipes
+from augmix_tf import recipes, runtime
 from augmix_tf.commands import build, views
 from augmix_tf.data import shapes
 from augmix_tf.data.pipeline import ONE_REPLICA, Position
 from augmix_tf.errors import ArgumentError
-from augmix_tf.training import distribution, loop
+from augmix_tf.training import loop
 from augmix_tf.workdir import Workdir
 
 TINY = ("--train_limit=40", "--eval_limit=20", "--epochs=1", "--batch_size=16", "--depth=10")
@@ -165,12 +165,12 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
 def test_auto_precision_follows_the_processor_and_a_run_keeps_what_it_began_with(
     tmp_path, monkeypatch, features, want
 ):
-    monkeypatch.setattr(distribution, "_processor_features", lambda: features)
+    monkeypatch.setattr(runtime, "processor_features", lambda: features)
     config = recipes.recipe("cifar10", given={"precision": "auto"})
     begun = build.decided(config, Workdir(tmp_path))
     assert begun == dataclasses.replace(config, precision=want)
     Workdir(tmp_path).open(begun)
-    monkeypatch.setattr(distribution, "_processor_features", lambda: {"amx_bf16"} - features)
+    monkeypatch.setattr(runtime, "processor_features", lambda: {"amx_bf16"} - features)
     assert build.decided(config, Workdir(tmp_path)) == begun
     given = dataclasses.replace(config, precision="mixed_float16")
     assert build.decided(given, Workdir(tmp_path)) == given

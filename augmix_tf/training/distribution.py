@@ -10,11 +10,11 @@ import contextlib
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from augmix_tf import runtime
 from augmix_tf.data.pipeline import ONE_REPLICA, ReplicaSlice
 from augmix_tf.errors import ArgumentError, RunError, first_line, lookup
 
@@ -70,16 +70,8 @@ def fastest_precision() -> str:
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
         has_it = all(each.get("compute_capability", (0, 0)) >= (8, 0) for each in details)
     else:
-        has_it = not _BFLOAT16.isdisjoint(_processor_features())
+        has_it = not _BFLOAT16.isdisjoint(runtime.processor_features())
     return "mixed_bfloat16" if has_it else "float32"
-
-
-def _processor_features() -> set[str]:
-    """The names that Linux gives to the processor's instructions; empty on other systems."""
-    try:
-        return set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return set()
 
 
 def describe(devices: tf.distribute.Strategy) -> dict[str, Any]:
