@@ -283,26 +283,8 @@ def test_weights_of_an_example_are_of_its_consistency_too():
     np.testing.assert_allclose(step(class_weight=table), want, 1e-5, 1e-7)
 
     triples = (views, labels, each)
-    for data in (
-        tf.data.Dataset.from_tensors(triples),
-        Sequence(triples),
-        (triples for _ in range(1)),
-    ):
+    for data in (tf.data.Dataset.from_tensors(triples), (triples for _ in range(1))):
         np.testing.assert_allclose(step(data=data), want, 1e-5, 1e-7)
-
-
-class Sequence(keras.utils.PyDataset):
-    """One batch."""
-
-    def __init__(self, batch):
-        super().__init__()
-        self.batch = batch
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        return self.batch
 
 
 def mixed(images, labels):

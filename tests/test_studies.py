@@ -20,7 +20,8 @@ from tests.tiny_models import torch_state
 
 IMAGES = 10
 WRITTEN = ("gaussian_noise", "brightness", "jpeg_compression")
-QUICK = ("--eval_limit=10", "--train_limit=40", "--epochs=1", "--batch_size=16")
+# Ten steps, of which the speed is measured without those of the first call.
+QUICK = ("--eval_limit=10", "--train_limit=40", "--epochs=1", "--batch_size=3")
 QUICK += ("--calibration_images=10",)
 
 
