@@ -20,7 +20,7 @@ from augmix_tf.workdir import Workdir
 TINY = ("--train_limit=40", "--eval_limit=20", "--epochs=1", "--batch_size=16", "--depth=10")
 TINY += ("--widen_factor=1", "--nocorrupted", "--calibration_images=0", "--model=wrn")
 TINY += ("--precision=float32",)
-# Whole runs of standard, cutmix and augmix are in other tests.
+# Whole runs of standard and augmix are in other tests.
 VARIANTS = {
     "autoaugment_jsd": ("--mix_ops=autoaugment",),
     "split_bn": ("--split_bn",),

@@ -1,7 +1,5 @@
 """TrivialAugment and RandAugment: the table, the law of the draws, and the authors' results."""
 
-from __future__ import annotations
-
 import collections
 import itertools
 
@@ -60,9 +58,6 @@ def plan_of(names: np.ndarray, parameters: np.ndarray) -> PolicyPlan:
     return PolicyPlan(*map(tf.constant, (operation, parameter, depth)))
 
 
-# The table
-
-
 @pytest.mark.parametrize("space", SPACES)
 def test_a_level_means_what_it_means_in_the_authors_code(space):
     for name, values in BY_HAND[space].items():
@@ -85,9 +80,6 @@ def test_the_table_is_that_of_the_authors_code(space):
         columns = (reference[f"{key}/{part}_{c}"] for c in ("op", "level", "negative", "param"))
         for name, level, negative, wanted in zip(*columns, strict=True):
             assert parameter_of(name, level, negative, space) == np.nan_to_num(wanted)
-
-
-# Applying
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +139,6 @@ def test_equals_torchvision_where_it_interpolates():
     calls += [(rand, f"torchvision_{each}_bilinear/") for each in ("n2_m9", "n3_m5")]
     images, plan, want = stored(calls)
     np.testing.assert_array_equal(applied(images, plan, interpolation="bilinear"), want)
-
-
-# Drawing
 
 
 def drawn(method, count: int = 100_000) -> PolicyPlan:
