@@ -490,7 +490,7 @@ def test_a_loss_is_refused():
         ({"y": np.eye(4)}, r"rows \[N, 5\] of 5 classes; received float32 \(4, 4\)"),
         ({"y": np.zeros((4, 1, 5))}, r"\[N, 5\] of 5 classes; received float32 \(4, 1, 5\)"),
         ({"y": None}, "received no labels"),
-        ({"y": np.array([0.5, 1, 2, 3], np.float32)}, r"whole numbers; received: \[0.5"),
+        ({"y": np.array([0.5, 1, 2, 3], np.float32)}, r"whole numbers; received: .*0\.5"),
         ({"x": np.zeros((4, 6, 8), np.uint8)}, r"\[N, H, W, C\].*received \(4, 6, 8\)"),
         ({"x": np.zeros((4, *SIZE, 4), np.uint8)}, "Drop the alpha channel"),
     ],
