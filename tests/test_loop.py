@@ -106,19 +106,18 @@ def test_the_loop_hands_on_what_a_callback_measured(trainer):
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
-    ("at", "every", "wanted"),
+    ("at", "every", "wanted", "number"),
     [
-        (4, 0, [4]),  # in an epoch: saved there and then
-        (4, 4, [4]),  # where it is saved anyway, once
-        (10, 0, [10]),  # with the last call of an epoch
-        (10.5, 0, [10]),  # while the epoch is measured
-        (12, 5, [5, 10, 12]),
-        (20, 0, [10, 20]),
+        (4, 0, [4], signal.SIGINT),  # in an epoch: saved there and then
+        (4, 4, [4], signal.SIGTERM),  # where it is saved anyway, once
+        (10, 0, [10], signal.SIGINT),  # with the last call of an epoch
+        (10.5, 0, [10], signal.SIGTERM),  # while the epoch is measured
+        (12, 5, [5, 10, 12], signal.SIGINT),
+        (20, 0, [10, 20], signal.SIGTERM),
     ],
 )
-def test_a_signal_ends_the_run_where_it_was_saved(trainer, number, at, every, wanted):
+def test_a_signal_ends_the_run_where_it_was_saved(trainer, at, every, wanted, number):
     before = signal.getsignal(number)
     act = Act(at, lambda: os.kill(os.getpid(), number))
     ended = train(trainer, callbacks=[act], checkpoint_steps=every, steps_per_call=2)
