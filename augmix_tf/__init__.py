@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from augmix_tf import augment, corruptions, evaluation, losses, metrics, models, ops, seeds
-    from augmix_tf.augment.layer import AugMix
+    from augmix_tf.augment.layer import AugMix, RandAugment, TrivialAugment
     from augmix_tf.training.keras_model import AugMixModel
 
 __version__ = "0.1.0"
 __all__ = [
     "AugMix",
     "AugMixModel",
+    "RandAugment",
+    "TrivialAugment",
     "augment",
     "corruptions",
     "evaluation",
@@ -28,7 +30,8 @@ __all__ = [
     "seeds",
 ]
 
-_CLASSES = {"AugMix": "augmix_tf.augment.layer", "AugMixModel": "augmix_tf.training.keras_model"}
+_CLASSES = dict.fromkeys(("AugMix", "RandAugment", "TrivialAugment"), "augmix_tf.augment.layer")
+_CLASSES["AugMixModel"] = "augmix_tf.training.keras_model"
 
 
 def __getattr__(name: str) -> Any:

@@ -247,7 +247,7 @@ def test_a_model_of_a_dictionary_and_boxes_that_would_not_move():
     model = keras.Model(inputs, AugMix(seed=1)(inputs))
     data = {"images": FLOATS, "labels": np.arange(8, dtype=np.float32)}
     np.testing.assert_array_equal(model(data, training=True)["images"], AugMix(seed=1)(IMAGES))
-    with pytest.raises(ArgumentError, match=r"do not move with the mix; received"):
+    with pytest.raises(ArgumentError, match=r"do not move with the images; received"):
         AugMix()(data | {"bounding_boxes": np.zeros((8, 1, 4))})
 
 

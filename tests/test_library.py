@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import augmix_tf
-from augmix_tf import AugMixModel
 
+CLASSES = ("AugMix", "AugMixModel", "RandAugment", "TrivialAugment")
 INTERFACE = {
     "augment": ["AugMixPlan", "AugMixSettings", "apply_plan", "augmix_views", "draw_plan"],
     "corruptions": ["CORRUPTIONS", "EXTRA_CORRUPTIONS", "PERTURBATIONS", "corrupt"],
@@ -32,14 +32,14 @@ def test_one_import_reaches_everything_and_lists_it():
         assert room in dir(augmix_tf)
         for name in names:
             assert hasattr(getattr(augmix_tf, room), name), f"{room}.{name}"
-    assert {"AugMix", "AugMixModel", *INTERFACE} == set(augmix_tf.__all__)
+    assert {*CLASSES, *INTERFACE} == set(augmix_tf.__all__)
     with pytest.raises(AttributeError, match="no attribute 'AugMax'"):
         augmix_tf.AugMax  # noqa: B018
 
 
 @pytest.mark.parametrize(
     "thing",
-    [augmix_tf.AugMix, AugMixModel]
+    [getattr(augmix_tf, name) for name in CLASSES]
     + [getattr(getattr(augmix_tf, room), n) for room, names in INTERFACE.items() for n in names],
     ids=lambda thing: getattr(thing, "__name__", "constant"),
 )

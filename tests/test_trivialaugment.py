@@ -3,12 +3,13 @@
 import collections
 import itertools
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from augmix_tf import seeds
-from augmix_tf.augment.autoaugment import PolicyPlan, PolicyPlans
+from augmix_tf import RandAugment, TrivialAugment, seeds
+from augmix_tf.augment.autoaugment import PolicyPlan, PolicyPlans, apply_policy
 from augmix_tf.augment.method import BatchShape
 from augmix_tf.augment.trivialaugment import (
     SPACES,
@@ -16,11 +17,13 @@ from augmix_tf.augment.trivialaugment import (
     TrivialAugmentMethod,
     parameter_of,
 )
+from augmix_tf.errors import ArgumentError
 from augmix_tf.ops import OPERATIONS
 from tests import golden
 from tests.arrays import assert_same
 from tests.runs import RUNS
 from tests.test_autoaugment import assert_law, fired
+from tests.test_ops import sample_images
 
 SEED = seeds.fold(5, 0, 2, 1)
 MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
@@ -180,3 +183,70 @@ def test_a_seed_gives_the_same_plan_in_every_way_it_is_run(run):
     assert_same(run(draw, SEED), draw(SEED))
     assert_same(tf.function(draw)(SEED, tf.constant(50)), draw(SEED))
     assert not np.array_equal(draw(seeds.fold(5, 0, 3, 1)).parameter, draw(SEED).parameter)
+
+
+# As layers
+
+IMAGES = sample_images(12, 20)
+LAYERS = {
+    "trivialaugment": (
+        TrivialAugment("standard", "bilinear", seed=11, fill=9),
+        TrivialAugmentMethod("bilinear", space="standard"),
+    ),
+    "randaugment": (
+        RandAugment(1, 20, seed=11),
+        RandAugmentMethod(num_ops=1, magnitude=20),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_applies_what_the_method_draws_anew_at_each_call(name):
+    layer, method = LAYERS[name]
+    layer = type(layer).from_config(layer.get_config())
+    generator = tf.random.Generator.from_seed(11, "philox")
+    batches = iter(tf.data.Dataset.from_tensors(IMAGES).map(layer))
+    for run in (layer, lambda _: next(batches)):
+        seed = seeds.fold(*generator.uniform_full_int([2], tf.int32).numpy(), 0, 1)
+        plan = method.draw_policy(seed, BatchShape(8, (12, 20)))
+        got = run(IMAGES)
+        assert got.dtype == tf.float32
+        np.testing.assert_array_equal(
+            got, apply_policy(IMAGES, plan, layer.fill, method.interpolation)
+        )
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_saved_in_a_model_and_does_nothing_when_not_training(name, tmp_path):
+    model = keras.Sequential([keras.Input((12, 20, 3)), LAYERS[name][0]])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.layers[0].get_config() == LAYERS[name][0].get_config()
+    np.testing.assert_array_equal(loaded(IMAGES, training=False), IMAGES)
+
+
+def test_a_layer_takes_what_augmix_takes():
+    levels = TrivialAugment(seed=1)(IMAGES)
+    data = {"images": IMAGES / np.float32(255), "labels": np.arange(8)}
+    got = TrivialAugment(seed=1, value_range=(0, 1))(data)
+    np.testing.assert_array_equal(got["images"], levels * (1 / 255))
+    np.testing.assert_array_equal(got["labels"], data["labels"])
+    assert TrivialAugment()(IMAGES[:0]).shape == (0, 12, 20, 3)
+    grey = TrivialAugment(seed=1)(IMAGES[..., :1])
+    repeated = TrivialAugment(seed=1)(np.repeat(IMAGES[..., :1], 3, -1))
+    np.testing.assert_array_equal(grey, repeated[..., :1])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrivialAugment("wider"), "Did you mean 'wide'"),
+        (lambda: RandAugment(interpolation="bicubic"), "interpolation is not valid"),
+        (lambda: RandAugment(num_ops=0), "num_ops must be 1 or more; received 0"),
+        (lambda: RandAugment(magnitude=31), "magnitude must be 0 to 30; received 31"),
+        (lambda: TrivialAugment()(np.float32(IMAGES / 255)), "the value_range; received"),
+    ],
+)
+def test_a_layer_refuses_what_it_cannot_do(make, message):
+    with pytest.raises(ArgumentError, match=message):
+        make()

@@ -1,7 +1,8 @@
-"""AugMix as a Keras preprocessing layer, for a model or a pipeline that is not ours."""
+"""Methods as Keras preprocessing layers, for a model or a pipeline that is not ours."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import random
 from collections.abc import Sequence
@@ -13,10 +14,89 @@ import tensorflow as tf
 from augmix_tf import errors, seeds
 from augmix_tf.augment import checks
 from augmix_tf.augment.augmix import AugMixSettings, apply_plan, draw_plan
+from augmix_tf.augment.autoaugment import PolicyMethod, apply_policy
+from augmix_tf.augment.method import BatchShape
+from augmix_tf.augment.trivialaugment import RandAugmentMethod, TrivialAugmentMethod
+from augmix_tf.settings import values_of
+
+
+class AugmentationLayer(keras.layers.Layer):
+    """What the layers share: arguments, types of images, and seeds. `AugMix` describes it."""
+
+    def __init__(
+        self,
+        seed: int | None,
+        value_range: Sequence[float],
+        fill: int,
+        data_format: str | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.seed = seed
+        self.value_range = checks.check_value_range(value_range)
+        errors.require(0 <= fill <= 255, "a fill level in 0..255", fill)
+        self.fill = fill
+        channels_last = data_format in (None, "channels_last")
+        errors.require(channels_last, "data_format='channels_last': transpose images", data_format)
+        # A model that XLA compiles for an accelerator could not reach the generator.
+        self.supports_jit = False
+        with tf.device("CPU:0"):  # dataset.map cannot reach a variable of an accelerator
+            self._generator = tf.random.Generator.from_seed(
+                random.randint(0, 2**31 - 1) if seed is None else seed, seeds.ALGORITHM
+            )
+
+    @abc.abstractmethod
+    def augment(self, levels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Makes one view of each image: uint8 [N, H, W, 3] to float32 0 to 255."""
+
+    def call(self, images: Any, training: bool | None = True) -> Any:
+        if isinstance(images, dict):
+            _check_keys(images)
+            return images | {"images": self.call(images["images"], training)}
+        images = tf.convert_to_tensor(images)
+        checks.check_channels_last(images.shape)
+        if not training:
+            checks.check_values(images, self.value_range)
+            return images if images.dtype.is_floating else tf.cast(images, tf.float32)
+        levels = checks.to_levels(images, self.value_range)
+        if levels.shape.rank == 3:
+            views = self._augment(levels[None])[0]
+        elif levels.shape[0]:
+            views = self._augment(levels)
+        else:  # XLA compiles no loop over zero images
+            empty = tf.size(levels) == 0
+            views = tf.cond(
+                empty, lambda: tf.cast(levels, tf.float32), lambda: self._augment(levels)
+            )
+        return checks.from_levels(views, images, self.value_range)
+
+    def _augment(self, levels: tf.Tensor) -> tf.Tensor:
+        # One operation reads and advances the generator. With a variable that is read and then
+        # assigned, parallel calls would sometimes draw the same number.
+        run_seed, epoch = tf.unstack(self._generator.uniform_full_int([2], tf.int32))
+        return self.augment(levels, seeds.fold(run_seed, epoch, step=0, view=1))
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
+    def compute_output_spec(self, images: Any, **kwargs: Any) -> Any:
+        """The shape stays, integers become float32."""
+        if isinstance(images, dict):
+            _check_keys(images)
+            spec = {key: keras.KerasTensor(x.shape, dtype=x.dtype) for key, x in images.items()}
+            return spec | {"images": self.compute_output_spec(images["images"])}
+        checks.check_channels_last(images.shape)
+        dtype = images.dtype if tf.as_dtype(images.dtype).is_floating else "float32"
+        return keras.KerasTensor(images.shape, dtype=dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        arguments = {"seed": self.seed, "value_range": self.value_range, "fill": self.fill}
+        return super().get_config() | arguments
 
 
 @keras.saving.register_keras_serializable(package="augmix_tf")
-class AugMix(keras.layers.Layer):
+class AugMix(AugmentationLayer):
     """Makes one augmented view of each image, drawn anew at every call.
 
     Works on batches and single images; eagerly, in `tf.function`, in `dataset.map` and inside a
@@ -59,7 +139,7 @@ class AugMix(keras.layers.Layer):
     Raises:
         ArgumentError: a setting out of range, images of another shape or size unknown, integers in
             another range than (0, 255), a dictionary with boxes or masks, which do not move with
-            the mix, and float images that cannot be in `value_range`, such as a batch in 0..1
+            the images, and float images that cannot be in `value_range`, such as a batch in 0..1
             where 0..255 is declared. In graphs the last raises `tf.errors.InvalidArgumentError`.
 
     >>> images = np.random.default_rng(0).integers(0, 256, (8, 20, 24, 3), np.uint8)
@@ -87,69 +167,119 @@ class AugMix(keras.layers.Layer):
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(seed, value_range, fill, data_format, **kwargs)
         self.settings = AugMixSettings(severity, width, depth, alpha, all_ops)
-        self.seed = seed
-        self.value_range = checks.check_value_range(value_range)
-        errors.require(0 <= fill <= 255, "a fill level in 0..255", fill)
-        self.fill = fill
-        channels_last = data_format in (None, "channels_last")
-        errors.require(channels_last, "data_format='channels_last': transpose images", data_format)
-        self.supports_jit = False
-        with tf.device("CPU:0"):  # dataset.map cannot reach a variable of an accelerator
-            self._generator = tf.random.Generator.from_seed(
-                random.randint(0, 2**31 - 1) if seed is None else seed, seeds.ALGORITHM
-            )
 
-    def call(self, images: Any, training: bool | None = True) -> Any:
-        if isinstance(images, dict):
-            _check_keys(images)
-            return images | {"images": self.call(images["images"], training)}
-        images = tf.convert_to_tensor(images)
-        checks.check_channels_last(images.shape)
-        if not training:
-            checks.check_values(images, self.value_range)
-            return images if images.dtype.is_floating else tf.cast(images, tf.float32)
-        levels = checks.to_levels(images, self.value_range)
-        if levels.shape.rank == 3:
-            views = self._augment(levels[None])[0]
-        elif levels.shape[0]:
-            views = self._augment(levels)
-        else:  # XLA compiles no loop over zero images
-            empty = tf.size(levels) == 0
-            views = tf.cond(
-                empty, lambda: tf.cast(levels, tf.float32), lambda: self._augment(levels)
-            )
-        return checks.from_levels(views, images, self.value_range)
-
-    def _augment(self, levels: tf.Tensor) -> tf.Tensor:
-        # One operation reads and advances the generator. With a variable that is read and then
-        # assigned, parallel calls would sometimes draw the same number.
-        run_seed, epoch = tf.unstack(self._generator.uniform_full_int([2], tf.int32))
-        seed = seeds.fold(run_seed, epoch, step=0, view=1)
+    def augment(self, levels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """See the base class."""
         plan = draw_plan(seed, tf.shape(levels)[0], tuple(levels.shape[1:3]), self.settings)
         return apply_plan(levels, plan, self.fill)
 
-    def compute_output_shape(self, shape: Any) -> Any:
-        return shape
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return super().get_config() | dataclasses.asdict(self.settings)
 
-    def compute_output_spec(self, images: Any, **kwargs: Any) -> Any:
-        """The shape stays, integers become float32."""
-        if isinstance(images, dict):
-            _check_keys(images)
-            spec = {key: keras.KerasTensor(x.shape, dtype=x.dtype) for key, x in images.items()}
-            return spec | {"images": self.compute_output_spec(images["images"])}
-        checks.check_channels_last(images.shape)
-        dtype = images.dtype if tf.as_dtype(images.dtype).is_floating else "float32"
-        return keras.KerasTensor(images.shape, dtype=dtype)
+
+class PolicyLayer(AugmentationLayer):
+    """A layer that applies the operations of a method, without the Cutout after them."""
+
+    method: PolicyMethod
+
+    def augment(self, levels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """See the base class."""
+        batch = BatchShape(tf.shape(levels)[0], tuple(levels.shape[1:3]))
+        plan = self.method.draw_policy(seed, batch)
+        return tf.cast(apply_policy(levels, plan, self.fill, self.method.interpolation), tf.float32)
 
     def get_config(self) -> dict[str, Any]:
-        arguments = {"seed": self.seed, "value_range": self.value_range, "fill": self.fill}
-        return super().get_config() | dataclasses.asdict(self.settings) | arguments
+        """The constructor's arguments."""
+        arguments = values_of(self.method)
+        del arguments["cutout_size"]
+        return super().get_config() | arguments
+
+
+@keras.saving.register_keras_serializable(package="augmix_tf")
+class TrivialAugment(PolicyLayer):
+    """Applies one operation at a random level to each image, drawn anew at every call.
+
+    One of 14 operations, of which one changes nothing, at one of 31 levels, all as likely. The
+    views equal those of the authors' code in every byte. Images, value ranges, seeds and
+    `training=False` are treated as by `AugMix`.
+
+    Args:
+        space: "wide", or "standard" for RandAugment's ranges, see
+            `augmix_tf.augment.trivialaugment.parameter_of`.
+        interpolation: "nearest" as in the authors' code, or "bilinear", of rotations and shears.
+        seed, value_range, fill, data_format, **kwargs: as in `AugMix`.
+
+    Raises:
+        ArgumentError: as in `AugMix`, or an unknown space or interpolation.
+
+    Source: Mueller and Hutter, TrivialAugment, ICCV 2021 (arXiv 2103.10158).
+
+    >>> images = np.random.default_rng(0).integers(0, 256, (8, 20, 24, 3), np.uint8)
+    >>> TrivialAugment(seed=1)(images).shape
+    TensorShape([8, 20, 24, 3])
+    """
+
+    def __init__(
+        self,
+        space: str = "wide",
+        interpolation: str = "nearest",
+        *,
+        seed: int | None = None,
+        value_range: Sequence[float] = (0, 255),
+        fill: int = 0,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed, value_range, fill, data_format, **kwargs)
+        self.method = TrivialAugmentMethod(interpolation, fill, space=space)
+
+
+@keras.saving.register_keras_serializable(package="augmix_tf")
+class RandAugment(PolicyLayer):
+    """Applies some operations at one magnitude to each image, drawn anew at every call.
+
+    Each image draws its own operations, unlike in Keras's layer of this name. They are those of
+    `TrivialAugment` in the "standard" space. Images, value ranges, seeds and `training=False` are
+    treated as by `AugMix`.
+
+    Args:
+        num_ops: operations on each image, at least 1.
+        magnitude: level of the operations, 0 to 30; the factors of color, contrast, brightness and
+            sharpness are 0.1 + 0.06 * magnitude, and at 15 they change nothing.
+        interpolation: as in `TrivialAugment`.
+        seed, value_range, fill, data_format, **kwargs: as in `AugMix`.
+
+    Raises:
+        ArgumentError: as in `AugMix`, or an argument out of range.
+
+    Source: Cubuk et al., RandAugment (arXiv 1909.13719), in the code of TrivialAugment's authors.
+
+    >>> images = np.random.default_rng(0).integers(0, 256, (8, 20, 24, 3), np.uint8)
+    >>> RandAugment(num_ops=3, magnitude=5, seed=1)(images).shape
+    TensorShape([8, 20, 24, 3])
+    """
+
+    def __init__(
+        self,
+        num_ops: int = 2,
+        magnitude: int = 9,
+        interpolation: str = "nearest",
+        *,
+        seed: int | None = None,
+        value_range: Sequence[float] = (0, 255),
+        fill: int = 0,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed, value_range, fill, data_format, **kwargs)
+        self.method = RandAugmentMethod(interpolation, fill, num_ops=num_ops, magnitude=magnitude)
 
 
 def _check_keys(data: dict[str, Any]) -> None:
     errors.require("images" in data, "a dictionary with 'images'", sorted(data))
     geometry = sorted({"bounding_boxes", "segmentation_masks"} & data.keys())
-    expected = "images and labels only: boxes and masks do not move with the mix"
+    expected = "images and labels only: boxes and masks do not move with the images"
     errors.require(not geometry, expected, geometry)
