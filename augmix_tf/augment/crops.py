@@ -139,16 +139,16 @@ def window(plan: ResizedCropPlan, sides: tf.Tensor) -> tf.Tensor:
     of the first attempt that fits, both at least 1, at one of the possible corners. Where none
     fits, as in a panorama, the largest centred window that `RATIO` allows. `plan` is one row.
     """
-    whole = tf.cast(sides, tf.float64)
-    height, width = whole[0], whole[1]
+    image_sides = tf.cast(sides, tf.float64)
+    height, width = image_sides[0], image_sides[1]
     area = height * width * plan.area
     drawn = tf.round(tf.sqrt(tf.stack([area / plan.ratio, area * plan.ratio], axis=1)))
-    fits = tf.reduce_all((drawn >= 1) & (drawn <= whole), axis=1)
+    fits = tf.reduce_all((drawn >= 1) & (drawn <= image_sides), axis=1)
     any_fits = tf.reduce_any(fits)
     first = drawn[tf.argmax(tf.cast(fits, tf.int32))]
     narrowest, widest = RATIO
-    most = tf.minimum(tf.round(tf.stack([width / narrowest, height * widest])), whole)
+    most = tf.minimum(tf.round(tf.stack([width / narrowest, height * widest])), image_sides)
     size = tf.where(any_fits, first, most)
-    free = whole - size
+    free = image_sides - size
     corner = tf.floor(tf.where(any_fits, plan.place * (free + 1), free / 2))
     return tf.cast(tf.concat([corner, size], 0), tf.int32)

@@ -256,10 +256,10 @@ def corrupt(
     arrays.check_integer("seed", seed, 0)
     name = _available_frost(name, frost_dir)
     is_object_array = isinstance(images, np.ndarray) and images.dtype == object
-    several = is_object_array or isinstance(images, (list, tuple))
-    given = [arrays.as_array(image) for image in images] if several else [arrays.as_array(images)]
+    is_list = is_object_array or isinstance(images, (list, tuple))
+    given = [arrays.as_array(image) for image in images] if is_list else [arrays.as_array(images)]
     batches = [arrays.as_rgb(array) for array in given]
-    is_single = not several or all(len(batch) == 1 for batch in batches)
+    is_single = not is_list or all(len(batch) == 1 for batch in batches)
     errors.require(is_single, "single images in a list", "batches of several images")
     counts = [len(batch) for batch in batches]
     numbers = np.split(arrays.check_ids(ids, sum(counts)), np.cumsum(counts)[:-1])
@@ -297,7 +297,7 @@ def corrupt(
         result.reshape(array.shape) if array.shape[-1] == 3 else result[..., 1].reshape(array.shape)
         for array, result in zip(given, results, strict=True)
     ]
-    return kept if several else kept[0]
+    return kept if is_list else kept[0]
 
 
 def apply(

@@ -45,15 +45,15 @@ class SavedClassifier:
         others, it holds probabilities if its rows for eight random images are nonnegative and sum
         to 1. Probabilities become logits by their logarithm; those below 1e-30 count as 1e-30.
         """
-        own, given = map(_pixels, (self.image_size, image_size))
+        expected, received = map(_pixels, (self.image_size, image_size))
         fits = all(side in (None, of) for side, of in zip(self.image_size, image_size, strict=True))
-        require(fits, f"images of {own} pixels, the input size of {self.path}", given)
+        require(fits, f"images of {expected} pixels, the input size of {self.path}", received)
         random = np.random.default_rng(0).integers(0, 256, (_PROBES, *image_size, 3))
         try:
             probed = self.outputs(tf.constant(random, tf.float32))
         except Exception as error:  # a model of unknown origin raises errors of every kind
             reason = first_line(error)
-            raise ArgumentError(f"Cannot run {self.path} on {given} images: {reason}") from error
+            raise ArgumentError(f"Cannot run {self.path} on {received} images: {reason}") from error
         shapes = {name: tuple(values.shape) for name, values in probed.items()}
         row = (_PROBES, num_classes)
         names = [n for n, shape in shapes.items() if shape == row and probed[n].dtype.is_floating]
@@ -78,13 +78,11 @@ def load(path: Path) -> SavedClassifier:
     """
     require(path.exists(), "a .keras file or the folder of a SavedModel", path)
     try:
-        return _load_saved_model(path) if path.is_dir() else _load_keras_file(path)
+        if path.is_dir():
+            return _load_saved_model(path)
+        return of_keras_model(path, keras.models.load_model(path, compile=False))
     except Exception as error:  # loading raises errors of every kind
         raise ArgumentError(f"Cannot load the model {path}: {first_line(error)}") from error
-
-
-def _load_keras_file(path: Path) -> SavedClassifier:
-    return of_keras_model(path, keras.models.load_model(path, compile=False))
 
 
 def of_keras_model(path: Path, model: keras.Model) -> SavedClassifier:
