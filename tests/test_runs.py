@@ -40,6 +40,9 @@ WAITING = """
 import runpy, sys
 from augmix_tf import runtime
 runtime.import_tensorflow()
+import pytest
+from tests.program import leave_out
+leave_out(pytest.MonkeyPatch())
 from augmix_tf.training.callbacks import COLUMNS, Progress
 looks, shown = int(sys.argv.pop(1)), Progress.on_train_batch_end
 def wait(self, batch, logs=None):

@@ -185,8 +185,6 @@ def test_a_seed_gives_the_same_plan_in_every_way_it_is_run(run):
     assert not np.array_equal(draw(seeds.fold(5, 0, 3, 1)).parameter, draw(SEED).parameter)
 
 
-# As layers
-
 IMAGES = sample_images(12, 20)
 LAYERS = {
     "trivialaugment": (
