@@ -1,16 +1,17 @@
 """Throughput of AugMix: this pipeline, Pillow, Keras and plain C, in one run on the same cores.
 
-    python -m benchmarks.pipeline [--rounds=5] [--json=FILE] [--scaling]
+    python -m benchmarks.pipeline [--rounds=5] [--json=FILE] [--scaling] [--methods]
 
 All sides make the same from the same images: crop and flip, the clean view and two augmented views
 (width 3, depth 1 to 3), normalised float32. `keras.layers.AugMix` is timed as well, but it computes
-something else (docs/performance.md).
+something else (docs/performance.md). `--methods` times TrivialAugment and RandAugment instead.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
 import subprocess
 import sys
@@ -73,9 +74,15 @@ def our_dataset(
     """AugMix of images held in memory; `settings` are further fields of `AugMixMethod`."""
     runtime.import_tensorflow()  # as the program does
     from augmix_tf.augment.augmix import AugMixMethod
-    from augmix_tf.data.images import InMemoryStore
 
     method = AugMixMethod(aug_severity=severity, views=views, **settings)
+    return dataset_of(images, method, batch)
+
+
+def dataset_of(images: np.ndarray, method: Method, batch: int) -> Dataset:
+    """Endless batches of a method's views of images held in memory."""
+    from augmix_tf.data.images import InMemoryStore
+
     rows = np.arange(len(images))
     store = InMemoryStore(images=images, labels=np.zeros_like(rows), ids=rows)
     return normalised_batches(store, method, batch, 127.5, 127.5)
@@ -181,11 +188,36 @@ def scaling(rounds: int) -> dict[str, dict[str, float]]:
     return {k: v for sides in groups for k, v in measure.interleaved(sides, rounds).items()}
 
 
+def later_methods(rounds: int) -> dict[str, dict[str, float]]:
+    """Times methods of one view at 32 x 32, and Pillow making the same in two processes."""
+    runtime.import_tensorflow()
+    from augmix_tf.augment import trivialaugment as t
+
+    figures: dict[str, dict[str, float]] = {}
+    rand = t.RandAugmentMethod()
+    for method, levels, count, space in (
+        (t.TrivialAugmentMethod(), range(t.LEVELS), 1, "wide"),
+        (rand, [rand.magnitude], rand.num_ops, "standard"),
+    ):
+        drawn = itertools.product(t.SPACES[space], levels, (False, True))
+        calls = [(name, t.parameter_of(name, *rest, space)) for name, *rest in drawn]
+        views = functools.partial(rivals.pillow_operations, calls=calls, num_ops=count)
+        with rivals.processes(2, embedded_images(32, 64), views) as workers:
+            dataset = dataset_of(embedded_images(32, 256), method, 128)
+            sides = {
+                method.name: rounds_of(dataset, 128, 25600),
+                f"{method.name}, Pillow": functools.partial(rivals.timed, workers, 4000),
+            }
+            figures |= measure.interleaved(sides, rounds)
+    return figures
+
+
 def main() -> None:
-    options = measure.arguments(__doc__, rounds=5, scaling=False).parse_args()
+    options = measure.arguments(__doc__, rounds=5, scaling=False, methods=False).parse_args()
     document: dict[str, object] = {"machine": measure.machine(), "rounds": options.rounds}
-    if options.scaling:
-        document["scaling"] = figures = scaling(options.rounds)
+    if options.scaling or options.methods:
+        name, times = ("scaling", scaling) if options.scaling else ("methods", later_methods)
+        document[name] = figures = times(options.rounds)
         for name, row in figures.items():
             cost = f"{row['cpu_us_per_image']:9.1f} us CPU/image"
             print(f"{name:24}{row['images_per_second']:10.0f} images/s{cost}")

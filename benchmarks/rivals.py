@@ -69,6 +69,25 @@ def pillow_views(
     pillow_augmix.training_views(rng, image, severity)
 
 
+def pillow_operations(
+    rng: np.random.Generator,
+    image: np.ndarray,
+    augmented: int,
+    calls: Sequence[tuple[str, float]],
+    num_ops: int,
+) -> np.ndarray:
+    """TrivialAugment or RandAugment of one image: some of `calls`, then Cutout of 16 pixels."""
+    view = Image.fromarray(pillow_augmix.crop_and_flip(rng, image))
+    for index in rng.integers(0, len(calls), num_ops):
+        name, parameter = calls[index]
+        if name != "identity":
+            view = pillow_augmix.apply_op(view, name, parameter, 0, Image.Resampling.NEAREST)
+    values = np.array(view, np.float32)
+    top, left = rng.integers(-8, image.shape[0] - 8, 2)
+    values[max(0, top) : top + 16, max(0, left) : left + 16] = 127.5
+    return values / np.float32(127.5) - np.float32(1)
+
+
 def work(connection: Connection, inputs: Sequence[Any], views: Views, seed: int) -> None:
     """Makes the views of as many inputs as it is sent, and returns the CPU time they took.
 

@@ -240,6 +240,10 @@ class PolicyMethod(Method):
     cutout_size: int
     interpolation: str = "bilinear"
 
+    @property
+    def compiled(self) -> bool:
+        return True
+
     @abc.abstractmethod
     def draw_policy(self, seed: tf.Tensor, batch: BatchShape) -> PolicyPlan:
         """Draws the operations on each image."""
