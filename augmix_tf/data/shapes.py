@@ -144,7 +144,7 @@ def _ground(draws: Draws, tone: Array, weave: tuple[int, int], x: Array, y: Arra
     shading = draws.colour(-55.0, 55.0)
     across, down = weave
     waves = _wave((x * across + y * down) * (1.0 / SIDE) + draws.uniform(0.0, 1.0))
-    threads = (waves * draws.uniform(5.0, 13.0))[..., None]
+    threads = (waves * draws.uniform(7.0, 15.0))[..., None]
     return tone + texture[..., None] * amplitude + slope[..., None] * shading + threads
 
 

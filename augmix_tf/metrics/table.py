@@ -77,7 +77,7 @@ class Metric:
 
     def number(self, value: float | None) -> str:
         """Returns a value without its unit, `–` for None."""
-        return "–" if value is None else f"{self.scaled(value):.{self.digits}f}"
+        return "–" if value is None else f"{self.scaled(value):z.{self.digits}f}"  # z: no -0.00
 
     def range(self, interval: Iterable[float] | None) -> str:
         """Returns an interval without its unit, such as "4.10 to 5.20"; empty for None."""
