@@ -49,7 +49,7 @@ def fold(run_seed: Index, epoch: Index, step: Index, view: Index) -> tf.Tensor:
     """
     seed = tf.stack([tf.cast(run_seed, tf.int32), tf.constant(0, tf.int32)])
     for index in (epoch, step, view):
-        seed = tf.stack([_words(seed, []), tf.cast(index, tf.int32)])
+        seed = tf.stack([words(seed, []), tf.cast(index, tf.int32)])
     return tf.ensure_shape(seed, [2])
 
 
@@ -67,7 +67,7 @@ class BatchSeeds(NamedTuple):
 
 def split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
     """Returns `count` unrelated seeds, int32 [2] each, made from one."""
-    return tf.unstack(_words(seed, [count, 2]))
+    return tf.unstack(words(seed, [count, 2]))
 
 
 def integers(seed: tf.Tensor, shape: Shape, low: int, high: int) -> tf.Tensor:
@@ -79,6 +79,11 @@ def integers(seed: tf.Tensor, shape: Shape, low: int, high: int) -> tf.Tensor:
 def uniform(seed: tf.Tensor, shape: Shape) -> tf.Tensor:
     """Draws float64 of `shape`, uniform from 0 to below 1."""
     return tf.raw_ops.StatelessRandomUniformV2(shape=shape, **_state(seed), dtype=tf.float64)
+
+
+def below(count: int | tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+    """Turns U[0, 1) into int32 that are uniform over 0, ..., count - 1."""
+    return tf.cast(uniform * tf.cast(count, tf.float64), tf.int32)
 
 
 def gamma(seed: tf.Tensor, shape: Shape, alpha: float) -> tf.Tensor:
@@ -103,7 +108,7 @@ def permutation(seed: tf.Tensor, count: int) -> tf.Tensor:
     return tf.raw_ops.StatelessShuffle(value=tf.range(count), **_state(seed))
 
 
-def _words(seed: tf.Tensor, shape: Shape) -> tf.Tensor:
+def words(seed: tf.Tensor, shape: Shape) -> tf.Tensor:
     """Draws int32 of `shape`, uniform over all of its values."""
     draw = tf.raw_ops.StatelessRandomUniformFullIntV2
     return draw(shape=shape, **_state(seed), dtype=tf.int32)

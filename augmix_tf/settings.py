@@ -80,11 +80,15 @@ def setting(default: Any, help: str, group: str = "Method", **facts: Any) -> Any
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def alias(record: Any, name: str, **changes: Any) -> Any:
-    """Declares a field as the setting `name` of another record, with `changes` of its facts."""
+def alias(record: Any, name: str, default: Any = ..., **changes: Any) -> Any:
+    """Declares a field as the setting `name` of another record, with `changes` of its facts.
+
+    The default is the other's unless it is given.
+    """
     field = next(f for f in dataclasses.fields(record) if f.name == name)
     declared = dataclasses.replace(field.metadata["setting"], **changes)
-    return dataclasses.field(default=field.default, metadata={"setting": declared})
+    value = field.default if default is ... else default
+    return dataclasses.field(default=value, metadata={"setting": declared})
 
 
 def settings_of(record: Any) -> dict[str, Setting]:

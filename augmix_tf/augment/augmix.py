@@ -13,16 +13,16 @@ the operations from the authors' code.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etils import epy
 
 from augmix_tf.augment import method
-from augmix_tf.augment.method import BatchShape, Histogram, Method, Views
+from augmix_tf.augment.method import BatchShape, ConsistencyMethod, Histogram, Views
 from augmix_tf.errors import ArgumentError, SettingError, require
 from augmix_tf.runtime import compiled
-from augmix_tf.settings import RUN_MODES, alias, check, setting
+from augmix_tf.settings import alias, check, setting
 
 with epy.lazy_imports():  # the command line reads the settings without loading TensorFlow
     import tensorflow as tf
@@ -201,8 +201,12 @@ def draw_views(
     batch_size: int | tf.Tensor,
     image_size: tuple[int, int],
     settings: AugMixSettings,
+    strength: float | tf.Tensor = 1.0,
 ) -> AugMixPlan:
-    """Draws as `draw_plan` for each of the seeds; every part of the plan is [N, V - 1, ...]."""
+    """Draws as `draw_plan` for each of the seeds; every part of the plan is [N, V - 1, ...].
+
+    `strength`, 0 to 1, is the part of the severity that is in use.
+    """
     width, calls = settings.width, settings.width * settings.longest_chain
     shares = width + 2
     sizes = (calls, calls, calls, width, shares)
@@ -214,11 +218,12 @@ def draw_views(
     parts = tf.split(tf.stack(uniform, axis=1), sizes, axis=-1)
     for_operation, for_level, for_sign, for_depth, for_shares = parts
 
-    operation = _integer(for_operation, len(settings.operations))
-    level = LOWEST_LEVEL + for_level * (settings.severity - LOWEST_LEVEL)
+    operation = seeds.below(len(settings.operations), for_operation)
+    severity = tf.maximum(strength * tf.constant(settings.severity, tf.float64), LOWEST_LEVEL)
+    level = LOWEST_LEVEL + for_level * (severity - LOWEST_LEVEL)
     parameter = registry.parameter_of(operation, level, for_sign < 0.5, image_size)
     if settings.depth == -1:
-        chain_depth = 1 + _integer(for_depth, LONGEST_RANDOM_CHAIN)
+        chain_depth = 1 + seeds.below(LONGEST_RANDOM_CHAIN, for_depth)
     else:
         chain_depth = tf.fill(tf.shape(for_depth), settings.depth)
     logs = seeds.log_gamma(tf.stack(gamma, axis=1), for_shares, settings.alpha)
@@ -258,25 +263,35 @@ def _apply_views(images: tf.Tensor, plan: AugMixPlan, fill: int) -> tf.Tensor:
         fill=fill,
     )
     chains = tf.reshape(chains, [count, views, width, *packed_images.shape[1:]])
+    floats = (tf.cast(packed.unpack(chains[:, :, i]), tf.float32) for i in range(width))
+    mixed = mix_chains(clean, floats, plan.chain_weights, plan.mixed_share)
     # Padding instead of concatenation: XLA would write the mixed views and then copy them.
-    mixed = tf.pad(_mix(clean, chains, plan), [[0, 0], [1, 0], [0, 0], [0, 0], [0, 0]])
+    mixed = tf.pad(mixed, [[0, 0], [1, 0], [0, 0], [0, 0], [0, 0]])
     is_clean = (tf.range(views + 1) == 0)[:, None, None, None]
     return tf.where(is_clean, clean[:, None], mixed)
 
 
-def _mix(clean: tf.Tensor, chains: tf.Tensor, plan: AugMixPlan) -> tf.Tensor:
-    """(1 - m) x + m sum_i w_i chain_i for each view: float32 [N, V, H, W, 3].
+def mix_chains(
+    clean: tf.Tensor,
+    chains: Iterable[tf.Tensor],
+    chain_weights: tf.Tensor,
+    mixed_share: tf.Tensor,
+) -> tf.Tensor:
+    """Returns (1 - m) x + m sum_i w_i chain_i for each view, float32 [N, V, H, W, 3].
 
     Products are rounded before they are added, so that the bytes do not depend on what XLA fuses.
+
+    Args:
+        clean: x, float32 [N, H, W, 3].
+        chains: for each i, float32 [N, V, H, W, 3].
+        chain_weights: w, float32 [N, V, width].
+        mixed_share: m, float32 [N, V].
     """
     blend = sum(
-        packed.rounded(
-            plan.chain_weights[:, :, i, None, None, None]
-            * tf.cast(packed.unpack(chains[:, :, i]), tf.float32)
-        )
-        for i in range(chains.shape[2])
+        packed.rounded(chain_weights[:, :, i, None, None, None] * chain)
+        for i, chain in enumerate(chains)
     )
-    share = plan.mixed_share[:, :, None, None, None]
+    share = mixed_share[:, :, None, None, None]
     return packed.rounded((1.0 - share) * clean[:, None]) + packed.rounded(share * blend)
 
 
@@ -285,18 +300,12 @@ def _dirichlet(log_gamma: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.nn.softmax(log_gamma), tf.float32)
 
 
-def _integer(uniform: tf.Tensor, count: int) -> tf.Tensor:
-    """Turns U[0, 1) into an int32 that is uniform over 0, ..., count - 1."""
-    return tf.cast(uniform * count, tf.int32)
-
-
 MIX_OPS = ("augmix", "autoaugment", "random_autoaugment")
 _MIXES = {"mix_ops": ("augmix",)}
-_WITH_JSD = {"jsd": (True,)}
 
 
 @dataclasses.dataclass(frozen=True)
-class AugMixMethod(Method):
+class AugMixMethod(ConsistencyMethod):
     """The paper's method: a consistency loss over the clean image and augmented views.
 
     Without the loss one augmented view replaces the image. The ablations of the paper make the
@@ -305,22 +314,6 @@ class AugMixMethod(Method):
 
     name = "augmix"
 
-    jsd: bool = setting(
-        True, "Jensen-Shannon consistency loss over clean and augmented views", names_run=False
-    )
-    jsd_weight: float = setting(
-        12.0, "Weight of the consistency loss", low=0, needs=_WITH_JSD, modes=RUN_MODES
-    )
-    views: int = setting(
-        3, "Views of each image, including the clean one", low=2, needs=_WITH_JSD, names_run=False
-    )
-    split_bn: bool = setting(
-        False,
-        "Separate batch normalization for each view",
-        needs=_WITH_JSD,
-        names_run=False,
-        modes=RUN_MODES,
-    )
     mix_ops: str = setting(
         "augmix", "What makes the augmented views", choices=MIX_OPS, names_run=False
     )
@@ -357,18 +350,10 @@ class AugMixMethod(Method):
     def compiled(self) -> bool:
         return self.mix_ops == "augmix"
 
-    @property
-    def views_per_image(self) -> int:
-        return self.views if self.jsd else 1
-
-    @property
-    def batch_norms(self) -> int:
-        return self.views if self.split_bn and self.jsd else 1
-
     def draw(
         self, streams: seeds.BatchSeeds, batch: BatchShape
     ) -> AugMixPlan | tuple[autoaugment.PolicyPlan, ...]:
-        view_seeds = [streams.stream(view) for view in range(1, self.views if self.jsd else 2)]
+        view_seeds = self.view_seeds(streams)
         if self.mix_ops == "augmix":
             return draw_views(view_seeds, *batch, self.settings)
         if not self.jsd:

@@ -98,6 +98,14 @@ class Method(abc.ABC):
         float32 [N, K] where `mixes_examples`.
         """
 
+    def prepare(self, image_size: tuple[int, int]) -> dict[str, Any]:
+        """Reads or draws, once, what the method uses besides the training images.
+
+        Returns what `results.json` says of it; raises `SettingError` if images of this size,
+        (height, width), do not suit the settings.
+        """
+        return {}
+
     def histograms(self, plan: Any) -> dict[str, Histogram]:
         """Returns tag -> histogram of what was drawn, for the dashboard; {} for nothing to show."""
         return {}
@@ -142,6 +150,67 @@ class AdversarialMethod(StandardMethod):
     @property
     def attack(self) -> Attack:
         return Attack(self.adversary_epsilon, self.adversary_step_size, self.adversary_steps)
+
+
+_WITH_JSD = {"jsd": (True,)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ConsistencyMethod(Method):
+    """A method that makes augmented views, and may compare them with the clean one in the loss.
+
+    Without the consistency loss one augmented view replaces the image.
+    """
+
+    jsd: bool = setting(
+        True, "Jensen-Shannon consistency loss over clean and augmented views", names_run=False
+    )
+    jsd_weight: float = setting(
+        12.0, "Weight of the consistency loss", low=0, needs=_WITH_JSD, modes=RUN_MODES
+    )
+    views: int = setting(
+        3, "Views of each image, including the clean one", low=2, needs=_WITH_JSD, names_run=False
+    )
+    split_bn: bool = setting(
+        False,
+        "Separate batch normalization for each view",
+        needs=_WITH_JSD,
+        names_run=False,
+        modes=RUN_MODES,
+    )
+
+    @property
+    def views_per_image(self) -> int:
+        return self.views if self.jsd else 1
+
+    @property
+    def batch_norms(self) -> int:
+        return self.views if self.split_bn and self.jsd else 1
+
+    def view_seeds(self, streams: seeds.BatchSeeds) -> list[tf.Tensor]:
+        """Returns a seed for each augmented view."""
+        return [streams.stream(view) for view in range(1, self.views if self.jsd else 2)]
+
+    def beside_clean(self, images: tf.Tensor, augmented: tf.Tensor) -> tf.Tensor:
+        """Puts the clean view of images [N, H, W, 3] before the augmented ones, if there is a loss.
+
+        Augmented views are float32 [N, V - 1, H, W, 3], 0 to 255.
+        """
+        if not self.jsd:
+            return augmented
+        # Padding instead of concatenation: XLA would write the augmented views and then copy them.
+        padded = tf.pad(augmented, [[0, 0], [1, 0], [0, 0], [0, 0], [0, 0]])
+        is_clean = (tf.range(self.views) == 0)[:, None, None, None]
+        return tf.where(is_clean, tf.cast(images, tf.float32)[:, None], padded)
+
+    @classmethod
+    def label(cls, config: Mapping[str, Any]) -> str:
+        jsd, label = config.get("jsd", cls.jsd), cls.name
+        if jsd != cls.jsd:
+            label += " + JSD" if jsd else ", no JSD"
+        if jsd and config.get("views", cls.views) != cls.views:
+            label += f", {config['views']} views"
+        return label + (", split BN" if jsd and config.get("split_bn") else "")
 
 
 def integer_histogram(values: np.ndarray, first: int, last: int, description: str) -> Histogram:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from augmix_tf import errors
 from augmix_tf.ops import packed
-from augmix_tf.ops.registry import INTERPOLATIONS, OPERATIONS, REGISTRY
+from augmix_tf.ops.registry import INTERPOLATIONS, OPERATIONS, REGISTRY, ImageOp
 from augmix_tf.runtime import compiled
 
 
@@ -76,6 +77,7 @@ def run_chains(
     depth: tf.Tensor,
     fill: int = 0,
     interpolation: str = "bilinear",
+    more: Sequence[ImageOp] = (),
 ) -> tf.Tensor:
     """Runs T chains, each on one of N images; the inner loop of AugMix, to be compiled.
 
@@ -89,11 +91,13 @@ def run_chains(
         operation, parameter: int32 and float64 [T, D], as in `AugMixPlan`.
         depth: int32 [T], how many of the D operations each chain applies.
         fill, interpolation: as in `apply_op`.
+        more: operations that are numbered after `OPERATIONS`.
 
     Returns:
         int32 [T, H, W], packed.
     """
     branches = [REGISTRY[name].with_options(fill, interpolation) for name in OPERATIONS]
+    branches += more
 
     def run(chain: tf.Tensor) -> tf.Tensor:
         def step(index: tf.Tensor, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
