@@ -14,8 +14,10 @@ from typing import Any
 from augmix_tf.augment.augmix import AugMixMethod
 from augmix_tf.augment.autoaugment import AutoAugmentMethod, RandomAutoAugmentMethod
 from augmix_tf.augment.erasing import CutoutMethod, PatchUniformMethod
+from augmix_tf.augment.ipmix import IPMixMethod
 from augmix_tf.augment.method import AdversarialMethod, Method, StandardMethod
 from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
+from augmix_tf.augment.pixmix import PixMixMethod
 from augmix_tf.augment.trivialaugment import RandAugmentMethod, TrivialAugmentMethod
 from augmix_tf.config import ExperimentConfig
 from augmix_tf.data import EMBEDDED, FOLDER, IMAGENET
@@ -120,6 +122,12 @@ METHODS: dict[str, MethodRecipe] = {
     ),
     # Side and strength are guesses; the paper has it for ImageNet only.
     "patch_uniform": MethodRecipe(PatchUniformMethod, imagenet_errors=(24.5, 74.3)),
+    # The papers' networks are WideResNet-40-4 with dropout 0.3, which the recipes leave alone.
+    "pixmix": MethodRecipe(PixMixMethod, imagenet={"pixmix_beta": 4.0, "mixing_images": 512}),
+    "ipmix": MethodRecipe(
+        IPMixMethod,
+        imagenet={"patch_sides": "4,8,16,32,64,224", "mixing_images": 512},
+    ),
     "augmix": MethodRecipe(
         AugMixMethod,
         cifar_errors=_cifar((15.0, 42.7), (12.7, 39.6), (11.2, 35.9), (10.9, 34.9)),
@@ -185,7 +193,7 @@ def _derived(plain: ExperimentConfig, given: Mapping[str, Any]) -> dict[str, Any
     * At most an eighth of a limited number of training images is held out.
     * The warm-up is shorter than the run, and there is none with a constant learning rate.
     * ImageNet's learning rate is proportional to the batch, and Cutout's square to the images.
-    * Policies found for ImageNet are used for images of varying size.
+    * Policies found for ImageNet are used for images of varying size, and patches fit into them.
     """
     derived: dict[str, Any] = {}
     if given.get("train_limit", 0) > 0:
@@ -199,6 +207,9 @@ def _derived(plain: ExperimentConfig, given: Mapping[str, Any]) -> dict[str, Any
         derived["cutout_size"] = given["image_size"] // 2 if plain.method.name == "cutout" else 0
     if given.get("image_size", 0) > 0:
         derived["policy"] = "imagenet"
+        sides = getattr(plain.method, "patch_sides", "4").split(",")
+        fitting = (side for side in sides if int(side) <= given["image_size"])
+        derived["patch_sides"] = ",".join(fitting) or sides[0]
     return derived
 
 

@@ -19,6 +19,7 @@ OTHERS: dict[str, Any] = {
     "patch_scale": 0.5,
     "cutmix_probability": 0.25,
     "warmup_epochs": 2,
+    "patch_sides": "4,8",
     "names": ("fog",),
     "table": "cifar",
     "workers": 2,

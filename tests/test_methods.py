@@ -11,8 +11,10 @@ from augmix_tf.augment.augmix import AugMixMethod
 from augmix_tf.augment.autoaugment import AutoAugmentMethod, RandomAutoAugmentMethod
 from augmix_tf.augment.crops import PaddedCrop
 from augmix_tf.augment.erasing import CutoutMethod, PatchUniformMethod
+from augmix_tf.augment.ipmix import IPMixMethod
 from augmix_tf.augment.method import AdversarialMethod, BatchShape, StandardMethod
 from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
+from augmix_tf.augment.pixmix import PixMixMethod
 from augmix_tf.augment.trivialaugment import RandAugmentMethod, TrivialAugmentMethod
 from augmix_tf.data import pipeline
 from tests.arrays import assert_same
@@ -37,6 +39,8 @@ ALL = {
     "cutmix": CutmixMethod(cutmix_probability=1.0),
     "trivialaugment": TrivialAugmentMethod(cutout_size=5),
     "randaugment": RandAugmentMethod(num_ops=1, cutout_size=0),
+    "pixmix": PixMixMethod(mixing_images=2),
+    "ipmix": IPMixMethod(mixing_images=2, patch_sides="4,8", views=2),
 }
 MIXING = ("mixup", "cutmix")
 BY_NAME = pytest.mark.parametrize("name", ALL)
@@ -154,7 +158,7 @@ def test_some_rows_are_the_rows_of_the_whole_batch(batch, name):
 def test_histograms_count_what_is_drawn(name):
     plan = ALL[name].draw(seeds.BatchSeeds(SEED, *STEP), BatchShape(COUNT, (HEIGHT, WIDTH)))
     histograms = ALL[name].histograms(plan)
-    draws_operations = "augment" in name or "augmix" in name
+    draws_operations = "augment" in name or ("mix" in name and name not in MIXING)
     assert ("draws/operation" in histograms) == draws_operations
     for histogram in histograms.values():
         assert len(histogram.edges) == len(histogram.counts) + 1

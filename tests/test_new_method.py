@@ -65,7 +65,10 @@ def test_its_setting_is_a_flag_with_help_checks_and_refusals():
     for arguments, expected in (
         (["--method=dim", "--darkest=2"], "--darkest must be 0 to 1; received 2.0."),
         (["--darkest=0.25"], "--darkest applies to --method=dim only (got --method=augmix)."),
-        (["--method=dim", "--jsd"], "--jsd applies to --method=augmix only (got --method=dim)."),
+        (
+            ["--method=dim", "--alpha=2"],
+            "--alpha applies to --method=augmix only (got --method=dim).",
+        ),
     ):
         with pytest.raises(CommandError) as error:
             flags.parse(arguments)
