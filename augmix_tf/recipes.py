@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from augmix_tf.augment.augmix import AugMixMethod
+from augmix_tf.augment.augmix_textures import AugMixTexturesMethod
 from augmix_tf.augment.autoaugment import AutoAugmentMethod, RandomAutoAugmentMethod
 from augmix_tf.augment.erasing import CutoutMethod, PatchUniformMethod
 from augmix_tf.augment.ipmix import IPMixMethod
@@ -128,6 +129,10 @@ METHODS: dict[str, MethodRecipe] = {
         IPMixMethod,
         imagenet={"patch_sides": "4,8,16,32,64,224", "mixing_images": 512},
     ),
+    "augmix_textures": MethodRecipe(
+        AugMixTexturesMethod,
+        imagenet={"patch_sides": "4,8,16,32,64,224", "mixing_images": 512},
+    ),
     "augmix": MethodRecipe(
         AugMixMethod,
         cifar_errors=_cifar((15.0, 42.7), (12.7, 39.6), (11.2, 35.9), (10.9, 34.9)),
@@ -192,6 +197,7 @@ def _derived(plain: ExperimentConfig, given: Mapping[str, Any]) -> dict[str, Any
 
     * At most an eighth of a limited number of training images is held out.
     * The warm-up is shorter than the run, and there is none with a constant learning rate.
+    * Textures reach their share after three tenths of the run.
     * ImageNet's learning rate is proportional to the batch, and Cutout's square to the images.
     * Policies found for ImageNet are used for images of varying size, and patches fit into them.
     """
@@ -201,6 +207,7 @@ def _derived(plain: ExperimentConfig, given: Mapping[str, Any]) -> dict[str, Any
     constant = given.get("schedule") == "constant"
     most = 0 if constant else max(0, given.get("epochs", plain.epochs) - 1)
     derived["warmup_epochs"] = min(plain.warmup_epochs, most)
+    derived["ramp_epochs"] = round(0.3 * given.get("epochs", plain.epochs))
     if plain.large and "batch_size" in given:
         derived["learning_rate"] = plain.learning_rate * given["batch_size"] / plain.batch_size
     if plain.large and "image_size" in given:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from augmix_tf import recipes, seeds
 from augmix_tf.augment.augmix import AugMixMethod
+from augmix_tf.augment.augmix_textures import AugMixTexturesMethod
 from augmix_tf.augment.autoaugment import AutoAugmentMethod, RandomAutoAugmentMethod
 from augmix_tf.augment.crops import PaddedCrop
 from augmix_tf.augment.erasing import CutoutMethod, PatchUniformMethod
@@ -41,6 +42,7 @@ ALL = {
     "randaugment": RandAugmentMethod(num_ops=1, cutout_size=0),
     "pixmix": PixMixMethod(mixing_images=2),
     "ipmix": IPMixMethod(mixing_images=2, patch_sides="4,8", views=2),
+    "augmix_textures": AugMixTexturesMethod(mixing_images=2, patch_sides="4,8", jsd=False),
 }
 MIXING = ("mixup", "cutmix")
 BY_NAME = pytest.mark.parametrize("name", ALL)
