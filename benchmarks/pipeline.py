@@ -4,7 +4,8 @@
 
 All sides make the same from the same images: crop and flip, the clean view and two augmented views
 (width 3, depth 1 to 3), normalised float32. `keras.layers.AugMix` is timed as well, but it computes
-something else (docs/performance.md). `--methods` times TrivialAugment and RandAugment instead.
+something else (docs/performance.md). `--methods` times PixMix, IPMix, TrivialAugment and
+RandAugment instead.
 """
 
 from __future__ import annotations
@@ -189,24 +190,30 @@ def scaling(rounds: int) -> dict[str, dict[str, float]]:
 
 
 def later_methods(rounds: int) -> dict[str, dict[str, float]]:
-    """Times methods of one view at 32 x 32, and Pillow making the same in two processes."""
+    """Times methods that came later at 32 x 32, and Pillow making the same in two processes."""
     runtime.import_tensorflow()
     from augmix_tf.augment import trivialaugment as t
+    from augmix_tf.augment.ipmix import IPMixMethod
+    from augmix_tf.augment.pixmix import PixMixMethod
 
-    figures: dict[str, dict[str, float]] = {}
     rand = t.RandAugmentMethod()
-    for method, levels, count, space in (
-        (t.TrivialAugmentMethod(), range(t.LEVELS), 1, "wide"),
-        (rand, [rand.magnitude], rand.num_ops, "standard"),
-    ):
+    contenders: list[tuple[Method, Callable]] = [
+        (PixMixMethod(mixing_images=1024), rivals.pixmix_view),
+        (IPMixMethod(mixing_images=1024), rivals.ipmix_views),
+    ]
+    one = t.TrivialAugmentMethod(), range(t.LEVELS), 1, "wide"
+    for method, levels, count, space in (one, (rand, [rand.magnitude], rand.num_ops, "standard")):
         drawn = itertools.product(t.SPACES[space], levels, (False, True))
         calls = [(name, t.parameter_of(name, *rest, space)) for name, *rest in drawn]
         views = functools.partial(rivals.pillow_operations, calls=calls, num_ops=count)
+        contenders.append((method, views))
+    figures: dict[str, dict[str, float]] = {}
+    for method, views in contenders:
         with rivals.processes(2, embedded_images(32, 64), views) as workers:
             dataset = dataset_of(embedded_images(32, 256), method, 128)
             sides = {
                 method.name: rounds_of(dataset, 128, 25600),
-                f"{method.name}, Pillow": functools.partial(rivals.timed, workers, 4000),
+                f"{method.name}, Pillow": functools.partial(rivals.timed, workers, 1000),
             }
             figures |= measure.interleaved(sides, rounds)
     return figures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import itertools
 import multiprocessing
 import subprocess
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+from augmix_tf.augment import fractals
 from augmix_tf.data import shapes
 from benchmarks import measure
-from tests.oracles import pillow_augmix
+from tests.oracles import pillow_augmix, pillow_mixing
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -86,6 +88,28 @@ def pillow_operations(
     top, left = rng.integers(-8, image.shape[0] - 8, 2)
     values[max(0, top) : top + 16, max(0, left) : left + 16] = 127.5
     return values / np.float32(127.5) - np.float32(1)
+
+
+@functools.cache
+def mixing_images() -> np.ndarray:
+    return fractals.draw(256, 36)
+
+
+def pixmix_view(rng: np.random.Generator, image: np.ndarray, augmented: int) -> np.ndarray:
+    """One view of PixMix, normalised."""
+    clean = Image.fromarray(pillow_augmix.crop_and_flip(rng, image))
+    texture = mixing_images()[rng.integers(len(mixing_images()))]
+    return pillow_mixing.pixmix(rng, clean, texture) * np.float32(2) - np.float32(1)
+
+
+def ipmix_views(rng: np.random.Generator, image: np.ndarray, augmented: int) -> np.ndarray:
+    """The clean view and two views of IPMix, normalised."""
+    base = pillow_augmix.crop_and_flip(rng, image)
+    texture = mixing_images()[rng.integers(len(mixing_images()))]
+    texture = pillow_mixing.crop_of(rng, texture, base.shape[:2])
+    clean = Image.fromarray(base)
+    views = [base, *(pillow_mixing.ipmix(rng, clean, texture) for _ in range(augmented))]
+    return np.stack(views).astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 def work(connection: Connection, inputs: Sequence[Any], views: Views, seed: int) -> None:
