@@ -24,12 +24,11 @@ TINY += ("--precision=float32",)
 VARIANTS = {
     "autoaugment_jsd": ("--mix_ops=autoaugment",),
     "split_bn": ("--split_bn",),
-    "pixmix_jsd": ("--method=pixmix", "--jsd", "--mixing_images=2"),
     "mixup": ("--method=mixup",),
     "patch_uniform": ("--method=patch_uniform",),
     "adversarial": ("--method=adversarial", "--adversary_steps=2"),
 }
-VIEWS = dict.fromkeys(("split_bn", "autoaugment_jsd", "pixmix_jsd"), 3)
+VIEWS = dict.fromkeys(("split_bn", "autoaugment_jsd"), 3)
 
 
 @pytest.fixture(scope="module", autouse=True)
