@@ -226,7 +226,11 @@ METRICS: tuple[Metric, ...] = (
 
 
 def _of_mean(per_image: Sequence[float] | np.ndarray) -> Interval | None:
-    return mean_interval(per_image) if len(per_image) > 1 else None
+    if len(per_image) < 2:
+        return None
+    interval = mean_interval(per_image)
+    # Values of 0 or more have no negative mean.
+    return interval._replace(low=max(interval.low, min(0.0, float(np.min(per_image)))))
 
 
 def _mean(
