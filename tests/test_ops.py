@@ -1,6 +1,7 @@
 """Every operation has Pillow's exact values, in every way it is run."""
 
 import functools
+import hashlib
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from augmix_tf import ops
 from augmix_tf.errors import ArgumentError
+from augmix_tf.ops import packed
 from tests import golden
 from tests.oracles import pillow_augmix
 from tests.runs import RUNS
@@ -121,12 +123,19 @@ def test_pixels_from_outside_have_the_fill_value(name):
 
 def test_a_product_is_rounded_before_it_is_added():
     """A fused multiply-add would give 16 more here; Pillow's build has none."""
-    from augmix_tf.ops import packed
-
     factor = tf.constant(1.0 + 2.0**-30, tf.float64)
     run = tf.function(lambda a, b: packed.rounded(a * a) + b, jit_compile=True)
     want = float(factor) * float(factor) + float(-factor - 2.0**-30)
     assert float(run(factor, -factor - 2.0**-30)) == want
+
+
+def run_chains(images, source, operation, parameter, depth, fill=0) -> np.ndarray:
+    """Chains as AugMix runs them: all operations in one program."""
+    run = tf.function(
+        lambda images, *plan: packed.unpack(ops.run_chains(images, *plan, fill)), jit_compile=True
+    )
+    plan = zip((source, operation, parameter, depth), "iidi", strict=True)
+    return run(packed.pack(tf.constant(images)), *(np.asarray(part, kind) for part, kind in plan))
 
 
 def test_runs_chains_of_any_depth_on_any_image():
@@ -137,25 +146,21 @@ def test_runs_chains_of_any_depth_on_any_image():
     operation = rng.integers(0, len(ops.OPERATIONS), (chains, longest))
     parameter = np.vectorize(lambda k: rng.choice(list(PARAMETERS[ops.OPERATIONS[k]])))(operation)
     depth = rng.integers(0, longest + 1, chains)
-
-    from augmix_tf.ops import packed
-
-    run = tf.function(
-        lambda *args: tf.cast(packed.unpack(ops.run_chains(*args)), tf.uint8), jit_compile=True
-    )
-    got = run(
-        packed.pack(tf.constant(images)),
-        tf.constant(source, tf.int32),
-        tf.constant(operation, tf.int32),
-        tf.constant(parameter, tf.float64),
-        tf.constant(depth, tf.int32),
-    )
+    got = run_chains(images, source, operation, parameter, depth)
     for chain in range(chains):
         want = images[source[chain]][None]
         for index in range(depth[chain]):
             name = ops.OPERATIONS[operation[chain, index]]
             want = pillow(name, want, parameter[chain, index : index + 1])
         np.testing.assert_array_equal(got[chain], want[0])
+
+
+def run_each(images, names, parameters, fill=0) -> np.ndarray:
+    """Each image by the operation of this name."""
+    operation = [[ops.OPERATIONS.index(name)] for name in names]
+    parameters = np.nan_to_num(parameters)[:, None]
+    rows = range(len(images))
+    return run_chains(images, rows, operation, parameters, np.ones(len(images)), fill)
 
 
 def test_refuses_unknown_names_and_other_types():
@@ -180,25 +185,16 @@ def test_equals_the_original_code(records):
         names, parameters = reference[f"{records}_op"], reference[f"{records}_param"]
         outputs, fills = reference[f"{records}_outputs"], np.zeros(len(names), np.uint8)
         images = np.repeat(reference[f"{records}_input"][None], len(names), axis=0)
-    seen = 0
-    for name in ops.OPERATIONS:
-        for fill in np.unique(fills):
-            rows = (names == name) & (fills == fill)
-            if rows.any():
-                got = ops.apply_op(name, images[rows], np.nan_to_num(parameters[rows]), int(fill))
-                np.testing.assert_array_equal(got, outputs[rows], err_msg=f"{name}, fill {fill}")
-                seen += rows.sum()
-    assert seen == len(names)
+    for fill in np.unique(fills):
+        rows = np.flatnonzero(fills == fill)
+        got = run_each(images[rows], names[rows], parameters[rows], int(fill))
+        for image, row in zip(got, rows, strict=True):
+            np.testing.assert_array_equal(image, outputs[row], err_msg=f"{names[row]}, {fill}")
 
 
 def test_equals_the_original_code_at_224():
-    import hashlib
-
     reference = golden.load("augmix_ops")
-    for name in ops.OPERATIONS:
-        rows = np.flatnonzero(reference["op224"] == name)
-        images = reference["inputs224"][reference["index224"][rows]]
-        got = ops.apply_op(name, images, np.nan_to_num(reference["param224"][rows])).numpy()
-        for image, row in zip(got, rows, strict=True):
-            digest = hashlib.sha256(image.tobytes()).hexdigest()
-            assert digest == reference["sha256_224"][row], name
+    images = reference["inputs224"][reference["index224"]]
+    got = run_each(images, reference["op224"], reference["param224"]).numpy().astype(np.uint8)
+    for image, name, want in zip(got, reference["op224"], reference["sha256_224"], strict=True):
+        assert hashlib.sha256(image.tobytes()).hexdigest() == want, name
