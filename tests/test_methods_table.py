@@ -44,5 +44,5 @@ def test_the_page_names_every_method_and_only_flags_that_there_are():
     page = methods.PAGE.read_text()
     assert [name for name in recipes.METHODS if f"| `{name}` |" not in page] == []
     of_the_benchmark = {"table", "models", "methods", "out"}
-    known = {*flags.declarations(), *of_the_benchmark, "nojsd"}
+    known = {*flags.declarations(), *of_the_benchmark, "nojsd", "notexture_masks"}
     assert set(re.findall(r"`--([a-z_]+)", page)) - known == set()
