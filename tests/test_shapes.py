@@ -52,6 +52,20 @@ def test_another_seed_gives_other_images(splits):
     assert np.bincount(labels).tolist() == [100] * CLASSES
 
 
+def test_no_image_is_repeated(splits):
+    contents = [image.tobytes() for images, _ in splits.values() for image in images]
+    assert len(set(contents)) == len(contents) == 6000
+
+
+def test_the_weave_of_a_class_is_in_its_images_only_also_mirrored(splits):
+    images, labels = splits["test"]
+    power = np.abs(np.fft.fft2(images.mean(axis=3))) ** 2
+    power += np.abs(np.fft.fft2(images[:, :, ::-1].mean(axis=3))) ** 2
+    for label, (across, down) in enumerate(shapes.WEAVES):
+        at = power[:, down, across]
+        assert at[labels == label].mean() > 3 * at[labels != label].mean()
+
+
 def test_another_split_is_refused():
     with pytest.raises(ArgumentError, match=r"Unknown split 'tset'\. Did you mean 'test'"):
         shapes.make("tset")
