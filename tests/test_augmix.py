@@ -246,6 +246,8 @@ def test_refuses_other_pictures_plans_fills_and_no_view():
         apply_plan(images[0], plan)
     with pytest.raises(ArgumentError, match=r"Expected a plan for 8 images; received 1\."):
         apply_plan(images, drawn(images[:1], settings))
+    with pytest.raises(ArgumentError, match=r"Expected a plan for 3 images; received 8\."):
+        apply_plan(images[:3], plan)
     for fill in (-1, 256):
         with pytest.raises(ArgumentError, match=f"fill value in 0..255; received {fill}"):
             apply_plan(images, plan, fill=fill)

@@ -242,6 +242,9 @@ def apply_views(images: tf.Tensor, plan: AugMixPlan, fill: int = 0) -> tf.Tensor
     """Makes the views of `draw_views`, float32 [N, V, H, W, 3]; view 0 is the clean image."""
     images = tf.convert_to_tensor(images)
     packed.check_images(images)
+    count = plan.operation.shape[0]
+    if None not in (count, images.shape[0]) and count != images.shape[0]:
+        raise ArgumentError(f"Expected a plan for {images.shape[0]} images; received {count}.")
     return _apply_views(images, plan, fill)
 
 
@@ -249,8 +252,6 @@ def apply_views(images: tf.Tensor, plan: AugMixPlan, fill: int = 0) -> tf.Tensor
 def _apply_views(images: tf.Tensor, plan: AugMixPlan, fill: int) -> tf.Tensor:
     clean = tf.cast(images, tf.float32)
     count, views, width, longest = plan.operation.shape
-    if None not in (count, images.shape[0]) and count != images.shape[0]:
-        raise ArgumentError(f"Expected a plan for {images.shape[0]} images; received {count}.")
     count = count or tf.shape(images)[0]
     # All chains of all views go through one loop: axes (image, view, chain).
     packed_images = packed.pack(images)
