@@ -130,7 +130,7 @@ def test_other_training_data_have_another_digest():
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (("--method=mixup", "--jsd"), ["--method=augmix", "--jsd"]),
+        (("--method=mixup", "--jsd"), ["--jsd applies to", "augmix"]),
         (("--model=densenet", "--depth=41"), ["41"]),
         (("--corrupted_dir=nowhere/at/all",), ["nowhere/at/all"]),
         (("--stylized_dir=nowhere/at/all",), ["nowhere/at/all"]),

@@ -240,8 +240,7 @@ def test_the_quick_start_trains_both_methods_and_compares_them(quick_start, runs
         value = summary[method]["corrupted_rms_calibration_error"]
         assert value == pytest.approx(np.mean(delivered))
         assert summary[method]["clean_error"] == results(folder)["clean"]["error"]
-        # The run is one call of the training step, which compiles: its speed is not known.
-        assert summary[method]["seconds"] is None
+        assert summary[method]["seconds"] == directories.read(folder).training_seconds
 
 
 def test_the_second_quick_start_only_shows_the_results(quick_start, monkeypatch):
