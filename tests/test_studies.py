@@ -14,6 +14,7 @@ from scipy import special
 from augmix_tf import corruptions, metrics, models
 from augmix_tf.commands import dashboard
 from augmix_tf.data import shapes
+from augmix_tf.report import directories
 from tests import class_folders
 from tests.program import command, finish, leave_out
 from tests.tiny_models import torch_state
