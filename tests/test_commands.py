@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # How a block without a language begins that is no list of commands, by page.
 NO_COMMANDS = {
-    "README.md": ["standard   augmix"],
+    "README.md": ["standard "],
     "architecture.md": ["flags.py -> Request"],
     "migrating.md": ["state = torch.load"],
     "results-schema.md": ["{"],
