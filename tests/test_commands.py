@@ -225,7 +225,7 @@ def test_every_flag_in_the_text_is_there(path):
 
 def test_the_commands_of_the_pages_are_found():
     page = {path.name: commands(path) for path in PAGES}
-    assert ["python", "main.py", "--mode=views", "--dataset=cifar10"] in page["README.md"]
+    assert ["tensorboard", "--logdir", "runs"] in page["README.md"]
     cells = [words for words in page["reproducing.md"] if "--corrupted_dir=CIFAR-100-C" in words]
     assert len({tuple(words) for words in cells}) == 4 * 7
     workers = [words for words in page["reliability.md"] if "--workdir=/shared/run" in words]
