@@ -25,10 +25,11 @@ class AugmentationLayer(keras.layers.Layer):
 
     def __init__(
         self,
-        seed: int | None,
-        value_range: Sequence[float],
-        fill: int,
-        data_format: str | None,
+        *,
+        seed: int | None = None,
+        value_range: Sequence[float] = (0, 255),
+        fill: int = 0,
+        data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -167,7 +168,9 @@ class AugMix(AugmentationLayer):
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(seed, value_range, fill, data_format, **kwargs)
+        super().__init__(
+            seed=seed, value_range=value_range, fill=fill, data_format=data_format, **kwargs
+        )
         self.settings = AugMixSettings(severity, width, depth, alpha, all_ops)
 
     def augment(self, levels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -195,7 +198,7 @@ class PolicyLayer(AugmentationLayer):
         """The constructor's arguments."""
         arguments = values_of(self.method)
         del arguments["cutout_size"]
-        return super().get_config() | arguments
+        return arguments | super().get_config()  # with the layer's own `fill`
 
 
 @keras.saving.register_keras_serializable(package="augmix_tf")
@@ -222,19 +225,9 @@ class TrivialAugment(PolicyLayer):
     TensorShape([8, 20, 24, 3])
     """
 
-    def __init__(
-        self,
-        space: str = "wide",
-        interpolation: str = "nearest",
-        *,
-        seed: int | None = None,
-        value_range: Sequence[float] = (0, 255),
-        fill: int = 0,
-        data_format: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(seed, value_range, fill, data_format, **kwargs)
-        self.method = TrivialAugmentMethod(interpolation, fill, space=space)
+    def __init__(self, space: str = "wide", interpolation: str = "nearest", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.method = TrivialAugmentMethod(interpolation, space=space)
 
 
 @keras.saving.register_keras_serializable(package="augmix_tf")
@@ -263,19 +256,10 @@ class RandAugment(PolicyLayer):
     """
 
     def __init__(
-        self,
-        num_ops: int = 2,
-        magnitude: int = 9,
-        interpolation: str = "nearest",
-        *,
-        seed: int | None = None,
-        value_range: Sequence[float] = (0, 255),
-        fill: int = 0,
-        data_format: str | None = None,
-        **kwargs: Any,
+        self, num_ops: int = 2, magnitude: int = 9, interpolation: str = "nearest", **kwargs: Any
     ) -> None:
-        super().__init__(seed, value_range, fill, data_format, **kwargs)
-        self.method = RandAugmentMethod(interpolation, fill, num_ops=num_ops, magnitude=magnitude)
+        super().__init__(**kwargs)
+        self.method = RandAugmentMethod(interpolation, num_ops=num_ops, magnitude=magnitude)
 
 
 def _check_keys(data: dict[str, Any]) -> None:

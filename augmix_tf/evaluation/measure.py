@@ -279,6 +279,7 @@ def perturbed(
     progress(done, total)
     perturbations: dict[str, results.PerturbationResults] = {}
     per_sequence: dict[str, dict[str, np.ndarray]] = {}
+    classes = 0
     for name in perturbed_set.names:
         predictions = metrics.SequencePredictions(is_noise(name))
         for chunk in perturbed_set.sequences(name):
@@ -293,8 +294,9 @@ def perturbed(
             _intervals(chosen, predictions) or None,
             *predictions.predictions.shape,
         )
-        if scores.shape[1] == IMAGENET_CLASSES:
-            alexnet = {**ALEXNET_RATES, **(alexnet or {})}
+        classes = scores.shape[1]
+    if classes == IMAGENET_CLASSES:
+        alexnet = {**ALEXNET_RATES, **(alexnet or {})}
     values = {name: row.metrics for name, row in perturbations.items()}
     rates = metrics.PerturbationRates(values, alexnet or {}, per_sequence)
     return results.PerturbedResults(
