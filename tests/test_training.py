@@ -32,8 +32,8 @@ def small_classifier(seed=0, dropout=0.0) -> keras.Model:
     return keras.Sequential(stack)
 
 
-def trainer_of(steps=12, weight=12.0, **kwargs) -> Trainer:
-    trainer = Trainer(small_classifier(**kwargs), weight)
+def trainer_of(steps=12, weight=12.0, label_all_views=False, **kwargs) -> Trainer:
+    trainer = Trainer(small_classifier(**kwargs), weight, label_all_views=label_all_views)
     trainer.compile(optimizer=CoupledSGD(cosine_schedule(0.1, steps)))
     return trainer
 
@@ -49,10 +49,10 @@ def weights(trainer: Trainer) -> list[np.ndarray]:
     return [np.asarray(v) for v in (*trainer.classifier.variables, *trainer.optimizer.variables)]
 
 
-@pytest.mark.parametrize("views", [1, 3])
-def test_a_step_is_the_gradient_of_the_papers_loss(views):
+@pytest.mark.parametrize(("views", "labelled"), [(1, 1), (3, 1), (3, 3)])
+def test_a_step_is_the_gradient_of_the_papers_loss(views, labelled):
     """Against a tape written out by hand: concatenated views, mean over the batch."""
-    trainer, by_hand = trainer_of(), small_classifier()
+    trainer, by_hand = trainer_of(label_all_views=labelled == 3), small_classifier()
     images, labels = next(iter(data(views=views)))
     logs = trainer.train_step((images, labels))
 
@@ -60,7 +60,9 @@ def test_a_step_is_the_gradient_of_the_papers_loss(views):
         stacked = tf.concat([images[:, v] for v in range(views)], axis=0)
         logits = tf.stack(tf.split(by_hand(stacked, training=True), views), axis=1)
         cross_entropy = tf.reduce_mean(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits[:, 0])
+            tf.nn.sparse_softmax_cross_entropy_with_logits(
+                tf.tile(labels[:, None], [1, labelled]), logits[:, :labelled]
+            )
         )
         jsd = tf.reduce_mean(losses.jensen_shannon(logits)) if views > 1 else tf.constant(0.0)
         loss = cross_entropy + 12.0 * jsd

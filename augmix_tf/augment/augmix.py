@@ -393,10 +393,7 @@ class AugMixMethod(ConsistencyMethod):
 
     @classmethod
     def label(cls, config: Mapping[str, Any]) -> str:
-        label = config.get("mix_ops") or "augmix"
-        if not config.get("jsd", True):
-            return f"{label}, no JSD"
-        label += " + JSD" if label != "augmix" else ""
-        if config.get("views", 3) != 3:
-            label += f", {config['views']} views"
-        return label + (", split BN" if config.get("split_bn") else "")
+        name = config.get("mix_ops") or "augmix"
+        # The name of a policy says neither that there is a loss nor that there is none.
+        usual = name == "augmix" or not config.get("jsd", True)
+        return cls.consistency_label(name, usual, config)

@@ -59,6 +59,7 @@ class Method(abc.ABC):
     # Whether a view depends on other images of the batch. Then `apply` always gets the whole batch.
     mixes_examples: ClassVar[bool] = False
     jsd_weight: float = 0.0  # weight of the consistency loss over the views; 0 for none
+    label_all_views: bool = False  # whether the cross-entropy is that of all views, not the first's
 
     def __post_init__(self) -> None:
         check(self)
@@ -171,6 +172,9 @@ class ConsistencyMethod(Method):
     views: int = setting(
         3, "Views of each image, including the clean one", low=2, needs=_WITH_JSD, names_run=False
     )
+    label_all_views: bool = setting(
+        False, "Mean cross-entropy of all views, not the clean one's", needs=_WITH_JSD
+    )
     split_bn: bool = setting(
         False,
         "Separate batch normalization for each view",
@@ -205,12 +209,20 @@ class ConsistencyMethod(Method):
 
     @classmethod
     def label(cls, config: Mapping[str, Any]) -> str:
-        jsd, label = config.get("jsd", cls.jsd), cls.name
-        if jsd != cls.jsd:
-            label += " + JSD" if jsd else ", no JSD"
-        if jsd and config.get("views", cls.views) != cls.views:
-            label += f", {config['views']} views"
-        return label + (", split BN" if jsd and config.get("split_bn") else "")
+        return cls.consistency_label(cls.name, cls.jsd, config)
+
+    @classmethod
+    def consistency_label(cls, name: str, usual: bool, config: Mapping[str, Any]) -> str:
+        """Adds to a name how the loss differs; `usual`: whether the name says that there is one."""
+        jsd = config.get("jsd", cls.jsd)
+        if jsd != usual:
+            name += " + JSD" if jsd else ", no JSD"
+        if not jsd:
+            return name
+        if config.get("views", cls.views) != cls.views:
+            name += f", {config['views']} views"
+        name += ", all views labelled" if config.get("label_all_views") else ""
+        return name + (", split BN" if config.get("split_bn") else "")
 
 
 def integer_histogram(values: np.ndarray, first: int, last: int, description: str) -> Histogram:

@@ -153,6 +153,7 @@ def build_trainer(
         trainer = Trainer(
             with_normalization(backbone, *normalization(config)),
             config.method.jsd_weight,
+            label_all_views=config.method.label_all_views,
             batch_norms=config.method.batch_norms,
             adversary=attack
             and Adversary(attack.epsilon / 255, attack.step_size / 255, attack.steps),

@@ -23,6 +23,7 @@ class Trainer(keras.Model):
 
         CE(clean view, label) + jsd_weight * JSD(all views),   averaged over the global batch.
 
+    With `label_all_views` the cross-entropy is the mean over all views, not that of the clean one.
     `classifier` maps float32 images [N, H, W, 3] to logits [N, K]. With `batch_norms` = V > 1, each
     of exactly V views is trained with its own batch normalization (`split_batch_norm`), and
     inference uses that of the clean view. An `adversary` trains on adversarial images near the only
@@ -38,6 +39,7 @@ class Trainer(keras.Model):
         classifier: keras.Model,
         jsd_weight: float = 12.0,
         *,
+        label_all_views: bool = False,
         batch_norms: int = 1,
         adversary: Adversary | None = None,
         run_seed: int = 0,
@@ -48,6 +50,7 @@ class Trainer(keras.Model):
         self.classifier = classifier
         self.classifiers = split_batch_norm(classifier, batch_norms) if batch_norms > 1 else []
         self.jsd_weight = jsd_weight
+        self.label_all_views = label_all_views
         self.adversary = adversary
         self.run_seed = run_seed
         self._means = {name: keras.metrics.Mean(name=name) for name in METRICS}
@@ -110,7 +113,9 @@ class Trainer(keras.Model):
         clean, several = logits[:, 0], logits.shape[1] > 1
         if several and self.jsd_weight:
             self._check_consistency(labels, logits.shape[1])
-        cross_entropy = losses.cross_entropy(labels, clean)
+        labelled = range(logits.shape[1] if self.label_all_views else 1)
+        each = [losses.cross_entropy(labels, logits[:, view]) for view in labelled]
+        cross_entropy = tf.add_n(each) / len(each)
         jsd = losses.jensen_shannon(logits) if several else tf.zeros_like(cross_entropy)
         classes = tf.argmax(labels, axis=-1) if labels.dtype.is_floating else labels
         wrong = tf.argmax(clean, axis=-1) != tf.cast(classes, tf.int64)
