@@ -109,8 +109,12 @@ def apply_textures(
         candidates, depth, operates, number, place, patches = arguments
 
         def step(index: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            texture = mixing_set.crop(mixing_images, number[index], place[index], size)
-            levels = pixmix.levels_of(tf.where(operates[index], candidates[1 + index], texture))
+            partner = tf.cond(
+                operates[index],
+                lambda: candidates[1 + index],
+                lambda: mixing_set.crop(mixing_images, number[index], place[index], size),
+            )
+            levels = pixmix.levels_of(partner)
             return index + 1, ipmix.mix_patch(
                 x,
                 pixmix.fractions(levels),
@@ -123,19 +127,20 @@ def apply_textures(
             )
 
         start = (tf.constant(0), pixmix.fractions(pixmix.levels_of(candidates[0])))
-        x = tf.while_loop(lambda index, _: index < depth, step, start)[1]
-        return 255 * tf.transpose(x, [1, 2, 0])
+        return tf.while_loop(lambda index, _: index < depth, step, start)[1]
 
     arguments = (operated, tf.where(is_texture, depth, 0), operates, number, place, patches)
-    spec = tf.TensorSpec([*size, 3], tf.float32)
+    spec = tf.TensorSpec([3, *size], tf.float32)
     chains = tf.map_fn(chain, arguments, fn_output_signature=spec)
-    chains = tf.reshape(chains, [-1, views, width, *size, 3])
-    return augmix.mix_chains(
-        tf.cast(images, tf.float32),
+    chains = 255 * tf.reshape(chains, [-1, views, width, 3, *size])
+    # Channels stay in front until all is mixed, because XLA moves them slowly.
+    mixed = augmix.mix_chains(
+        tf.transpose(tf.cast(images, tf.float32), [0, 3, 1, 2]),
         tf.unstack(chains, axis=2),
         plan.chains.chain_weights,
         plan.chains.mixed_share,
     )
+    return tf.transpose(mixed, [0, 1, 3, 4, 2])
 
 
 def _with_partners(calls: tf.Tensor) -> tf.Tensor:

@@ -231,17 +231,19 @@ def apply_ipmix(
 
     def chain(arguments: tuple[tf.Tensor, ...]) -> tf.Tensor:
         start, number, place, depth, steps_of_chain = arguments
-        texture = mixing_set.crop(mixing_images, number, place, size)
-        y = pixmix.levels_of(texture)
 
-        def step(index: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            patch = Patches(*(part[index] for part in steps_of_chain))
-            return index + 1, mix_patch(x, y, patch, *functions)
+        def mixed() -> tf.Tensor:
+            y = pixmix.levels_of(mixing_set.crop(mixing_images, number, place, size))
 
-        begin = (tf.constant(0), pixmix.levels_of(start))
-        return packed.join(
-            tf.unstack(tf.while_loop(lambda index, _: index < depth, step, begin)[1])
-        )
+            def step(index: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                patch = Patches(*(part[index] for part in steps_of_chain))
+                return index + 1, mix_patch(x, y, patch, *functions)
+
+            begin = (tf.constant(0), pixmix.levels_of(start))
+            x = tf.while_loop(lambda index, _: index < depth, step, begin)[1]
+            return packed.join(tf.unstack(x))
+
+        return tf.cond(depth > 0, mixed, lambda: start)
 
     depth = tf.where(is_mixed, steps, 0)
     arguments = (

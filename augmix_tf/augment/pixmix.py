@@ -102,7 +102,8 @@ def multiply(x: tf.Tensor, levels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
     y are given as levels, int32 0 to 255.
     """
-    return (2 * x) ** weights[0] * tf.gather(powers(weights[1], 1e-37), levels) / 2
+    first = _power(tf.math.log(2 * x), weights[0])
+    return first * tf.gather(powers(weights[1], 1e-37), levels) / 2
 
 
 def powers(exponent: tf.Tensor, least: float = 0.0) -> tf.Tensor:
@@ -111,8 +112,14 @@ def powers(exponent: tf.Tensor, least: float = 0.0) -> tf.Tensor:
     Computed in float64, so that rounding gives the float32 powers of other libraries.
     """
     doubled = 2 * (np.arange(256, dtype=np.float32) / np.float32(255))
-    bases = tf.constant(np.maximum(doubled, np.float32(least)), tf.float64)
-    return tf.cast(bases ** tf.cast(exponent, tf.float64), tf.float32)
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.maximum(doubled, np.float32(least)).astype(np.float64))
+    return tf.cast(_power(tf.constant(logs), tf.cast(exponent, tf.float64)), tf.float32)
+
+
+def _power(logs: tf.Tensor, exponent: tf.Tensor) -> tf.Tensor:
+    """Returns e^logs to a power, and 1 for the power 0; XLA's own power is ten times slower."""
+    return tf.where(exponent == 0, tf.ones([], logs.dtype), tf.exp(exponent * logs))
 
 
 def levels_of(packed_image: tf.Tensor) -> tf.Tensor:
@@ -160,12 +167,11 @@ def apply_pixmix(images: tf.Tensor, mixing_images: MixingSet, plan: PixMixPlan) 
             return index + 1, tf.clip_by_value(mixed, 0.0, 1.0)
 
         start = (tf.constant(0), fractions(levels_of(candidates[0])))
-        x = tf.while_loop(lambda index, _: index < row.rounds, mix, start)[1]
-        return 255 * tf.transpose(x, [1, 2, 0])
+        return tf.while_loop(lambda index, _: index < row.rounds, mix, start)[1]
 
-    spec = tf.TensorSpec([*size, 3], tf.float32)
+    spec = tf.TensorSpec([3, *size], tf.float32)
     made = tf.map_fn(view, (operated, rows), fn_output_signature=spec)
-    return tf.reshape(made, [-1, views, *size, 3])
+    return 255 * tf.reshape(tf.transpose(made, [0, 2, 3, 1]), [-1, views, *size, 3])
 
 
 @dataclasses.dataclass(frozen=True)
