@@ -32,7 +32,7 @@ ALL = {
     "autoaugment": AutoAugmentMethod(),
     "random_autoaugment": RandomAutoAugmentMethod(),
     "patch_uniform": PatchUniformMethod(patch_size=5),
-    "augmix": AugMixMethod(),
+    "augmix": AugMixMethod(views=2),
     "augmix_without_jsd": AugMixMethod(jsd=False),
     "autoaugment_jsd": AugMixMethod(mix_ops="autoaugment", views=4),
     "random_autoaugment_alone": AugMixMethod(mix_ops="random_autoaugment", jsd=False),
@@ -45,6 +45,10 @@ ALL = {
     "augmix_textures": AugMixTexturesMethod(mixing_images=2, patch_sides="4,8", jsd=False),
 }
 MIXING = ("mixup", "cutmix")
+# The others apply a policy as TrivialAugment does; each program takes seconds to compile, and once
+# more in a pipeline.
+MADE = [n for n in ALL if "autoaugment" not in n and n != "randaugment"] + ["autoaugment_jsd"]
+IN_PIPELINES = ("standard", "adversarial", "cutout", "patch_uniform", "augmix", *MIXING)
 BY_NAME = pytest.mark.parametrize("name", ALL)
 
 
@@ -74,6 +78,22 @@ def cropped_by_hand(batch):
 
 
 @BY_NAME
+def test_what_is_drawn_follows_from_seed_epoch_and_step_alone(name):
+    method, shape = ALL[name], BatchShape(COUNT, (HEIGHT, WIDTH))
+
+    def parts(seed=SEED, epoch=STEP[0], step=STEP[1]):
+        streams = seeds.BatchSeeds(seed, epoch, step)
+        return [part for part in tf.nest.flatten(method.draw(streams, shape)) if part is not None]
+
+    first = parts()
+    assert_same(tf.function(parts)(), first)
+    for other in (parts(epoch=STEP[0] + 1), parts(step=STEP[1] + 1), parts(seed=SEED + 1)):
+        assert not first or any(
+            not np.array_equal(one, two) for one, two in zip(first, other, strict=True)
+        )
+
+
+@pytest.mark.parametrize("name", MADE)
 def test_a_batch_follows_from_seed_epoch_and_step_alone(batch, name):
     method = ALL[name]
     first = made(method, batch)
@@ -84,8 +104,6 @@ def test_a_batch_follows_from_seed_epoch_and_step_alone(batch, name):
     if name not in MIXING:
         assert targets.dtype == np.int64
         np.testing.assert_array_equal(targets, batch[1])
-    again = made(dataclasses.replace(method), batch, run=tf_data)
-    assert_same(again, first)
     others = [
         made(method, batch, epoch=STEP[0] + 1),
         made(method, batch, step=STEP[1] + 1),
@@ -93,6 +111,13 @@ def test_a_batch_follows_from_seed_epoch_and_step_alone(batch, name):
     ]
     for views, _ in others:
         assert not np.array_equal(views, first[0])
+    # Some rows, in any order and more than once: as many, so that nothing is compiled anew.
+    rows = [4, 1, 1, 5, 0, 5]
+    wanted = [part[rows] for part in first]
+    assert_same(made(dataclasses.replace(method), batch, places=tf.constant(rows)), wanted)
+    if name in IN_PIPELINES:
+        assert_same(made(method, batch, run=tf_data), first)
+        assert_same(made(method, batch, run=tf_data, places=tf.constant(rows)), wanted)
 
 
 def test_standard_training_sees_the_crop_and_flip_and_nothing_else(batch):
@@ -133,7 +158,7 @@ def test_outside_of_its_square_a_image_is_that_of_the_method_without_it(batch, n
 
 
 def test_the_augmented_view_alone_is_that_beside_the_clean_one(batch):
-    both, _ = made(AugMixMethod(views=2), batch)
+    both, _ = made(ALL["augmix"], batch)
     alone, _ = made(ALL["augmix_without_jsd"], batch)
     np.testing.assert_array_equal(alone[:, 0], both[:, 1])
 
@@ -144,16 +169,6 @@ def test_more_views_leave_the_first_ones_as_they_are(batch):
     np.testing.assert_array_equal(many[:, :2], few)
     for first, second in ((1, 2), (2, 3), (1, 3)):
         assert not np.array_equal(many[:, first], many[:, second])
-
-
-@BY_NAME
-def test_some_rows_are_the_rows_of_the_whole_batch(batch, name):
-    """In any order and more than once, in eager code and as the pipeline calls it."""
-    chosen = tf.constant([4, 1, 1, 5, 0, 5])  # as many, so that nothing is compiled anew
-    for run in (eager, tf_data):
-        some = made(ALL[name], batch, run=run, places=chosen)
-        for part, whole in zip(some, made(ALL[name], batch), strict=True):
-            np.testing.assert_array_equal(part, whole[chosen.numpy()])
 
 
 @BY_NAME

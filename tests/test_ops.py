@@ -30,7 +30,6 @@ PARAMETERS = {
     "brightness": [0.0, 0.118, 0.28, 0.5, 0.64, 0.99, 1.0, 1.5, 1.9],
     "sharpness": [0.0, 0.118, 0.28, 0.5, 0.64, 0.99, 1.0, 1.5, 1.9],
 }
-SIZES = [(24, 33), (17, 10), (2, 5), (1, 1)]
 
 
 def sample_images(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -62,63 +61,42 @@ def pillow(
     )
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("name", ops.OPERATIONS)
-def test_equals_pillow(name, size):
+def all_values(name: str, images: np.ndarray) -> tuple[np.ndarray, list]:
+    """Each image with each of the operation's parameters."""
     values = list(PARAMETERS[name])
-    images = np.repeat(sample_images(*size), len(values), axis=0)
-    parameters = values * (len(images) // len(values))
+    return np.repeat(images, len(values), axis=0), values * len(images)
+
+
+@pytest.mark.parametrize("name", ops.OPERATIONS)
+def test_equals_pillow(name):
+    images, parameters = all_values(name, sample_images(17, 10))
     got = ops.apply_op(name, images, parameters)
     np.testing.assert_array_equal(got, pillow(name, images, parameters))
 
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-@pytest.mark.parametrize("name", ops.OPERATIONS)
+@pytest.mark.parametrize("name", ["equalize", "rotate"])
 def test_equals_pillow_in_every_way_it_is_run(name, run):
-    images = sample_images(17, 10)
-    values = list(PARAMETERS[name])
-    parameters = np.resize(np.asarray(values, np.float64), len(images))
+    images, parameters = all_values(name, sample_images(17, 10))
+    parameters = np.asarray(parameters, np.float64)
     got = run(functools.partial(ops.apply_op, name), tf.constant(images), tf.constant(parameters))
     np.testing.assert_array_equal(got, pillow(name, images, parameters))
 
 
-BOTH = pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
-
-
-@BOTH
-@pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y"])
-def test_equals_pillow_for_many_random_parameters(name, interpolation):
-    rng = np.random.default_rng(1)
-    images = rng.integers(0, 256, (400, 17, 10, 3), np.uint8)
-    span = 40 if name == "rotate" else 0.4
-    parameters = rng.uniform(-span, span, len(images))
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+@pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"])
+def test_equals_pillow_for_many_parameters_and_another_fill_value(name, interpolation):
+    images, parameters = all_values(name, sample_images(64, 40))
+    if name == "rotate":
+        more = np.arange(-180, 181)
+    else:
+        span = 0.4 if "shear" in name else 40
+        more = np.random.default_rng(1).uniform(-span, span, 400)
+        more = more if "shear" in name else more.round()
+    images = np.concatenate([images, np.repeat(images[:1], len(more), axis=0)])
+    parameters = np.concatenate([parameters, more])
     got = ops.apply_op(name, images, parameters, 7, interpolation)
     np.testing.assert_array_equal(got, pillow(name, images, parameters, 7, interpolation))
-
-
-@BOTH
-def test_rotation_by_every_whole_degree_equals_pillow(interpolation):
-    degrees = np.arange(-180, 181)
-    images = np.repeat(sample_images(17, 10)[:1], len(degrees), axis=0)
-    got = ops.apply_op("rotate", images, degrees, interpolation=interpolation)
-    np.testing.assert_array_equal(got, pillow("rotate", images, degrees, 0, interpolation))
-
-
-@pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y"])
-def test_the_nearest_pixel_is_that_of_pillow(name):
-    values = list(PARAMETERS[name])
-    images = np.repeat(sample_images(64, 40), len(values), axis=0)
-    parameters = values * (len(images) // len(values))
-    got = ops.apply_op(name, images, parameters, interpolation="nearest")
-    np.testing.assert_array_equal(got, pillow(name, images, parameters, 0, "nearest"))
-
-
-@pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y", "translate_x", "translate_y"])
-def test_pixels_from_outside_have_the_fill_value(name):
-    images = sample_images(17, 10)
-    parameters = [list(PARAMETERS[name])[3]] * len(images)
-    got = ops.apply_op(name, images, parameters, fill=128)
-    np.testing.assert_array_equal(got, pillow(name, images, parameters, fill=128))
 
 
 def test_a_product_is_rounded_before_it_is_added():
@@ -138,21 +116,23 @@ def run_chains(images, source, operation, parameter, depth, fill=0) -> np.ndarra
     return run(packed.pack(tf.constant(images)), *(np.asarray(part, kind) for part, kind in plan))
 
 
-def test_runs_chains_of_any_depth_on_any_image():
-    images = sample_images(9, 14)
+@pytest.mark.parametrize("size", [(9, 14), (2, 5), (1, 1)], ids=str)
+def test_runs_each_operation_and_chains_of_any_depth_on_any_image(size):
+    images, longest = sample_images(*size), 5
+    calls = [(k, value) for k, name in enumerate(ops.OPERATIONS) for value in PARAMETERS[name]]
     rng = np.random.default_rng(2)
-    chains, longest = 40, 5
-    source = rng.integers(0, len(images), chains)
-    operation = rng.integers(0, len(ops.OPERATIONS), (chains, longest))
-    parameter = np.vectorize(lambda k: rng.choice(list(PARAMETERS[ops.OPERATIONS[k]])))(operation)
-    depth = rng.integers(0, longest + 1, chains)
-    got = run_chains(images, source, operation, parameter, depth)
-    for chain in range(chains):
-        want = images[source[chain]][None]
-        for index in range(depth[chain]):
-            name = ops.OPERATIONS[operation[chain, index]]
-            want = pillow(name, want, parameter[chain, index : index + 1])
-        np.testing.assert_array_equal(got[chain], want[0])
+    chosen = np.array(calls)[rng.integers(0, len(calls), (40, longest))]
+    # Each call alone on each image, then random chains.
+    chosen = np.concatenate([np.repeat(calls, longest, 0).reshape(-1, longest, 2)] * 8 + [chosen])
+    count = 8 * len(calls)
+    source = np.concatenate([np.repeat(range(8), len(calls)), rng.integers(0, 8, 40)])
+    depth = np.concatenate([np.ones(count, int), rng.integers(0, longest + 1, 40)])
+    got = run_chains(images, source, chosen[..., 0], chosen[..., 1], depth)
+    for result, row, chain, calls in zip(got.numpy(), source, chosen, depth, strict=True):
+        want = images[row][None]
+        for operation, value in chain[:calls]:
+            want = pillow(ops.OPERATIONS[int(operation)], want, [value])
+        np.testing.assert_array_equal(result, want[0])
 
 
 def run_each(images, names, parameters, fill=0) -> np.ndarray:
@@ -175,21 +155,23 @@ def test_refuses_unknown_names_and_other_types():
         ops.apply_op("rotate", images[0], [0.0])
 
 
-@pytest.mark.parametrize("records", ["32", "ns0", "ns1", "ns2", "ns3"])
-def test_equals_the_original_code(records):
+@pytest.mark.parametrize("fill", [0, 128])
+def test_equals_the_original_code(fill):
     reference = golden.load("augmix_ops")
-    if records == "32":
-        names, parameters, fills = reference["op32"], reference["param32"], reference["fill32"]
-        images, outputs = reference["inputs32"][reference["index32"]], reference["outputs32"]
-    else:
-        names, parameters = reference[f"{records}_op"], reference[f"{records}_param"]
-        outputs, fills = reference[f"{records}_outputs"], np.zeros(len(names), np.uint8)
-        images = np.repeat(reference[f"{records}_input"][None], len(names), axis=0)
-    for fill in np.unique(fills):
-        rows = np.flatnonzero(fills == fill)
-        got = run_each(images[rows], names[rows], parameters[rows], int(fill))
-        for image, row in zip(got, rows, strict=True):
-            np.testing.assert_array_equal(image, outputs[row], err_msg=f"{names[row]}, {fill}")
+    rows = np.flatnonzero(reference["fill32"] == fill)
+    images, outputs = reference["inputs32"][reference["index32"][rows]], reference["outputs32"]
+    names, parameters = reference["op32"][rows], reference["param32"][rows]
+    np.testing.assert_array_equal(run_each(images, names, parameters, fill), outputs[rows])
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_equals_the_original_code_on_other_sizes(number):
+    reference = golden.load("augmix_ops")
+    image, names, parameters, outputs = (
+        reference[f"ns{number}_{part}"] for part in ("input", "op", "param", "outputs")
+    )
+    images = np.repeat(image[None], len(names), axis=0)
+    np.testing.assert_array_equal(run_each(images, names, parameters), outputs)
 
 
 def test_equals_the_original_code_at_224():

@@ -1,6 +1,5 @@
 """The program as users start it: what a run leaves behind, how it goes on, how it says no."""
 
-import contextlib
 import csv
 import functools
 import json
@@ -35,43 +34,24 @@ PLAIN = ("--calibration_images=0", "--nocorrupted", "--precision=float32")
 TINY += PLAIN
 SMALLEST = ("--train_limit=20", "--eval_limit=10", "--epochs=1", "--batch_size=10", *PLAIN)
 
-# The real program, which stops after some looks at its progress until a line comes on stdin.
+# Short, with rates that do not depend on the number of epochs.
+CONSTANT = (*SMALLEST, "--method=standard", "--schedule=constant", "--deterministic")
+
+# The real program, which waits for a line on stdin when it has trained its second epoch.
 WAITING = """
 import runpy, sys
 from augmix_tf import runtime
 runtime.import_tensorflow()
-import pytest
-from tests.program import leave_out
-leave_out(pytest.MonkeyPatch())
 from augmix_tf.training.callbacks import COLUMNS, Progress
-looks, shown = int(sys.argv.pop(1)), Progress.on_train_batch_end
+shown = Progress.on_train_batch_end
 def wait(self, batch, logs=None):
-    global looks
     shown(self, batch, logs)
-    looks -= 1
-    if looks == 0:
+    if self._epoch == 1:
         print("waiting", flush=True)
         sys.stdin.readline()
 Progress.on_train_batch_end = wait
 runpy.run_path("main.py", run_name="__main__")
 """
-
-
-@contextlib.contextmanager
-def waiting_process(looks, *arguments, workdir):
-    """Yields a process that trains and has stopped to wait after some looks at its progress."""
-    program = [sys.executable, "-c", WAITING, str(looks), *arguments, f"--workdir={workdir}"]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    process = subprocess.Popen(program, cwd=REPOSITORY, text=True, **pipes)
-    try:
-        said = []
-        while not said or said[-1] not in ("", "waiting\n"):
-            said.append(process.stdout.readline())
-        assert said[-1] == "waiting\n", process.stderr.read()
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def contents(folder):
@@ -301,13 +281,46 @@ def test_steps_to_profile_behind_the_end_are_refused(tmp_path):
     assert "profile_steps must be within the 2 steps of the run; received 1,3." in outcome.line()
 
 
-def test_a_run_whose_rates_do_not_depend_on_its_length_is_extended(tmp_path, quick):
-    options = (*SMALLEST, "--method=standard", "--schedule=constant", "--deterministic")
-    finish(*options, workdir=tmp_path / "extended")
-    finish(*options, "--epochs=2", workdir=tmp_path / "extended")
-    finish(*options, "--epochs=2", workdir=tmp_path / "at once")
-    assert_same_run(tmp_path / "extended", tmp_path / "at once")
-    assert json.loads((tmp_path / "extended" / "config.json").read_text())["epochs"] == 2
+@pytest.fixture(scope="module")
+def at_once(tmp_path_factory):
+    """A short run of two epochs; its folder is only looked at."""
+    folder = tmp_path_factory.mktemp("at once") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out(patch)
+        finish(*CONSTANT, "--epochs=2", workdir=folder)
+    return folder
+
+
+def test_a_run_whose_rates_do_not_depend_on_its_length_is_extended(at_once, tmp_path, quick):
+    finish(*CONSTANT, workdir=tmp_path)
+    finish(*CONSTANT, "--epochs=2", workdir=tmp_path)
+    assert_same_run(tmp_path, at_once)
+    assert json.loads((tmp_path / "config.json").read_text())["epochs"] == 2
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(at_once, tmp_path, quick):
+    """Killed before its second epoch was saved; another process was refused until then."""
+    folder = tmp_path / "[run]"
+    arguments = (*CONSTANT, "--epochs=2")
+    program = [sys.executable, "-c", WAITING, *arguments, f"--workdir={folder}"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(program, cwd=REPOSITORY, text=True, **pipes) as process:
+        try:
+            lines = iter(process.stdout.readline, "")
+            assert "waiting\n" in lines, process.stderr.read()
+            second = command(*arguments, workdir=folder)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert second.code == 1
+    assert second.line() == f"main.py: Another process uses {folder}."
+    assert second.out == ""
+
+    assert position(folder) == (1, 0)
+    assert not (folder / "results.json").exists()
+    outcome = finish(*arguments, workdir=folder)
+    assert "resuming at epoch 2, step 1" in outcome.out
+    assert_same_run(folder, at_once)
 
 
 def test_what_is_missing_of_a_finished_run_is_made_up_for(own, run, monkeypatch):
@@ -342,35 +355,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_goes_on(own, run, quic
     outcome = finish(*TINY, workdir=own)
     assert f"damaged in {own}/checkpoints: {newest.name.partition('.')[0]} (" in outcome.err
     assert_same_run(own, run)
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """A run killed in the middle of its second epoch, and what a second process was told then."""
-    folder = tmp_path_factory.mktemp("killed") / "[run]"
-    with waiting_process(3, *TINY, workdir=folder) as process:
-        second = command(*TINY, workdir=folder)
-        before_kill = process.poll()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert before_kill is None
-    return folder, second
-
-
-def test_a_second_process_in_the_same_folder_is_refused(killed):
-    folder, second = killed
-    assert second.code == 1
-    assert second.line() == f"main.py: Another process uses {folder}."
-    assert second.out == ""
-
-
-def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(killed, run, quick):
-    folder, _ = killed
-    assert position(folder) == (1, 0)
-    assert not (folder / "results.json").exists()
-    outcome = finish(*TINY, workdir=folder)
-    assert "resuming at epoch 2, step 1" in outcome.out
-    assert_same_run(folder, run)
 
 
 def test_interrupted_runs_save_in_the_middle_of_an_epoch_and_go_on(
@@ -528,24 +512,16 @@ def test_views_draws_originals_beside_their_views(tmp_path, monkeypatch):
 
 
 def test_a_run_without_a_folder_gets_one_under_runs(tmp_path, monkeypatch):
-    leave_out(monkeypatch, kept="export")
+    """In half precision: the results are those of the saved model, and the export was reloaded."""
+    leave_out(monkeypatch, kept="export, verify")
     monkeypatch.chdir(tmp_path)
-    outcome = finish(*SMALLEST, "--model=wrn", "--method=standard")
+    outcome = finish(*SMALLEST[:-1], "--precision=mixed_float16", "--method=standard")
     [folder] = (tmp_path / "runs").iterdir()
     assert str(Path("runs", folder.name)) in outcome.out
     assert folder.name.startswith("shapes-wrn-standard-")
     [row] = rows(folder)
     assert float(row["jsd"]) == 0
     assert row["loss"] == row["cross_entropy"]
-    assert results(folder)["provenance"]["method"] == "standard"
-    assert kept_error(folder, 10) == pytest.approx(results(folder)["clean"]["error"], abs=1e-12)
-
-
-def test_half_precision_logs_and_serves_what_it_computes(tmp_path, monkeypatch):
-    """With the reloaded export held against the model, and the rate of the last update."""
-    leave_out(monkeypatch, kept="export, verify")
-    options = (*SMALLEST[:-1], "--precision=mixed_float16", "--method=standard")
-    finish(*options, workdir=tmp_path)
-    assert kept_error(tmp_path, 10) == results(tmp_path)["clean"]["error"]
-    [row] = rows(tmp_path)
     assert float(row["learning_rate"]) == pytest.approx(0.05, rel=1e-4)  # step 1 of 0 and 1
+    assert results(folder)["provenance"]["method"] == "standard"
+    assert kept_error(folder, 10) == results(folder)["clean"]["error"]
