@@ -14,7 +14,7 @@ from augmix_tf import seeds
 from augmix_tf.augment.augmix import AugMixMethod
 from augmix_tf.augment.erasing import PatchUniformMethod
 from augmix_tf.augment.method import BatchShape, StandardMethod
-from augmix_tf.augment.mixing import CutmixMethod, MixupMethod
+from augmix_tf.augment.mixing import CutmixMethod
 from augmix_tf.data import class_folders, pipeline, record_files, sources, tfds_sets
 from augmix_tf.data.encoded_store import EncodedStore
 from augmix_tf.data.pipeline import ONE_REPLICA, Position, ReplicaSlice
@@ -369,21 +369,20 @@ def test_each_epoch_has_each_image_and_all_views_of_it_share_a_window(train, win
     assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
 
 
-@pytest.mark.parametrize("piece", [1, 4 * 20 * 24 * 3 * 2])
-def test_pieces_of_a_batch_have_the_bytes_of_the_complete_batch(train, monkeypatch, piece):
-    """Row by row, and two rows at a time, which do not divide five."""
+def test_pieces_of_a_batch_have_the_bytes_of_the_complete_batch(train, monkeypatch):
+    """Two rows at a time, which do not divide five."""
     batches = views_of(train, PATCH)
-    monkeypatch.setattr(pipeline, "_PIECE", piece)
+    monkeypatch.setattr(pipeline, "_PIECE", 4 * 20 * 24 * 3 * 2)
     in_pieces = views_of(train, PATCH)
     later = views_of(train, PATCH, start=Position(0, 2))
     for made, expected in zip([*in_pieces, *later], [*batches, *batches[2:]], strict=True):
         assert_same(made, expected)
 
 
-@pytest.mark.parametrize("piece", [2**25, 1])
-def test_two_workers_read_their_rows_and_make_the_views_of_one(train, monkeypatch, piece):
+def test_two_workers_read_their_rows_and_make_the_views_of_one(train, monkeypatch):
+    """Row by row."""
     whole = views_of(train, PATCH, batch=8)
-    monkeypatch.setattr(pipeline, "_PIECE", piece)
+    monkeypatch.setattr(pipeline, "_PIECE", 1)
     slices = [ReplicaSlice(first, 1, 2) for first in (0, 1)]
     by_worker = [views_of(train, PATCH, replicas=one, batch=8) for one in slices]
     for (views, labels), *parts in zip(whole, *by_worker, strict=True):
@@ -391,10 +390,9 @@ def test_two_workers_read_their_rows_and_make_the_views_of_one(train, monkeypatc
         np.testing.assert_array_equal(np.concatenate([p[1] for p in parts]), labels)
 
 
-@pytest.mark.parametrize("name", ["mixup", "cutmix"])
-def test_mixing_methods_mix_the_same_windows(train, windows, monkeypatch, name):
+def test_mixing_methods_mix_the_same_windows(train, windows, monkeypatch):
     monkeypatch.setattr(pipeline, "_PIECE", 1)
-    method = MixupMethod() if name == "mixup" else CutmixMethod(cutmix_probability=1.0)
+    method = CutmixMethod(cutmix_probability=1.0)
     batches = zip(views_of(train, method), windows, strict=True)
     for number, ((views, targets), (clean, labels)) in enumerate(batches):
         assert views.shape == (len(clean), 1, *SIZE, 3)

@@ -12,21 +12,14 @@ from augmix_tf import seeds
 from augmix_tf.augment.method import BatchShape
 from augmix_tf.augment.mixing import CutmixMethod, CutmixPlan, MixupMethod, MixupPlan
 from tests.arrays import assert_same
-from tests.runs import RUNS
+from tests.runs import RUNS, eager, graph, tf_data, xla
 
 HEIGHT, WIDTH, CLASSES = 9, 14, 4
 SIZE = (HEIGHT, WIDTH)
 PARTNER = [2, 0, 1]
-# XLA has no gamma distribution: these plans are drawn outside of what it compiles.
-DRAWS = {name: RUNS[name] for name in ("eager", "graph", "tf_data")}
-BOXES = {
-    "inside": (2, 3, 7, 13),
-    "one pixel": (8, 0, 9, 1),
-    "everything": (0, 0, HEIGHT, WIDTH),
-    "nothing": (0, 0, 0, 0),
-    "no columns": (1, 6, 8, 6),
-    "over the border": (-4, 9, 5, 99),
-}
+BOXES = [  # within the image, one pixel, all, none, no columns, over the border
+    (2, 3, 7, 13), (8, 0, 9, 1), (0, 0, HEIGHT, WIDTH), (0, 0, 0, 0), (1, 6, 8, 6), (-4, 9, 5, 99),
+]  # fmt: skip
 
 
 def images(count: int = 3) -> np.ndarray:
@@ -47,9 +40,9 @@ def drawn(method, count: int, steps: int) -> list:
     return [np.stack(parts) for parts in zip(*plans.as_numpy_iterator(), strict=True)]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
-def test_mixup_mixes_pixels_and_targets_with_the_partners(run, share):
+def test_mixup_mixes_pixels_and_targets_with_the_partners(run):
+    share = 0.25
     plan = MixupPlan(tf.constant(share), tf.constant(PARTNER))
     mixed, labels = run(
         lambda x, t, *p: MixupMethod().apply(x, t, MixupPlan(*p)), images(), targets(), *plan
@@ -60,7 +53,7 @@ def test_mixup_mixes_pixels_and_targets_with_the_partners(run, share):
     np.testing.assert_array_equal(labels, want)
 
 
-@pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 5.0])
+@pytest.mark.parametrize("alpha", [0.01, 5.0])
 def test_the_share_is_beta(alpha):
     share, _ = drawn(MixupMethod(mixup_alpha=alpha), 2, 2_000)
     assert share.dtype == np.float32
@@ -83,8 +76,10 @@ def test_partners_are_permutations_all_as_likely(method):
     assert stats.chi2_contingency(table).pvalue > 1e-6
 
 
-@pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
-@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize(
+    ("run", "box"),
+    [(eager, box) for box in BOXES] + [(run, BOXES[-1]) for run in (graph, tf_data, xla)],
+)
 def test_cutmix_takes_the_box_from_the_partner_and_its_share_of_the_targets(run, box):
     plan = CutmixPlan(tf.constant(box), tf.constant(PARTNER))
     mixed, labels = run(
@@ -141,8 +136,9 @@ def test_batches_are_mixed_with_the_probability_and_left_alone_otherwise():
     assert stats.binomtest(int((~left_alone & mixed).sum()), trials).pvalue > 1e-6
 
 
-@pytest.mark.parametrize("run", DRAWS.values(), ids=DRAWS)
+@pytest.mark.parametrize("run", [graph, tf_data])
 def test_a_seed_gives_the_same_plans_in_every_way_it_is_run(run):
+    """Outside of what XLA compiles, because it has no gamma distribution."""
     for method in (MixupMethod(mixup_alpha=0.4), CutmixMethod(cutmix_probability=0.9)):
 
         def draw(step, count, method=method):

@@ -29,21 +29,17 @@ def _keep_precision_policy():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "num_classes", "trainable", "moving"),
+    ("name", "num_classes", "trainable", "moving"),
     [
-        ("allconv", {}, 10, 1_409_674, 2_880),
-        ("densenet", {}, 10, 769_162, 23_988),
-        ("densenet", {"depth": 40, "bottleneck": False, "reduction": 1.0}, 10, 1_059_298, 18_720),
-        ("wrn", {}, 100, 2_255_156, 5_408),
-        ("resnext", {}, 10, 6_807_882, 25_216),
-        ("resnext", {"cardinality": 32, "base_width": 4}, 100, 4_868_004, 25_216),
-        ("resnet50", {}, 1000, 25_557_032, 53_120),
-        ("resnet50", {"max_blur_pool": True}, 1000, 25_557_032, 53_120),
+        ("allconv", 10, 1_409_674, 2_880),
+        ("densenet", 10, 769_162, 23_988),
+        ("wrn", 100, 2_255_156, 5_408),
+        ("resnext", 10, 6_807_882, 25_216),
+        ("resnet50", 1000, 25_557_032, 53_120),
     ],
 )
-def test_parameter_counts(name, options, num_classes, trainable, moving):
-    side = 64 if "max_blur_pool" in options else None
-    model = models.build(name, num_classes, (side, side, 3), **options)
+def test_parameter_counts(name, num_classes, trainable, moving):
+    model = models.build(name, num_classes, (None, None, 3))
     assert sum(w.numpy().size for w in model.trainable_weights) == trainable
     assert sum(w.numpy().size for w in model.non_trainable_weights) == moving
     assert model.output_shape == (None, num_classes)
@@ -107,7 +103,7 @@ def test_gradients_equal_numpy_differences(case):
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras, in writing a file
 def test_saved_models_load_without_this_package(tmp_path):
-    cases = ["allconv", "densenet_bc", "resnext", "max_blur_pool", "wrn"]
+    cases = ["densenet_bc", "resnext", "max_blur_pool"]
     for case in cases:
         model = build_tiny(case)
         shake(model)
