@@ -20,13 +20,3 @@ def python(code: str, *arguments: object, cwd: Path = ROOT, **environment: str) 
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
-
-
-def two_processors():
-    """A strategy of two replicas; for a process that has computed nothing yet."""
-    import tensorflow as tf
-
-    device = tf.config.LogicalDeviceConfiguration()
-    (processor,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(processor, [device, device])
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

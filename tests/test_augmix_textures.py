@@ -14,11 +14,14 @@ from augmix_tf.augment.augmix_textures import AugMixTexturesMethod, TexturePlan,
 from augmix_tf.augment.ipmix import Patches, uniform_noise
 from augmix_tf.augment.method import BatchShape
 from tests.runs import RUNS
+from tests.test_augmix import pillow_chains, pillow_views
 
 COUNT, SIZE = 3, (10, 14)
 BATCH = BatchShape(COUNT, SIZE)
 AT = seeds.BatchSeeds(2, 5, 1)
 SMALL = {"mixing_images": 4, "patch_sides": "4,8", "ramp_epochs": 0}
+MIXING_IMAGE = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)
+MIXING_SET = mixing_set.of_images([MIXING_IMAGE])
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +54,11 @@ def numpy_chain(image, mixing_image, operates, patches):
 @pytest.mark.parametrize("run", ["eager", "xla"])  # tests/test_ipmix.py has all ways
 def test_texture_chains_mix_patch_by_patch(images, run):
     """The first chain alone: all ways to mix, both kinds of partners, depths of 1 and 3."""
-    mixing_image = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)
-    rng, shape = np.random.default_rng(2), (COUNT, 1, 3, 3)
+    rng, shape = np.random.default_rng(2), (COUNT, 2, 3, 3)
     depth, operates = np.array([3, 1, 3]), rng.random(shape) < 0.5
     low = rng.integers(0, 6, (*shape, 2))
     patches = Patches(
-        mixing=rng.permutation(np.arange(27) % 4).reshape(shape).astype(np.int32),
+        mixing=rng.permutation(np.arange(54) % 4).reshape(shape).astype(np.int32),
         box=np.concatenate([low, rng.integers(3, 9, (*shape, 2))], axis=-1).astype(np.int32),
         weights=np.stack([rng.uniform(0.5, 1.5, shape), rng.uniform(-0.6, 0.6, shape)], -1).astype(
             np.float32
@@ -64,43 +66,38 @@ def test_texture_chains_mix_patch_by_patch(images, run):
         kept=rng.random(shape).astype(np.float32),
         noise=rng.integers(0, 2**31, (*shape, 2)).astype(np.int32),
     )
-    one = tf.ones([COUNT, 1])
     plan = TexturePlan(
         chains=AugMixPlan(
             operation=tf.fill(shape, ops.OPERATIONS.index("solarize")),
             parameter=tf.zeros(shape, tf.float64),
-            chain_depth=tf.tile(tf.constant(depth, tf.int32)[:, None, None], [1, 1, 3]),
-            chain_weights=tf.constant([[[1.0, 0.0, 0.0]]] * COUNT),
-            mixed_share=one,
+            chain_depth=tf.tile(tf.constant(depth, tf.int32)[:, None, None], [1, 2, 3]),
+            chain_weights=tf.constant([[[1.0, 0.0, 0.0]] * 2] * COUNT),
+            mixed_share=tf.ones([COUNT, 2]),
         ),
-        is_texture=tf.fill([COUNT, 1, 3], True),
+        is_texture=tf.fill([COUNT, 2, 3], True),
         operates=tf.constant(operates),
         number=tf.zeros(shape, tf.int32),
         place=tf.zeros([*shape, 2], tf.float64),
         patches=Patches(*map(tf.constant, patches)),
     )
-    drawn = mixing_set.of_images([mixing_image])
-    got = RUNS[run](apply_textures, tf.constant(images), drawn, plan)[:, 0]
-    want = [
-        255
-        * numpy_chain(
-            images[n],
-            mixing_image,
-            operates[n, 0, 0, : depth[n]],
-            [part[n, 0, 0] for part in patches],
-        )
-        for n in range(COUNT)
-    ]
+    got = RUNS[run](apply_textures, tf.constant(images), MIXING_SET, plan)
+    want = np.empty((COUNT, 2, *SIZE, 3))
+    for n, view in np.ndindex(COUNT, 2):
+        parts = [part[n, view, 0] for part in patches]
+        operated = operates[n, view, 0, : depth[n]]
+        want[n, view] = 255 * numpy_chain(images[n], MIXING_IMAGE, operated, parts)
     np.testing.assert_allclose(got, want, rtol=0, atol=255 * 2e-6)  # powers of another library
 
 
 def test_without_textures_it_is_augmix(images):
     plain, ours = AugMixMethod(), AugMixTexturesMethod(texture_share=0.0, **SMALL)
-    labels = tf.zeros([COUNT])
-    want = plain.apply(tf.constant(images), labels, plain.draw(AT, BATCH)).views
-    got = ours.apply(tf.constant(images), labels, ours.draw(AT, BATCH)).views
-    np.testing.assert_allclose(got, want, rtol=0, atol=255 * 1e-6)  # through the scale 0 to 1
-    np.testing.assert_array_equal(got[:, 0], images)
+    got = apply_textures(tf.constant(images), MIXING_SET, ours.draw(AT, BATCH))
+    plan = plain.draw(AT, BATCH)
+    for view in range(2):
+        one = AugMixPlan(*(part[:, view] for part in plan))
+        want = pillow_views(images, one, pillow_chains(images, one))
+        # Through the scale 0 to 1.
+        np.testing.assert_allclose(got[:, view], want, rtol=0, atol=255 * 1e-6)
 
 
 def test_severity_and_share_of_textures_rise_in_equal_steps_from_epoch_to_epoch():

@@ -1,4 +1,4 @@
-"""Batch normalisation by the fused kernel and over several replicas, against NumPy and Keras."""
+"""Batch normalisation by the fused kernel, against NumPy and Keras."""
 
 import copy
 
@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from augmix_tf.models.batch_norm import batch_normalization
 from tests.arrays import assert_same
-from tests.processes import python, two_processors
 from tests.runs import RUNS
 from tests.tiny_models import batch, cross_entropy, shake
 
@@ -133,7 +132,7 @@ def test_an_attack_and_a_step_through_one_network_equal_keras(way, training):
     plain.set_weights(model.get_weights())
     images, labels = batch([9, 6, 3])
 
-    def attack_and_step(model):
+    def attack_and_step(model, way):
         def run(images):
             with tf.GradientTape() as tape:
                 tape.watch(images)
@@ -144,7 +143,8 @@ def test_an_attack_and_a_step_through_one_network_equal_keras(way, training):
 
         return RUNS[way](run, tf.constant(images))
 
-    for got, want in zip(attack_and_step(model), attack_and_step(plain), strict=True):
+    pairs = zip(attack_and_step(model, way), attack_and_step(plain, "graph"), strict=True)
+    for got, want in pairs:
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
 
 
@@ -229,10 +229,8 @@ def test_the_layer_is_keras_own_and_so_are_its_copies():
         assert_same(other.get_weights(), plain.get_weights())
 
 
-# Several replicas. A batch of 8: each of two replicas has four examples, or 5 and 3, or 8 and none.
 # float32 holds a mean of 1000 to 6e-5, and the standard deviation is 1.
 FAR = 1.5e-4
-SPLITS = {"halves": 4, "uneven": 5, "none on the second": 8}
 
 
 def whole_batch(far=False):
@@ -257,84 +255,8 @@ def outputs_and_slopes(layer):
     return step
 
 
-# Examples of the first replica, far from 0, synchronised, precision, the way a step is run
-ON_TWO = {
-    **{name: (count, False, True, "float32", "graph") for name, count in SPLITS.items()},
-    "far": (4, True, True, "float32", "graph"),
-    "eager": (4, False, True, "float32", "eager"),
-    "float64": (4, False, True, "float64", "graph"),
-    "mixed_bfloat16": (4, False, True, "mixed_bfloat16", "graph"),
-    "mixed_float16": (4, False, True, "mixed_float16", "graph"),
-    "apart": (4, False, False, "float32", "graph"),
-}
-
-
-def on_two_replicas(strategy, count, far, synchronized, policy, way):
-    """What `outputs_and_slopes` gives for the whole batch, and both replicas' moving values."""
-    keras.config.set_dtype_policy(policy)
-    with strategy.scope():
-        layer = ours(synchronized=synchronized)
-    parts = [tf.split(part, [count, 8 - count]) for part in whole_batch(far)]
-    parts[0] = [tf.cast(part, layer.variable_dtype) for part in parts[0]]
-    own = [
-        strategy.experimental_distribute_values_from_function(
-            lambda context, part=part: part[context.replica_id_in_sync_group]
-        )
-        for part in parts
-    ]
-    results = RUNS[way](lambda: strategy.run(outputs_and_slopes(layer), args=own))
-    outputs, by_x, *by_weights = map(strategy.experimental_local_results, results)
-    moved = [layer.moving_mean.value.values, layer.moving_variance.value.values]
-    joined = [tf.cast(tf.concat(value, 0), tf.float64) for value in (outputs, by_x)]
-    return [*joined, *map(tf.add_n, by_weights), tf.stack(moved, 1)]
-
-
-def save_two_replicas(path):
-    """For a process of its own, because of its two devices."""
-    # One for all: two of them number their collective operations alike.
-    strategy = two_processors()
-    runs = {name: on_two_replicas(strategy, *how) for name, how in ON_TWO.items()}
-    np.savez(path, **{f"{name}/{i}": v for name, run in runs.items() for i, v in enumerate(run)})
-
-
-@pytest.fixture(scope="module")
-def two_replicas(tmp_path_factory):
-    path = tmp_path_factory.mktemp("replicas") / "runs.npz"
-    python(f"from tests import test_batch_norm as t; t.save_two_replicas({str(path)!r})")
-    with np.load(path) as saved:
-        return {name: [saved[f"{name}/{i}"] for i in range(5)] for name in ON_TWO}
-
-
-@pytest.mark.parametrize("name", [name for name in ON_TWO if name != "apart"])
-def test_two_synchronised_replicas_equal_one_device_in_float64(two_replicas, name):
-    *got, moved = two_replicas[name]
-    np.testing.assert_array_equal(moved[0], moved[1])
-    _, far, _, policy, _ = ON_TWO[name]
-    tolerance = FAR if far else TOLERANCE.get(policy, 1e-12)
-    x, factors = whole_batch(far)
-    x, exact = x.astype(np.float64), stock(dtype="float64")
-    moving_mean, moving_variance = exact.get_weights()[2:]
-    y, *slopes = outputs_and_slopes(exact)(tf.constant(x), factors)
-    near(got[0], y, tolerance)
-    for value, want in zip(got[1:], slopes, strict=True):
-        near(value, want, 4 * tolerance)
-    mean, unbiased = x.mean((0, 1, 2)), x.var((0, 1, 2), ddof=1)
-    np.testing.assert_allclose(moved[0][0], 0.8 * moving_mean + 0.2 * mean, rtol=1e-6, atol=1e-6)
-    rtol = 1e-5 if far else 2e-6
-    np.testing.assert_allclose(moved[0][1], 0.8 * moving_variance + 0.2 * unbiased, rtol=rtol)
-
-
 def test_the_kernel_is_as_near_where_the_mean_is_far():
     """So is one device, whose mean is rounded in the same way."""
     x, _ = whole_batch(far=True)
     want = stock(dtype="float64")(x.astype(np.float64), training=True)
     near(ours()(x, training=True), want, FAR)
-
-
-def test_two_replicas_apart_normalise_by_their_own_examples(two_replicas):
-    y, *_, moved = two_replicas["apart"]
-    x, _ = whole_batch()
-    for half, own in zip((slice(4), slice(4, 8)), moved, strict=True):
-        layer = ours()
-        near(y[half], layer(x[half], training=True), 2e-6)
-        np.testing.assert_allclose(own, layer.get_weights()[2:], rtol=1e-6)

@@ -1,11 +1,9 @@
 """Checkpoints: damage, full disks, weights that went wrong, what they carry, other replicas."""
 
 import contextlib
-import json
 import math
 import re
 import resource
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,11 +12,9 @@ import tensorflow as tf
 
 from augmix_tf.data.pipeline import Position
 from augmix_tf.errors import FileError, RunError
-from augmix_tf.training import loop
 from augmix_tf.training.checkpoints import Best, Checkpoints
 from tests.arrays import assert_same
-from tests.processes import python, two_processors
-from tests.test_training import CLASSES, data, trainer_of, weights
+from tests.test_training import CLASSES, trainer_of
 
 
 def variables_of(trainer):
@@ -291,56 +287,3 @@ def test_a_temperature_belongs_to_its_weights(saved):
     again.save(Position(0, 4))
     assert again.position == Position(0, 4)
     assert again.temperature is None
-
-
-def two_replicas(folder):
-    """Prints what the test looks at; a process of its own, for its two devices."""
-    both = two_processors()
-    one = tf.distribute.OneDeviceStrategy("CPU:0")
-    said = {}
-    for name, first, second in (("two to one", both, one), ("one to two", one, both)):
-        place = Path(folder) / name
-        with first.scope():
-            trainer = trainer_of(dropout=0.5)
-        checkpoints = Checkpoints(trainer, place)  # it enters the scope by itself
-        with first.scope():
-            batches = first.experimental_distribute_dataset(data(batches=3))
-            loop.train(trainer, batches, epochs=1, steps_per_epoch=3, save=checkpoints.save)
-            before = state(trainer)
-        checkpoints.calibrated(1.5)
-        with second.scope():
-            other = trainer_of(seed=4, dropout=0.5)
-        restored = Checkpoints(other, place)
-        position, temperature = restored.restore(), restored.temperature
-        with second.scope():
-            said[name] = [position, temperature, before, state(other)]
-    with both.scope():
-        # Of the third batch, the second replica gets what is spoilt.
-        spoilt = np.ones((4, 4, 1, 1, 1, 1), np.float32)
-        spoilt[2, 2:] = math.nan
-        batches = tf.data.Dataset.zip(data(batches=4), tf.data.Dataset.from_tensor_slices(spoilt))
-        batches = batches.map(lambda batch, factor: (batch[0] * factor, batch[1]))
-        try:
-            batches = both.experimental_distribute_dataset(batches)
-            loop.train(trainer_of(), batches, epochs=1, steps_per_epoch=4)
-        except RunError as error:
-            said["error"] = str(error)
-    print(json.dumps(said))
-
-
-def state(trainer):
-    means = [float(metric.result()) for metric in trainer.metrics]
-    return [[np.asarray(value).tolist() for value in weights(trainer)], means]
-
-
-def test_a_checkpoint_may_go_on_with_other_replicas(tmp_path):
-    code = f"from tests import test_checkpoints as t; t.two_replicas({str(tmp_path)!r})"
-    said = json.loads(python(code).splitlines()[-1])
-    for name in ("two to one", "one to two"):
-        position, temperature, before, after = said[name]
-        assert position == [1, 0]
-        assert temperature == 1.5
-        assert len(before[0]) > 10
-        assert before[0] == after[0]
-        np.testing.assert_allclose(after[1], before[1], rtol=1e-6)
-    assert "not finite after step 3 of epoch 1" in said["error"]

@@ -111,66 +111,21 @@ def train(devices, name, precision, folder=None, callbacks=()):
     return values
 
 
-def train_all(out, *names):
-    """Trains the cases under these strategies and saves what `train` values."""
-    out = Path(out)
-    for name in names:
-        if name == "none":
-            devices = tf.distribute.OneDeviceStrategy("CPU:0")
-        else:
-            devices = distribution.make_strategy(name, cpu_replicas=2 * (name == "mirrored"))
-        assert devices.num_replicas_in_sync == (1 if name == "none" else 2)
-        worker = distribution.worker_index(devices)
-        distribution.require_same(devices, "names", name)
-        # Between workers the views of AugMix would only be compiled once more.
-        for case in CASES[:1] if name == "multiworker" else CASES:
-            values = train(devices, *case)
-            np.savez(out / f"{name}{worker}-{'-'.join(case)}.npz", **values)
-        if name == "multiworker":
-            with pytest.raises(RunError, match=r"The workers have different numbers\. Run the"):
-                distribution.require_same(devices, "numbers", str(worker))
-            stop_and_lose_a_worker(devices, worker, out)
-        if name == "mirrored":
-            scale, weights = overflow_on_one_replica(devices)
-            np.savez(out / "overflow-scale.npz", scale=scale, weights=weights)
-
-
-def overflow_on_one_replica(devices):
-    """A step under a loss scale that is too large for one replica; returns scale and weights.
-
-    Without batch normalisation, through which the other replica would notice by itself.
-    """
-    keras.mixed_precision.set_global_policy("mixed_float16")
-    with devices.scope():
-        images = keras.Input((12, 16, 3))
-        start = keras.initializers.Constant(0.125)
-        logits = keras.layers.Dense(CLASSES, kernel_initializer=start)
-        backbone = keras.Model(images, logits(keras.layers.Flatten()(images)))
-        trainer = Trainer(with_normalization(backbone, (0.5,) * 3, (0.25,) * 3))
-        inner = CoupledSGD(0.1)
-        trainer.compile(optimizer=keras.optimizers.LossScaleOptimizer(inner, 2.0**40))
-        trainer.optimizer.build(trainer.trainable_variables)
-
-        def batches(replicas):
-            # The logits are equal, so the gradient of equal targets is 0, also when it is scaled.
-            targets = [tf.fill([1, CLASSES], 1 / CLASSES), tf.one_hot([1], CLASSES)]
-            views = tf.fill([1, 1, 12, 16, 3], 9.0)
-            return tf.data.Dataset.from_tensor_slices(targets).map(lambda part: (views, part))
-
-        loop.train(trainer, distribution.distribute(devices, batches), epochs=1, steps_per_epoch=1)
-    weights = np.concatenate([v.numpy().ravel() for v in trainer.trainable_variables])
-    return float(trainer.optimizer.dynamic_scale.numpy()), weights
-
-
-def stop_and_lose_a_worker(devices, worker, out):
-    """The second worker is asked to stop, both go on, it dies; notes what the first one says."""
-    arguments = (devices, *CASES[0], out / "checkpoints")
+def work(out):
+    """One of two workers: they train until the second is asked to stop, and again until it dies."""
+    devices = distribution.make_strategy("multiworker")
+    assert devices.num_replicas_in_sync == 2
+    worker = distribution.worker_index(devices)
+    distribution.require_same(devices, "names", "equal")
+    with pytest.raises(RunError, match=r"The workers have different numbers\. Run the"):
+        distribution.require_same(devices, "numbers", str(worker))
+    arguments = (devices, *CASES[0], Path(out) / "checkpoints")
     with pytest.raises(Interrupted):
         train(*arguments, [AtEpoch(1, signal.SIGTERM)] * worker)
     try:
         train(*arguments, [AtEpoch(2, signal.SIGKILL)] * worker)
     except RunError as error:
-        (out / "said.txt").write_text(str(error))
+        (Path(out) / "said.txt").write_text(str(error))
 
 
 def go_on(out):
@@ -178,16 +133,14 @@ def go_on(out):
     devices = distribution.make_strategy("multiworker")
     values = train(devices, *CASES[0], Path(out) / "checkpoints")
     distribution.wait_for_all(devices)
-    if distribution.is_chief(devices):
-        np.savez(Path(out) / f"resumed0-{'-'.join(CASES[0])}.npz", **values)
+    np.savez(Path(out) / f"worker{distribution.worker_index(devices)}.npz", **values)
 
 
-def start(call, worker=None, ports=()):
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-    if worker is not None:
-        task = {"type": "worker", "index": worker}
-        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})
+def start(call, worker, ports):
+    task = {"type": "worker", "index": worker}
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    configuration = json.dumps({"cluster": cluster, "task": task})
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CONFIG": configuration}
     code = f"from tests import test_distribution as t; t.{call}"
     options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=ROOT, **options)
@@ -208,33 +161,26 @@ def wait(processes, codes):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """(strategy and worker, case) -> what `train` values there; and what a lost worker leaves."""
+def workers(tmp_path_factory):
+    """What `train` values on each of two workers, and what a lost worker leaves."""
     out, ports = tmp_path_factory.mktemp("trained"), free_ports(4)
-    call = f"train_all({str(out)!r}, {{}})"
-    processes = [start(call.format("'mirrored', 'none'"))]
-    for number in (0, 1):
-        processes.append(start(call.format("'multiworker'"), number, ports[:2]))
-    wait(processes, [0, 0, -signal.SIGKILL])
-    wait([start(f"go_on({str(out)!r})", number, ports[2:]) for number in (0, 1)], [0, 0])
-    values = {tuple(f.stem.split("-", 1)): dict(np.load(f)) for f in out.glob("*.npz")}
-    return values | {"said": (out / "said.txt").read_text()}
+    wait([start(f"work({str(out)!r})", n, ports[:2]) for n in (0, 1)], [0, -signal.SIGKILL])
+    wait([start(f"go_on({str(out)!r})", n, ports[2:]) for n in (0, 1)], [0, 0])
+    values = [dict(np.load(out / f"worker{number}.npz")) for number in (0, 1)]
+    return values, (out / "said.txt").read_text()
 
 
-@pytest.mark.parametrize(
-    ("where", "case"),
-    [("mirrored0", 0), ("mirrored0", 1), ("multiworker0", 0)],
-)
-def test_several_replicas_train_and_answer_as_one_device(trained, where, case):
+def assert_as_one_device(got, case):
     """Nine steps, with a count of examples that the batch does not divide."""
-    name = "-".join(CASES[case])
-    want, got = trained["none0", name], trained[where, name]
+    policy = keras.config.dtype_policy()
+    want = train(tf.distribute.OneDeviceStrategy("CPU:0"), *case)
+    keras.config.set_dtype_policy(policy)
     assert want.keys() == got.keys()
     weights = [key for key in want if key.startswith("weight ")]
     assert len(weights) == 12, weights
     for key in weights:
         apart = np.linalg.norm(got[key] - want[key])
-        assert apart <= CLOSE[CASES[case][1]] * np.linalg.norm(want[key]), key
+        assert apart <= CLOSE[case[1]] * np.linalg.norm(want[key]), key
     for metric in METRICS:
         np.testing.assert_allclose(got[f"mean {metric}"], want[f"mean {metric}"], atol=2e-6)
     for key in ("logits", "one logit"):
@@ -242,29 +188,15 @@ def test_several_replicas_train_and_answer_as_one_device(trained, where, case):
     np.testing.assert_allclose(got["one logit"], got["logits"][:1], atol=1e-6)
 
 
-def test_all_workers_end_with_the_same_bytes(trained):
-    first, second = (trained[f"multiworker{number}", "-".join(CASES[0])] for number in (0, 1))
+def test_a_run_whose_worker_was_stopped_and_killed_ends_as_on_one_device(workers):
+    """A signal to one worker stops both at one step: they could not go on from different ones."""
+    (first, second), said = workers
+    assert said.startswith("Another worker stopped, or the connection to it was lost (")
+    assert "Start all workers again" in said
+    assert_as_one_device(first, CASES[0])
     assert first.keys() == second.keys()
     for key in first:
         np.testing.assert_array_equal(first[key], second[key], err_msg=key)
-
-
-def test_an_overflow_on_one_replica_is_left_out_by_all(trained):
-    """float16: the step is not made, and the loss scale goes down."""
-    values = trained["overflow", "scale"]
-    assert values["scale"] == 2.0**39
-    np.testing.assert_array_equal(np.unique(values["weights"]), [0.0, 0.125])  # as they began
-
-
-def test_a_run_whose_worker_was_stopped_and_killed_ends_as_if_it_had_not_been(trained):
-    """A signal to one worker stops both at one step: they could not go on from different ones."""
-    assert trained["said"].startswith("Another worker stopped, or the connection to it was lost (")
-    assert "Start all workers again" in trained["said"]
-    name = "-".join(CASES[0])
-    want, got = trained["multiworker0", name], trained["resumed0", name]
-    for key in want:
-        apart = np.linalg.norm(got[key] - want[key])
-        assert apart <= 1e-6 * np.linalg.norm(want[key]), key
 
 
 def test_one_device_without_a_reason_for_more(monkeypatch):

@@ -71,9 +71,9 @@ def views_of(reference, plan, noise, run=RUNS["eager"], clip=False):
     return run(lambda *args: apply_ipmix(*args, clip, noise), images, drawn, plan)[:, 0].numpy()
 
 
-@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("run", ["eager", "tf_data", "xla"])
 def test_equals_the_original_code(reference, recorded_noise, run):
-    got = views_of(reference, recorded_plan(reference), recorded_noise, run)
+    got = views_of(reference, recorded_plan(reference), recorded_noise, RUNS[run])
     np.testing.assert_allclose((got / 255 - 0.5) / 0.5, reference["outputs"], rtol=0, atol=1e-6)
 
 

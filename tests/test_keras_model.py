@@ -9,7 +9,6 @@ from augmix_tf import AugMixModel
 from augmix_tf.augment import AugMixSettings, augmix_views
 from augmix_tf.errors import ArgumentError
 from augmix_tf.training.step import METRICS, Trainer
-from tests.processes import python, two_processors
 
 CLASSES, SIZE, BATCH = 5, (6, 8), 4
 
@@ -89,7 +88,7 @@ def test_a_step_is_the_gradient_of_the_papers_loss_by_hand():
 
 def test_images_views_and_the_trainer_give_the_same_weights():
     """Views made in the step, views that are given, and the step of this package's own loop."""
-    with_images, with_views, trainer = model_of(False), model_of(False), Trainer(backbone())
+    with_images, with_views, trainer = model_of(False), model_of(), Trainer(backbone())
     trainer.compile(keras.optimizers.SGD(0.1, momentum=0.9))
     logs = [
         model.fit(data, verbose=0, shuffle=False).history
@@ -152,17 +151,6 @@ def test_mixed_precision_trains_and_sees_images_in_float32():
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
-def train_on_two_replicas(path: str) -> None:
-    """In a process of its own, which divides its processor before anything else."""
-    with two_processors().scope():
-        model = AugMixModel(flat(), seed=7)
-        model.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"])
-    images, labels = examples(4)
-    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(2 * BATCH)
-    history = model.fit(data, verbose=0).history
-    np.savez(path, *model.get_weights(), **history)
-
-
 @keras.saving.register_keras_serializable(package="tests")
 class Nearness(keras.layers.Layer):
     """Adds a penalty of its own to the loss."""
@@ -180,25 +168,6 @@ def flat(size=SIZE, channels=3) -> keras.Model:
     return keras.Sequential(
         [keras.Input((*size, channels)), *layers, keras.layers.Dense(CLASSES, **penalties)]
     )
-
-
-def test_two_replicas_train_as_one_device_on_the_views_of_both(tmp_path):
-    path = str(tmp_path / "two.npz")
-    python(f"from tests import test_keras_model as t; t.train_on_two_replicas({path!r})")
-    images, labels = examples(4)
-    parts = [
-        augmix_views(part, 7, number % 2, number // 2, AugMixSettings())
-        for number, part in enumerate(np.split(images, 4))
-    ]
-    model = AugMixModel(flat(), seed=7)
-    model.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"])
-    data = tf.data.Dataset.from_tensor_slices((tf.concat(parts, 0), labels)).batch(2 * BATCH)
-    history = model.fit(data, verbose=0).history
-    with np.load(path) as two:
-        for name, (value,) in history.items():
-            np.testing.assert_allclose(two[name][0], value, rtol=1e-5, atol=1e-7)
-        for number, weight in enumerate(model.get_weights()):
-            np.testing.assert_allclose(two[f"arr_{number}"], weight, rtol=1e-5, atol=1e-7)
 
 
 def copies(images):
@@ -314,17 +283,19 @@ def test_a_range_of_values_trains_as_its_levels_do():
     unit.build((None, *SIZE, 3))
     unit.set_weights(want.backbone.get_weights())
     for model, pixels in ((ours, (images / 255).astype(np.float32)), (want, images)):
-        model.compile(keras.optimizers.SGD(0.1))
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
         fitted(model, pixels, labels, batch_size=BATCH, epochs=1)
     assert_same_weights(ours.backbone, want.backbone)
     with pytest.raises(ArgumentError, match=r"value_range=\(0, 255\) for integers"):
         fitted(ours, images, labels)
     # A network that takes 0 to 255 would see nothing but black.
-    for fit in (want.fit, want.evaluate):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="Expected images in 0"):
-            fit((images / 255).astype(np.float32), labels, verbose=0)
+    unit = (images / 255).astype(np.float32)
+    for x in (unit, copies(unit)):
+        with pytest.raises(ArgumentError, match="Expected images in 0"):
+            fitted(want, x, labels)
+    want.compile("sgd")
     with pytest.raises(tf.errors.InvalidArgumentError, match="Expected images in 0"):
-        fitted(want, copies(images / 255), labels)
+        want.evaluate(unit, labels, verbose=0)
 
 
 def test_grey_images_train():
