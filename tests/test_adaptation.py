@@ -19,6 +19,7 @@ from augmix_tf.evaluation import adaptation, measure
 from augmix_tf.evaluation.adaptation import AdaptedClassifier, adapted_predictor
 from augmix_tf.evaluation.results import Results
 from augmix_tf.evaluation.sets import Benchmarks
+from augmix_tf.evaluation.values import metric_values
 from augmix_tf.report.cells import cells_csv
 from tests import golden
 from tests.arrays import assert_same
@@ -334,7 +335,7 @@ def test_both_networks_are_evaluated_on_the_same_images():
         assert [cell.outcomes for cell in row] == [want.outcomes] * 2
     assert adapted.corrupted.mean["error"] == want.metrics["error"]
     assert adapted.cbar is None
-    values = {value.column: value.value for value in measured.values()}
+    values = {value.column: value.value for value in metric_values(measured)}
     assert values["adapted_clean_error"] == values["adapted_mean_error"] == want.metrics["error"]
     assert values["clean_error"] != want.metrics["error"]
     rows = [line.split(",")[:3] for line in cells_csv(measured).splitlines()[1:]]

@@ -11,8 +11,7 @@ from augmix_tf import corruptions, recipes, robustness
 from augmix_tf.data import corrupted
 from augmix_tf.errors import ArgumentError, FileError
 from augmix_tf.evaluation import measure, results, sets
-from augmix_tf.export import model_card
-from augmix_tf.report import comparison
+from augmix_tf.report import comparison, model_card
 from augmix_tf.report import run as run_report
 from augmix_tf.robustness import CBAR
 from tests.image_stores import in_memory
@@ -137,7 +136,8 @@ def test_3dcc_is_read_like_imagenet_c_and_compared_with_alexnet(three_d, tmp_pat
     def wrong(images):
         return np.tile(np.eye(1000, dtype=np.float32)[1], (len(images), 1))
 
-    found = measure.corrupted(wrong, opened, clean_error=1.0)
+    always_wrong = results.Results(results.ImageResults(metrics={"error": 1.0}))
+    found = measure.corrupted(wrong, opened, others=always_wrong)
     ratios = [100 / error for error in robustness.ALEXNET_3DCC_ERRORS.values()]
     assert found.metrics["alexnet.mce"] == pytest.approx(np.mean(ratios))
     assert "alexnet.relative_mce" not in found.metrics
@@ -177,7 +177,7 @@ def test_the_gap_is_the_difference_of_the_mean_errors():
 def test_imagenet_c_bar_is_compared_with_alexnet():
     errors = {name: [2 * error / 3] * 5 for name, error in robustness.ALEXNET_CBAR_ERRORS.items()}
     summary = measure.metrics.CorruptionErrors(errors, 0.2, 1000, IMAGENET)
-    computed = measure.table.compute(measure.table.select("corrupted"), summary)
+    computed, _ = measure.table.compute(measure.table.select("corrupted"), summary)
     assert computed["alexnet.mce"] == pytest.approx(200 / 3)
     assert "alexnet.relative_mce" not in computed
 
@@ -211,7 +211,7 @@ def test_reports_show_the_error_on_c_bar_beside_that_on_c_and_the_gap(run, tmp_p
     assert (row["cbar_mean_error"], row["cbar_gap"]) == ("0.25", "0.125")
     assert row["cbar_source"] == "generated"
     assert row["error_lines"] == "0.25"
-    document = json.loads((run / "results.json").read_text())
+    document = results.Results.from_json(json.loads((run / "results.json").read_text()))
     card = model_card.make({}, document, list("abc"), (32, 32))
     assert "error, lines" in [name for name, _ in model_card.metric_rows(card)]
 

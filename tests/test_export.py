@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -12,8 +11,10 @@ import tensorflow as tf
 
 from augmix_tf import models
 from augmix_tf.errors import ArgumentError, FileError, RunError
-from augmix_tf.export import model_card, saved_model
+from augmix_tf.evaluation.results import Results
+from augmix_tf.export import saved_model
 from augmix_tf.export.saved_model import Exported, export, verify, versions
+from augmix_tf.report import model_card
 from tests.image_files import encoded, png_header
 from tests.tiny_models import shake
 
@@ -148,14 +149,15 @@ def quick_saved_model(monkeypatch):
     monkeypatch.setattr(saved_model, "_write_saved_model", write)
 
 
-def card_of(seed: int) -> dict:
-    return model_card.make({"dataset": "shapes", "seed": seed}, {}, ["a", "b"], (2, 3))
+def card_of(seed: int) -> dict[str, str]:
+    settings = {"dataset": "shapes", "seed": seed}
+    return model_card.texts(model_card.make(settings, Results(), ["a", "b"], (2, 3)))
 
 
-def check_cards(folder: Path, version: Path, card: dict) -> None:
+def check_cards(folder: Path, version: Path, card: dict[str, str]) -> None:
     for where in (folder, version / "assets.extra"):
-        assert json.loads((where / "model_card.json").read_text()) == card
-        assert (where / "model_card.md").read_text() == model_card.markdown(card)
+        for name in ("model_card.json", "model_card.md"):
+            assert (where / name).read_text() == card[name]
 
 
 @pytest.mark.usefixtures("quick_saved_model")

@@ -12,9 +12,9 @@ from augmix_tf import robustness
 from augmix_tf.data import benchmark
 from augmix_tf.evaluation import measure, results, sets
 from augmix_tf.evaluation.results import Results
-from augmix_tf.export import model_card
+from augmix_tf.evaluation.values import scalars
 from augmix_tf.metrics import table
-from augmix_tf.report import comparison
+from augmix_tf.report import comparison, model_card
 from augmix_tf.report import run as run_report
 from tests.image_stores import in_memory
 from tests.run_folders import write_run
@@ -90,9 +90,9 @@ def test_a_new_row_is_in_every_file_and_table(tmp_path):
     with (tmp_path / "out" / "comparison.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["clean_top3_accuracy"], row["corrupted_top3_accuracy"]) == ("0.75", "0.625")
-    card = model_card.make({}, document, list("abcde"), (2, 3), 2.0)
+    card = model_card.make({}, found, list("abcde"), (2, 3), 2.0)
     assert "| clean top-3 accuracy | 75.00 % |" in model_card.markdown(card)
-    assert table.scalars(document)["test/top3_accuracy"] == 0.75
+    assert scalars(found)["test/top3_accuracy"] == 0.75
 
 
 @pytest.mark.usefixtures("toy")

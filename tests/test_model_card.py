@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from augmix_tf.export import model_card
+from augmix_tf.evaluation.results import Results
+from augmix_tf.report import model_card
 from tests.run_folders import PERTURBATIONS, alike, corrupted, measures, perturbed
 
 SETTINGS = {
@@ -30,7 +31,8 @@ NAMES = ["cat", "dog_house", "owl|*x*", "<b>", "price_$5_$10"]
 
 def card(settings=None, results=RESULTS, temperature=1.25, **more):
     given = SETTINGS | (settings or {})
-    return model_card.make(given, results, NAMES, (32, 24), temperature, **more)
+    measured = Results.from_json({"schema": 2, **results})
+    return model_card.make(given, measured, NAMES, (32, 24), temperature, **more)
 
 
 def test_a_card_has_the_settings_and_the_results_of_a_run():
@@ -53,7 +55,7 @@ def test_a_card_has_the_settings_and_the_results_of_a_run():
 
 
 def test_the_card_of_a_model_that_was_not_measured_says_so():
-    made = model_card.make({}, {}, ["a", "b"], (8, 9))
+    made = model_card.make({}, Results(), ["a", "b"], (8, 9))
     assert made["metrics"] == []
     for limit in (
         "Nothing was measured.",

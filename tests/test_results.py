@@ -12,6 +12,7 @@ from augmix_tf import metrics, robustness
 from augmix_tf.data import benchmark
 from augmix_tf.errors import ArgumentError, FileError, RunError
 from augmix_tf.evaluation import measure, predict, results
+from augmix_tf.evaluation.values import metric_values
 from augmix_tf.metrics import classification
 from tests.image_stores import StoreOnDisk, in_memory
 
@@ -59,7 +60,7 @@ def test_intervals_and_outcomes_stand_beside_the_metrics():
     logits, labels = random_logits(230)
     got = measure.of_images(logits, labels)
     right = logits.argmax(axis=1) == labels
-    assert got.intervals["error"] == list(metrics.wilson_interval((~right).sum(), 230))
+    assert got.intervals["error"] == metrics.wilson_interval((~right).sum(), 230)
     for name in ("nll", "brier", "overconfidence"):
         low, high = got.interval(name)
         assert (low + high) / 2 == pytest.approx(got.metrics[name])
@@ -289,7 +290,7 @@ def test_the_interval_of_the_mean_error_is_over_images():
     ratios = wrong.mean(axis=1) / np.array(list(robustness.ALEXNET_ERRORS.values()))[:, None]
     mce = metrics.mean_interval(100 * ratios.mean(axis=0))
     assert got.intervals["alexnet.mce"] == pytest.approx(mce)
-    value = {v.column: v for v in results.Results(corrupted=got).values()}
+    value = {v.column: v for v in metric_values(results.Results(corrupted=got))}
     assert value["mean_error"].interval == pytest.approx(mean)
     assert value["alexnet_mce"].interval == pytest.approx(mce)
     bounds = [cell.interval("brier") for row in got.corruptions.values() for cell in row]
@@ -349,7 +350,8 @@ def test_a_temperature_reaches_every_cell():
 def test_imagenet_is_compared_with_alexnet(clean_error):
     tables, labels = tables_of(robustness.CORRUPTIONS, classes=1000)
     program, found = looked_up(tables), set_of(tables, labels)
-    got = evaluate(program, found, clean_error=clean_error)
+    clean = clean_error and results.ImageResults(metrics={"error": clean_error})
+    got = evaluate(program, found, others=results.Results(clean))
     errors = errors_by_hand(tables, labels)
     means = {name: errors[name].mean() for name in errors}
     ratios = [means[name] / robustness.ALEXNET_ERRORS[name] for name in means]

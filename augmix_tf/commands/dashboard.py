@@ -16,7 +16,7 @@ from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
 from augmix_tf.errors import SettingError
 from augmix_tf.evaluation.results import Results
-from augmix_tf.metrics import table
+from augmix_tf.evaluation.values import scalars
 from augmix_tf.report import directories
 from augmix_tf.report import run as run_report
 from augmix_tf.seeds import BatchSeeds
@@ -78,8 +78,8 @@ def log_results(run: Run, results: Results, figures: Mapping[str, bytes]) -> Non
     """Logs results and figures of a run, replacing those of an earlier evaluation."""
     root = run.directory.root.resolve()
     with Monitor(run.directory.logs / "measured", anew=True) as monitor:
-        scalars = table.scalars(results.to_json())
-        monitor.trial(f"{root.name} in {root.parent}", run.config.identifying(), scalars)
+        identity = run.config.identifying()
+        monitor.trial(f"{root.name} in {root.parent}", identity, scalars(results))
         for name, png in figures.items():
             monitor.image(0, name, png)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from augmix_tf.commands import evaluate
 from augmix_tf.commands.build import Run
 from augmix_tf.config import Devices, ExperimentConfig, Request
 from augmix_tf.data.pipeline import Position
-from augmix_tf.export import convert, model_card, saved_model
+from augmix_tf.evaluation.results import Results
+from augmix_tf.export import convert, saved_model
 from augmix_tf.export.saved_model import Exported
 from augmix_tf.ops import decoding
-from augmix_tf.report import directories
+from augmix_tf.report import directories, model_card
 
 _IMAGES_COMPARED = 6
 
@@ -49,13 +48,14 @@ def export(run: Run) -> Exported:
     return exported
 
 
-def _card(run: Run, temperature: float) -> dict[str, Any]:
+def _card(run: Run, temperature: float) -> dict[str, str]:
     source, declared = run.data.source, run.config.declared()
     paths = {name for name, setting in declared.items() if setting.path}
     settings = {n: value for n, value in run.config.settings().items() if n not in paths}
     results = directories.read(run.directory.root).results
     # Those of other weights are not this model's.
     of = Position(results.provenance.get("epochs", -1), results.provenance.get("step", 0))
-    document = results.to_json() if of == run.checkpoints.position else {}
+    results = results if of == run.checkpoints.position else Results()
     size, left_out = source.image_size, source.train.left_out
-    return model_card.make(settings, document, source.class_names, size, temperature, left_out)
+    card = model_card.make(settings, results, source.class_names, size, temperature, left_out)
+    return model_card.texts(card)

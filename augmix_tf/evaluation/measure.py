@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from augmix_tf.robustness import (
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished parts and of all parts, first with none finished."""
+
+Cells = dict[str, list[results.ImageResults]]
+"""Corruption -> results at each severity."""
 
 NO_PROGRESS: Progress = lambda done, total: None  # noqa: E731
 
@@ -58,49 +61,33 @@ def measure(
     scores = predict(program, test)
     clean = of_images(scores, test.labels, divisor)
     clean = dataclasses.replace(clean, confusion=confusion(scores, test.labels, class_names))
-    on: dict[str, results.CorruptedResults] = {}
-    adapted_on: dict[str, results.CorruptedResults] = {}
-    adapted_clean = None if adapted is None else of_images(adapted.predict(test), test.labels)
+    measured = results.Results(clean, temperature)
+    by_adapted = results.Results()
+    if adapted is not None:
+        by_adapted = results.Results(of_images(adapted.predict(test), test.labels))
     for part, corrupted_set, counted in (
         ("corrupted", sets.corrupted, "corruptions at each severity"),
         ("cbar", sets.cbar, "C-bar corruptions at each severity"),
     ):
         if corrupted_set is not None:
-            cells = _cells(program, corrupted_set, divisor, report(counted), adapted)
-            on[part] = _over_cells(corrupted_set, cells[0], **_reference(part, clean, on))
-            if adapted_clean:
-                reference = _reference(part, adapted_clean, adapted_on)
-                adapted_on[part] = _over_cells(corrupted_set, cells[1], **reference)
-    by_adapted = None
+            cells, adapted_cells, classes = _cells(
+                program, corrupted_set, divisor, report(counted), adapted
+            )
+            on_part: dict[str, Any] = {part: _over_cells(corrupted_set, cells, classes, measured)}
+            measured = dataclasses.replace(measured, **on_part)
+            if adapted is not None:
+                on_part = {part: _over_cells(corrupted_set, adapted_cells, classes, by_adapted)}
+                by_adapted = dataclasses.replace(by_adapted, **on_part)
     if adapted is not None:
-        by_adapted = dataclasses.replace(
-            adapted.protocol,
-            clean=adapted_clean,
-            corrupted=adapted_on.get("corrupted"),
-            cbar=adapted_on.get("cbar"),
-        )
-    on_perturbed = None
+        parts = {name: getattr(by_adapted, name) for name in ("clean", *results.CORRUPTED_PARTS)}
+        by_protocol = dataclasses.replace(adapted.protocol, **parts)
+        measured = dataclasses.replace(measured, adapted=by_protocol)
     if sets.perturbed is not None:
         counter = report("perturbed sequences")
         on_perturbed = perturbed(program, sets.perturbed, alexnet=sets.alexnet, progress=counter)
-    return results.Results(
-        clean,
-        temperature,
-        on.get("corrupted"),
-        on.get("cbar"),
-        on_perturbed,
-        {part.name: shifted(program, part, divisor) for part in sets.shifted},
-        by_adapted,
-    )
-
-
-def _reference(
-    part: str, clean: results.ImageResults, on: Mapping[str, results.CorruptedResults]
-) -> dict[str, float | None]:
-    """The error that a part of the results is compared with, as an argument of `corrupted`."""
-    if part == "corrupted":
-        return {"clean_error": clean.metrics["error"]}
-    return {"error_on_c": on["corrupted"].metrics["mean_error"] if "corrupted" in on else None}
+        measured = dataclasses.replace(measured, perturbed=on_perturbed)
+    on_shifted = {part.name: shifted(program, part, divisor) for part in sets.shifted}
+    return dataclasses.replace(measured, shifted=on_shifted)
 
 
 @contextlib.contextmanager
@@ -120,15 +107,14 @@ def of_images(
     Unless the temperature is None or 1, they have the metrics of logits / temperature as well.
     """
     predictions, calibrated = metrics.Predictions(logits, labels), None
-    intervals = _intervals(table.select("images"), predictions)
+    values, intervals = table.compute(table.select("images"), predictions)
     if temperature is not None and temperature != 1.0:
         scaled = metrics.Predictions(logits, labels, temperature)
-        chosen = table.select("images", calibrated=True)
-        calibrated = table.compute(chosen, scaled)
-        intervals |= {f"calibrated.{n}": ends for n, ends in _intervals(chosen, scaled).items()}
+        calibrated, known = table.compute(table.select("images", calibrated=True), scaled)
+        intervals |= {f"calibrated.{name}": interval for name, interval in known.items()}
     return results.ImageResults(
         images=len(labels),
-        metrics=table.compute(table.select("images"), predictions),
+        metrics=values,
         intervals=intervals,
         outcomes=metrics.Outcomes.of(predictions.correct, labels),
         reliability=metrics.reliability_bins(predictions.confidence, predictions.correct),
@@ -153,25 +139,17 @@ def corrupted(
     corrupted_set: CorruptedSet,
     temperature: float | None = None,
     *,
-    clean_error: float | None = None,
-    error_on_c: float | None = None,
+    others: results.Results | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> results.CorruptedResults:
     """Evaluates a classifier on a -C or C-bar set.
 
     Means are over severities first, then over the corruptions that the benchmark counts, as far as
-    they are there; the extra ones and the replacement of frost are in no mean. `clean_error` is for
-    the relative mCE of ImageNet-C, `error_on_c` for the gap of C-bar.
+    they are there; the extra ones and the replacement of frost are in no mean. `others` has its
+    error on clean images, for the relative mCE of ImageNet-C, and on -C, for the gap of C-bar.
     """
-    cells, _ = _cells(program, corrupted_set, temperature, progress)
-    return _over_cells(corrupted_set, cells, clean_error=clean_error, error_on_c=error_on_c)
-
-
-class _Cells(NamedTuple):
-    """Results at each severity of each corruption, and the number of classes of the model."""
-
-    rows: dict[str, list[results.ImageResults]]
-    classes: int
+    cells, _, classes = _cells(program, corrupted_set, temperature, progress)
+    return _over_cells(corrupted_set, cells, classes, others or results.Results())
 
 
 def _cells(
@@ -180,13 +158,13 @@ def _cells(
     temperature: float | None,
     progress: Progress,
     adapted: AdaptedClassifier | None = None,
-) -> tuple[_Cells, _Cells]:
+) -> tuple[Cells, Cells, int]:
     """Predicts a set with two classifiers, which read it together; the second has no temperature.
 
-    Without the second its results are empty.
+    Returns the results of both, empty without a second, and the number of classes of the model.
     """
-    rows: dict[str, list[results.ImageResults]] = {name: [] for name in corrupted_set.names}
-    adapted_rows: dict[str, list[results.ImageResults]] = {name: [] for name in rows}
+    rows: Cells = {name: [] for name in corrupted_set.names}
+    adapted_rows: Cells = {name: [] for name in rows}
     total, classes = len(rows) * len(corrupted_set.severities), 0
     progress(0, total)
     for name, severity in itertools.product(rows, corrupted_set.severities):
@@ -203,7 +181,7 @@ def _cells(
                 adapted_rows[name].append(_of_cell(adapted.take(), every))
         classes = scores[0].shape[1]
         progress(sum(map(len, rows.values())), total)
-    return _Cells(rows, classes), _Cells(adapted_rows, classes)
+    return rows, adapted_rows, classes
 
 
 def _of_cell(
@@ -215,27 +193,24 @@ def _of_cell(
 
 
 def _over_cells(
-    corrupted_set: CorruptedSet,
-    results_of: _Cells,
-    clean_error: float | None = None,
-    error_on_c: float | None = None,
+    corrupted_set: CorruptedSet, cells: Cells, classes: int, others: results.Results
 ) -> results.CorruptedResults:
     """Returns the results on a set, with means over severities and corruptions."""
-    cells = results_of.rows
     counted = [name for name in corrupted_set.counted if name in cells]
     values = {name: [float(cell.metrics["error"] or 0) for cell in cells[name]] for name in counted}
     summary = metrics.CorruptionErrors(
         values,
-        clean_error,
-        results_of.classes,
+        (others.clean or results.ImageResults()).metric("error"),
+        classes,
         corrupted_set.counted,
-        error_on_c,
+        others.part("corrupted").metric("mean_error"),
         _per_image(cells, counted),
     )
+    means, intervals = table.compute(table.select("corrupted"), summary)
     measured = results.CorruptedResults(
         data=results.Data(**corrupted_set.data),
-        metrics=table.compute(table.select("corrupted"), summary),
-        intervals=_intervals(table.select("corrupted"), summary) or None,
+        metrics=means,
+        intervals=intervals or None,
         counted=counted,
         missing=list(corrupted_set.missing),
         corruptions=cells,
@@ -244,8 +219,8 @@ def _over_cells(
         ),
     )
     per_severity = table.select("images", per_severity=True)
-    means = {metric.name: measured.mean_over(counted, metric.name) for metric in per_severity}
-    return dataclasses.replace(measured, mean=means)
+    mean = {metric.name: measured.mean_over(counted, metric.name) for metric in per_severity}
+    return dataclasses.replace(measured, mean=mean)
 
 
 def _per_image(
@@ -256,10 +231,6 @@ def _per_image(
     firsts = metrics.errors_per_image(cells[name][0].outcomes for name in names)
     known = {name: row for name, row in rows.items() if row is not None}
     return known if firsts is not None and len(known) == len(rows) else None
-
-
-def _intervals(chosen: Sequence[table.Metric], inputs: Any) -> results.Intervals:
-    return {name: list(ends) for name, ends in table.intervals(chosen, inputs).items()}
 
 
 def perturbed(
@@ -288,21 +259,21 @@ def perturbed(
                 predictions.add(scores.reshape(*chunk.shape[:2], -1))
             done += len(chunk)
             progress(done, total)
-        per_sequence[name], chosen = predictions.per_sequence, table.select("sequences")
+        per_sequence[name] = predictions.per_sequence
+        of_sequences, intervals = table.compute(table.select("sequences"), predictions)
         perturbations[name] = results.PerturbationResults(
-            table.compute(chosen, predictions),
-            _intervals(chosen, predictions) or None,
-            *predictions.predictions.shape,
+            of_sequences, intervals or None, *predictions.predictions.shape
         )
         classes = scores.shape[1]
     if classes == IMAGENET_CLASSES:
         alexnet = {**ALEXNET_RATES, **(alexnet or {})}
     values = {name: row.metrics for name, row in perturbations.items()}
     rates = metrics.PerturbationRates(values, alexnet or {}, per_sequence)
+    means, intervals = table.compute(table.select("perturbed"), rates)
     return results.PerturbedResults(
         data=results.Data(**perturbed_set.data),
-        metrics=table.compute(table.select("perturbed"), rates),
-        intervals=_intervals(table.select("perturbed"), rates) or None,
+        metrics=means,
+        intervals=intervals or None,
         perturbations_counted=list(PERTURBATIONS),
         perturbations=perturbations,
     )

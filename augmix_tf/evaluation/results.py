@@ -27,7 +27,7 @@ from augmix_tf.metrics import (
     pool_bins,
     table,
 )
-from augmix_tf.metrics.table import Inputs, Value
+from augmix_tf.metrics.table import Inputs
 from augmix_tf.robustness import SEVERITIES
 
 SCHEMA = 2  # files of schema 1 have `clean` and `provenance`, and the temperature in `clean`
@@ -35,8 +35,26 @@ Metrics = dict[str, float | None]
 """Name -> value. In `results.json` the names are keys of the object that a field of metrics is in,
 and those that the table of metrics does not have are ignored."""
 
-Intervals = dict[str, list[float]]
-"""Name of a metric -> low and high end of its 95 % interval."""
+Intervals = dict[str, Interval]
+"""Name of a metric -> its 95 % interval."""
+
+CORRUPTED_PARTS = ("corrupted", "cbar")
+"""The parts of the results that are on corrupted images: -C and C-bar."""
+
+
+class Measured:
+    """Metrics that were computed from the same inputs."""
+
+    metrics: Metrics
+    intervals: Intervals | None
+
+    def metric(self, name: str) -> float | None:
+        """Returns a metric, None where it was not evaluated."""
+        return self.metrics.get(name)
+
+    def interval(self, name: str) -> Interval | None:
+        """Returns the 95 % interval of a metric, None where it is not known."""
+        return (self.intervals or {}).get(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +78,7 @@ class Confusion:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageResults:
+class ImageResults(Measured):
     """Results on one set of images."""
 
     images: int | None = None
@@ -75,10 +93,6 @@ class ImageResults:
         """Returns a metric, None where it was not evaluated; `calibrated.nll` is also a name."""
         prefix, _, last = name.rpartition(".")
         return ((self.calibrated or {}) if prefix else self.metrics).get(last)
-
-    def interval(self, name: str) -> list[float] | None:
-        """Returns the 95 % interval of a metric, None where it is not known."""
-        return (self.intervals or {}).get(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +113,7 @@ class Temperature:
 
 
 @dataclasses.dataclass(frozen=True)
-class CorruptedResults:
+class CorruptedResults(Measured):
     """Results on corrupted images, of -C or C-bar."""
 
     data: Data | None = None
@@ -151,7 +165,24 @@ class CorruptedResults:
     def mean_over(self, names: Iterable[str], metric: str) -> float | None:
         """Returns the mean over corruptions of the mean over severities."""
         rows = [[c.metric(metric) for c in self.corruptions.get(n, [])] or [None] for n in names]
-        return table.mean_over_severities(rows)
+        if not rows or any(value is None for row in rows for value in row):
+            return None
+        return float(np.mean([np.mean(np.array(row, np.float64)) for row in rows]))
+
+    def interval_over(self, names: Iterable[str], metric: str) -> Interval | None:
+        """Returns the 95 % interval of `mean_over`, where all cells show the same images.
+
+        That of the error is computed from the outcomes. Of other metrics it is the mean of the
+        cells' intervals: no narrower than the exact one, which needs the covariances of the cells.
+        """
+        if metric == "error":
+            per_image = self.errors_per_image(names)
+            return None if per_image is None else table.interval_of_mean(per_image)
+        known = [cell.interval(metric) for n in names for cell in self.corruptions.get(n, [])]
+        bounds = [interval for interval in known if interval is not None]
+        if not known or len(bounds) < len(known):
+            return None
+        return Interval(*np.mean(bounds, axis=0).tolist())
 
     def at_severity(self, names: Iterable[str], metric: str, severity: int) -> float | None:
         """Returns the mean over corruptions at one severity, None if it was not evaluated."""
@@ -180,9 +211,14 @@ class AdaptedResults:
     corrupted: CorruptedResults | None = None
     cbar: CorruptedResults | None = None
 
+    @property
+    def results(self) -> Results:
+        """The same results, as those of any network."""
+        return Results(self.clean, corrupted=self.corrupted, cbar=self.cbar)
+
 
 @dataclasses.dataclass(frozen=True)
-class PerturbationResults:
+class PerturbationResults(Measured):
     """Results on the sequences of one perturbation."""
 
     metrics: Metrics = dataclasses.field(default_factory=dict, metadata={"inputs": "sequences"})
@@ -192,7 +228,7 @@ class PerturbationResults:
 
 
 @dataclasses.dataclass(frozen=True)
-class PerturbedResults:
+class PerturbedResults(Measured):
     """Results on perturbation sequences."""
 
     data: Data | None = None
@@ -245,10 +281,9 @@ class Results:
         """Returns the results of the exported model, whose logits the temperature divides."""
         return _delivered(self)
 
-    def values(self, corruptions: Mapping[str, Sequence[str]] | None = None) -> list[Value]:
-        """Returns the values of all metrics; see `metrics.table.values`."""
-        document = self.to_json()
-        return table.values(document, corruptions) + table.adapted_values(document, corruptions)
+    def part(self, name: str) -> CorruptedResults:
+        """Returns one of `CORRUPTED_PARTS`, empty where there is none."""
+        return getattr(self, name) or CorruptedResults()
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -310,6 +345,8 @@ def _decode(kind: Any, value: Any) -> Any:
         return value
     if origin in (types.UnionType, typing.Union):  # of a type and None
         return _decode(arguments[0], value)
+    if origin is Interval:
+        return Interval(*_decode(list[float], value))
     if origin is list:
         return [_decode(arguments[0], entry) for entry in value]
     if origin is dict:

@@ -30,7 +30,6 @@ import tensorflow as tf
 
 from augmix_tf import files
 from augmix_tf.errors import FileError, RunError, first_line, require
-from augmix_tf.export import model_card
 from augmix_tf.export.decoding import decode
 
 Outputs = dict[str, tf.Tensor]
@@ -53,7 +52,7 @@ def export(
     class_names: Sequence[str],
     folder: files.PathLike,
     temperature: float = 1.0,
-    card: Mapping[str, Any] | None = None,
+    card: Mapping[str, str] | None = None,
     images: npt.NDArray[np.uint8] | None = None,
     short_side: int | None = None,
 ) -> Exported:
@@ -79,12 +78,12 @@ def export(
 
     `classifier` is a functional model of Keras's own layers, float32 [N, H, W, 3] in 0..255 to
     logits [N, K] in the order of `class_names`. The files are verified on `images`, uint8
-    [M, H, W, 3], if there are any. `card` is of `model_card.make`, `short_side` that of
-    `decoding.decode`.
+    [M, H, W, 3], if there are any. `card` has the files of the model card, name ->
+    content; `short_side` is that of `decoding.decode`.
     """
     folder = Path(folder)
     _check(classifier, class_names, temperature)
-    texts = {} if card is None else model_card.texts(card)
+    texts = card or {}
     contents = _contents(classifier, class_names, temperature, short_side)
     current = _current(folder, contents)
     if current is not None:

@@ -7,19 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from augmix_tf import robustness
 from augmix_tf.metrics import benchmarks, calibration
-from augmix_tf.metrics.uncertainty import (
-    Interval,
-    Outcomes,
-    errors_per_image,
-    mean_interval,
-    wilson_interval,
-)
+from augmix_tf.metrics.uncertainty import Interval, mean_interval, wilson_interval
 
 # What a metric is computed from:
 # - images: logits and labels of a set of images (`classification.Predictions`);
@@ -29,17 +23,6 @@ from augmix_tf.metrics.uncertainty import (
 Inputs = Literal["images", "corrupted", "sequences", "perturbed"]
 # Units of the values in `results.json`. Reports show fractions as percentages.
 Unit = Literal["fraction", "nats", "% of AlexNet", ""]
-# Keys of `results.json` of results on corrupted images: -C and C-bar.
-CORRUPTED_PARTS = ("corrupted", "cbar")
-ADAPTED = ", adapted batch normalization"  # end of the titles of such values
-
-
-def _always(inputs: Any) -> bool:
-    return True
-
-
-def _unknown(inputs: Any) -> None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -59,8 +42,13 @@ class Metric:
     compared: bool = True
     per_severity: bool = True  # of "images": also computed for each cell, and averaged
     calibrated: bool = True  # of "images": also computed with the temperature
-    applies: Callable[[Any], bool] = _always  # whether `results.json` has it for these inputs
-    interval: Callable[[Any], Interval | None] = _unknown  # 95 %, from the same inputs
+    # Whether `results.json` has it for these inputs; None: always.
+    applies: Callable[[Any], bool] | None = None
+    interval: Callable[[Any], Interval | None] | None = None  # 95 %, from the same inputs
+
+    @property
+    def short_title(self) -> str:
+        return self.short or self.title
 
     @property
     def _shown_unit(self) -> str:
@@ -98,11 +86,11 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "nll", "images", lambda p: p.means["nll"],
         "negative log-likelihood", "NLL", "nats", digits=4, compared=False,
-        interval=lambda p: _of_mean(p.per_image["nll"]),
+        interval=lambda p: interval_of_mean(p.per_image["nll"]),
     ),
     Metric(
         "brier", "images", lambda p: p.means["brier"], "Brier score", unit="", digits=4,
-        interval=lambda p: _of_mean(p.per_image["brier"]),
+        interval=lambda p: interval_of_mean(p.per_image["brier"]),
     ),
     Metric(
         "rms_calibration_error", "images",
@@ -131,7 +119,7 @@ METRICS: tuple[Metric, ...] = (
         "overconfidence", "images",
         lambda p: calibration.overconfidence(p.confidence, p.correct),
         "overconfidence (mean confidence - accuracy)", "overconfidence", compared=False,
-        interval=lambda p: _of_mean(p.confidence - p.correct),
+        interval=lambda p: interval_of_mean(p.confidence - p.correct),
     ),
     Metric(
         "aurra", "images", lambda p: calibration.aurra(p.confidence, p.correct),
@@ -173,12 +161,12 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "flip_probability", "sequences",
         lambda s: benchmarks.flip_probability(s.predictions, s.is_noise), "flip probability",
-        interval=lambda s: _of_mean(s.per_sequence["flip_probability"]),
+        interval=lambda s: interval_of_mean(s.per_sequence["flip_probability"]),
     ),
     Metric(
         "top5_distance", "sequences", lambda s: s.top5_distance,
         "top-5 distance", unit="", digits=3,
-        interval=lambda s: _of_mean(s.per_sequence.get("top5_distance", ())),
+        interval=lambda s: interval_of_mean(s.per_sequence.get("top5_distance", ())),
     ),
     Metric(
         "mean_flip_probability", "perturbed",
@@ -225,7 +213,8 @@ METRICS: tuple[Metric, ...] = (
 )  # fmt: skip
 
 
-def _of_mean(per_image: Sequence[float] | np.ndarray) -> Interval | None:
+def interval_of_mean(per_image: Sequence[float] | np.ndarray) -> Interval | None:
+    """Returns the 95 % interval of the mean of one value per image; None for a single image."""
     if len(per_image) < 2:
         return None
     interval = mean_interval(per_image)
@@ -249,186 +238,14 @@ def select(inputs: Inputs, **attributes: Any) -> list[Metric]:
     ]
 
 
-def compute(metrics: Iterable[Metric], inputs: Any) -> dict[str, float | None]:
-    """Returns name -> value of the metrics that apply to `inputs`."""
-    return {m.name: m.function(inputs) for m in metrics if m.applies(inputs)}
+def compute(
+    metrics: Iterable[Metric], inputs: Any
+) -> tuple[dict[str, float | None], dict[str, Interval]]:
+    """Returns name -> value and name -> 95 % interval of the metrics that apply to `inputs`.
 
-
-def intervals(metrics: Iterable[Metric], inputs: Any) -> dict[str, Interval]:
-    """Returns name -> 95 % interval of the metrics that apply to `inputs` and have one."""
-    by_name = {m.name: m.interval(inputs) for m in metrics if m.applies(inputs)}
-    return {name: interval for name, interval in by_name.items() if interval is not None}
-
-
-class Value(NamedTuple):
-    """One value of a metric in `results.json`."""
-
-    metric: Metric
-    title: str  # what it is of, such as "RMS calibration error, mean over 15 corruptions"
-    short: str  # the same for the terminal, such as "corrupted RMS calibration error"
-    column: str  # name in `comparison.csv`
-    tag: str  # name in TensorBoard
-    value: float | None  # None where it was not evaluated
-    interval: Interval | None = None  # 95 %, None where it is not known
-    with_temperature: bool = False
-    optional: bool = False  # tables have it only where it was evaluated
-
-
-def values(
-    results: Mapping[str, Any], corruptions: Mapping[str, Sequence[str]] | None = None
-) -> list[Value]:
-    """Returns the values of all metrics by which runs can be compared, of a valid `results.json`.
-
-    `corruptions` are those that means are over, for each of `CORRUPTED_PARTS`; None takes the ones
-    of the benchmark that were evaluated.
+    Those without an interval are left out of the second.
     """
-    names = {
-        part: (results.get(part) or {}).get("counted") or [] if corruptions is None
-        else corruptions[part]
-        for part in CORRUPTED_PARTS
-    }  # fmt: skip
-    entries: list[Value] = []
-    for metric in select("images"):
-        entries += _of_images(metric, results, names)
-    inputs: dict[str, Inputs] = {"corrupted": "corrupted", "cbar": "corrupted"}
-    for part, kind in (inputs | {"perturbed": "perturbed"}).items():
-        before, column_before = ("C-bar ", "cbar_") if part == "cbar" else ("", "")
-        for metric in select(kind):
-            name = metric.name.replace(".", "_")
-            title, short = (before + text for text in (metric.title, metric.short or metric.title))
-            value = lookup(results.get(part) or {}, metric.name)
-            interval = interval_of(results.get(part) or {}, metric.name)
-            optional = part == "cbar" or metric.applies is not _always
-            texts = title, short, column_before + name, f"{part}/{name}"
-            entries.append(Value(metric, *texts, value, interval, optional=optional))
-    for name, part in (results.get("shifted") or {}).items():
-        for metric in select("images"):
-            title, short = (f"{t} on {name}" for t in (metric.title, metric.short or metric.title))
-            column, tag = f"{metric.name}_on_{name}", f"shifted/{name}/{metric.name}"
-            texts, value = (title, short, column, tag), lookup(part, metric.name)
-            interval = interval_of(part, metric.name)
-            entries.append(Value(metric, *texts, value, interval, optional=True))
-    return entries
-
-
-def adapted_values(
-    results: Mapping[str, Any], corruptions: Mapping[str, Sequence[str]] | None = None
-) -> list[Value]:
-    """Returns the values with adapted batch normalization, named as such; as of `values`."""
-    return [
-        entry._replace(
-            title=entry.title + ADAPTED,
-            short=f"{entry.short}, adapted",
-            column=f"adapted_{entry.column}",
-            tag=f"adapted/{entry.tag}",
-            optional=True,
-        )
-        for entry in values(results.get("adapted") or {}, corruptions)
-        if entry.value is not None
-    ]
-
-
-def compared(values: Iterable[Value]) -> list[Value]:
-    """Returns the evaluated values without a temperature of metrics that are `compared`."""
-    return [
-        entry
-        for entry in values
-        if entry.metric.compared and entry.value is not None and not entry.with_temperature
-    ]
-
-
-def scalars(results: Mapping[str, Any]) -> dict[str, float]:
-    """Returns tag -> value of the most important metrics in a `results.json`, for TensorBoard."""
-    entries = compared(values(results))
-    return {entry.tag: entry.value for entry in entries if entry.value is not None}
-
-
-def lookup(part: Mapping[str, Any], name: str) -> Any:
-    """Returns the value of a dotted name in nested objects; None where there is none."""
-    value: Any = part
-    for key in name.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def interval_of(part: Mapping[str, Any], name: str) -> Interval | None:
-    """Returns the interval of a metric in a part of `results.json`; None where there is none."""
-    bounds = (part.get("intervals") or {}).get(name)
-    return None if bounds is None else Interval(*bounds)
-
-
-def mean_over_severities(rows: Iterable[Sequence[float | None]]) -> float | None:
-    """Returns the mean over corruptions (rows) of the mean over severities; None if one lacks."""
-    values = [list(row) for row in rows]
-    if not values or any(value is None for row in values for value in row):
-        return None
-    return float(np.mean([np.mean(np.array(row, np.float64)) for row in values]))
-
-
-def _of_images(
-    metric: Metric, results: Mapping[str, Any], names: Mapping[str, Sequence[str]]
-) -> list[Value]:
-    """Values on clean images and means over corruptions, without and with a temperature."""
-    entries = []
-    for prefix, suffix in (("", ""), ("calibrated.", " with temperature"))[: 1 + metric.calibrated]:
-        path, column = prefix + metric.name, prefix.replace(".", "_") + metric.name
-        title, short = metric.title + suffix, (metric.short or metric.title) + suffix
-        clean = results.get("clean") or {}
-        value, interval = lookup(clean, path), interval_of(clean, path)
-        texts = f"clean {title}", f"clean {short}", f"clean_{column}", f"test/{column}"
-        entries.append(Value(metric, *texts, value, interval, bool(prefix), bool(prefix)))
-        for part in CORRUPTED_PARTS if metric.per_severity else ():
-            corrupted = results.get(part) or {}
-            cells = corrupted.get("corruptions") or {}
-            members = [cells.get(name) or [{}] for name in names[part]]
-            mean = mean_over_severities([[lookup(c, path) for c in row] for row in members])
-            interval = _over_corruptions(path, [cell for row in members for cell in row])
-            texts = _of_corruptions(part, corrupted, names[part], title, short, column)
-            optional = bool(prefix) or part == "cbar"
-            entries.append(Value(metric, *texts, mean, interval, bool(prefix), optional))
-    return entries
-
-
-def _over_corruptions(path: str, cells: Sequence[Mapping[str, Any]]) -> Interval | None:
-    """Interval of the mean over cells, which show the same images.
-
-    That of the error is computed from the outcomes. Of other metrics it is the mean of the cells'
-    intervals: no narrower than the exact one, which needs the covariances of the cells.
-    """
-    if path == "error":
-        outcomes = [cell.get("outcomes") for cell in cells]
-        per_image = errors_per_image(None if o is None else Outcomes(**o) for o in outcomes)
-        return None if per_image is None else _of_mean(per_image)
-    known = [interval_of(cell, path) for cell in cells]
-    bounds = [interval for interval in known if interval is not None]
-    if not known or len(bounds) < len(known):
-        return None
-    return Interval(*np.mean(bounds, axis=0).tolist())
-
-
-def _of_corruptions(
-    part: str,
-    corrupted: Mapping[str, Any],
-    names: Sequence[str],
-    title: str,
-    short: str,
-    column: str,
-) -> tuple[str, str, str, str]:
-    """Title, short title, column and tag of a mean over corruptions."""
-    counted, missing = (corrupted.get(key) or [] for key in ("counted", "missing"))
-    benchmark = robustness.counted([*counted, *missing])
-    at = robustness.at_severities(corrupted.get("severities"))
-    over = f"{title}, mean over {robustness.describe_corruptions(names, benchmark)}{at}"
-    is_complete = len(names) == len(benchmark) and not at
-    some = f" on {len(names)} corruptions{at}"
-    last = "mean_error" if column == "error" else column
-    if part == "cbar":
-        short = f"C-bar {short}{'' if is_complete else some}"
-        return f"C-bar {over}", short, f"cbar_{last}", f"cbar/{last}"
-    if column != "error":
-        return over, f"corrupted {short}{at}", f"corrupted_{last}", f"corrupted/{last}"
-    if is_complete:
-        over = short = "mean corruption error"
-    else:
-        short += some
-    return over, short, last, f"corrupted/{last}"
+    applying = [m for m in metrics if m.applies is None or m.applies(inputs)]
+    intervals = {m.name: m.interval(inputs) for m in applying if m.interval is not None}
+    known = {name: interval for name, interval in intervals.items() if interval is not None}
+    return {m.name: m.function(inputs) for m in applying}, known

@@ -5,7 +5,9 @@ This file has the text and tables in Markdown that they share.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +20,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int 
     """Returns a Markdown table of texts from `cell`, right-aligned from a column on."""
     rule = ["---" if i < numbers_from else "---:" for i in range(len(head))]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Returns a CSV with these columns of the rows; others are left out, missing ones empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def plain(value: Any) -> str:

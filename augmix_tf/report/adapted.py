@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from augmix_tf.evaluation.results import AdaptedResults, Results
+from augmix_tf.evaluation.results import CORRUPTED_PARTS, AdaptedResults, Results
+from augmix_tf.evaluation.values import ADAPTED, metric_values
 from augmix_tf.metrics import table as metrics
 from augmix_tf.report import spoken, table
 
@@ -21,8 +22,8 @@ def section(results: Results, adapted: AdaptedResults) -> Iterator[str]:
     )
     if notes := warnings(adapted):
         yield "\n".join(f"> - {note}" for note in notes)
-    by_title = {value.title: value for value in results.values() if value.metric.compared}
-    pairs = ((value, by_title.get(title + metrics.ADAPTED)) for title, value in by_title.items())
+    by_title = {v.title: v for v in metric_values(results) if v.metric.compared}
+    pairs = ((value, by_title.get(title + ADAPTED)) for title, value in by_title.items())
     rows = [
         (value.title, *(one.metric.text(one.value, one.interval) for one in (value, twin)))
         for value, twin in pairs
@@ -31,7 +32,7 @@ def section(results: Results, adapted: AdaptedResults) -> Iterator[str]:
     yield table(("metric", "as trained", "adapted"), rows)
     (error,) = metrics.select("images", name="error")
     rows = []
-    for part in metrics.CORRUPTED_PARTS:
+    for part in CORRUPTED_PARTS:
         source, own = getattr(results, part), getattr(adapted, part)
         for name in own.corruptions if source and own else ():
             values = (one.over_severities(name, "error") for one in (source, own))

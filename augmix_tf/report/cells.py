@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from typing import Any
 
-from augmix_tf.evaluation.results import AdaptedResults, ImageResults, Results
+from augmix_tf.evaluation.results import CORRUPTED_PARTS, ImageResults, Results
 from augmix_tf.metrics import table
-from augmix_tf.metrics.table import CORRUPTED_PARTS
+from augmix_tf.report import csv_text
 
 CELLS = "results.csv"
 
@@ -28,28 +26,22 @@ def cells_csv(results: Results) -> str:
         for name in (metric.name, f"calibrated_{metric.name}"):
             columns += [name, f"{name}_low", f"{name}_high"]
     shown = [column for column in columns if any(row.get(column) is not None for row in rows)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, shown, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(shown, rows)
 
 
-def _cells(
-    results: Results | AdaptedResults,
-) -> Iterator[tuple[str, str, int | None, ImageResults]]:
+def _cells(results: Results) -> Iterator[tuple[str, str, int | None, ImageResults]]:
     if results.clean:
         yield "clean", "", None, results.clean
     for part in CORRUPTED_PARTS:
-        if corrupted := getattr(results, part):
-            for name, row in corrupted.corruptions.items():
-                for severity, entry in zip(corrupted.evaluated_severities, row, strict=True):
-                    yield part, name, severity, entry
-    if isinstance(results, Results):
-        for name, entry in results.shifted.items():
-            yield "shifted", name, None, entry
-        for part, name, severity, entry in _cells(results.adapted) if results.adapted else ():
-            yield f"adapted.{part}", name, severity, entry
+        corrupted = results.part(part)
+        for name, row in corrupted.corruptions.items():
+            for severity, entry in zip(corrupted.evaluated_severities, row, strict=True):
+                yield part, name, severity, entry
+    for name, entry in results.shifted.items():
+        yield "shifted", name, None, entry
+    if results.adapted is not None:
+        for part, name, at, entry in _cells(results.adapted.results):
+            yield f"adapted.{part}", name, at, entry
 
 
 def _row(part: str, name: str, severity: int | None, entry: ImageResults) -> dict[str, Any]:

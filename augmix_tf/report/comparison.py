@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
-import io
 import re
 import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from augmix_tf import files, robustness
-from augmix_tf.evaluation.results import CorruptedResults, Data, mean
+from augmix_tf.evaluation.results import CORRUPTED_PARTS, CorruptedResults, Data, mean
+from augmix_tf.evaluation.values import Value, metric_values
 from augmix_tf.metrics import Interval, pool_bins
-from augmix_tf.metrics.table import CORRUPTED_PARTS, Metric, Value, select
+from augmix_tf.metrics.table import Metric, select
 from augmix_tf.report import (
     ABSENT,
     adapted,
     cell,
+    csv_text,
     describe,
     directories,
     heading,
@@ -82,7 +82,7 @@ def csv_rows(runs: Sequence[Run]) -> str:
 
     Columns `error_<corruption>` are means over severities, of all corruptions that any run has.
     """
-    rows_by_run = [{value.column: value for value in run.results.values()} for run in runs]
+    rows_by_run = [{value.column: value for value in metric_values(run.results)} for run in runs]
     every = [value for row in rows_by_run for value in row.values()]
     shown = {v.column for v in every if v.value is not None or not v.optional}
     columns = [column for column in dict.fromkeys(v.column for v in every) if column in shown]
@@ -95,16 +95,12 @@ def csv_rows(runs: Sequence[Run]) -> str:
         | {f"error_{name}": own.get(name) for name in ordered}
         for run, row, own in zip(runs, rows_by_run, errors, strict=True)
     ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(list(rows[0]), rows)
 
 
 def _errors(run: Run) -> dict[str, float | None]:
     """Mean error over severities of every corruption."""
-    parts = map(run.part, CORRUPTED_PARTS)
+    parts = map(run.results.part, CORRUPTED_PARTS)
     return {n: part.over_severities(n, "error") for part in parts for n in part.corruptions}
 
 
@@ -186,7 +182,7 @@ def values_by_run(runs: Sequence[Run], also: Collection[str] = ()) -> dict[str, 
     The metrics in `also` are shown as well. Means are over the corruptions that all runs have.
     """
     names = {part: common_corruptions(runs, part) for part in CORRUPTED_PARTS}
-    every = [run.results.values(names) for run in runs]
+    every = [metric_values(run.results, names) for run in runs]
     shown = [
         {
             value.title: value
@@ -251,7 +247,7 @@ def _dataset(dataset: str, runs: Sequence[Run]) -> Iterator[str]:
     for model, alike in grouped(runs, lambda run: run.model).items():
         evaluated = {}
         for part in CORRUPTED_PARTS:
-            if any(run.part(part).evaluated for run in alike):
+            if any(run.results.part(part).evaluated for run in alike):
                 evaluated[part] = common_corruptions(runs, part)
         for part, names in evaluated.items():
             if names:
@@ -304,7 +300,8 @@ def _by_corruption(runs: Sequence[Run], part: str, names: Sequence[str]) -> str:
     (error,) = select("images", name="error")
     rows = {}
     for method, members in grouped(runs, lambda run: run.method).items():
-        evaluated = [run.part(part) for run in members if run.part(part).evaluated]
+        parts = [run.results.part(part) for run in members]
+        evaluated = [results for results in parts if results.evaluated]
         rows[method] = [
             estimate(
                 (run.clean.metric("error") for run in members),
@@ -372,8 +369,9 @@ def _calibration(
     for method, members in grouped(runs, lambda run: run.method).items():
         columns = {"clean": [[run.clean.metric(name) for name in CALIBRATION] for run in members]}
         for part, names in evaluated.items():
+            parts = [run.results.part(part) for run in members]
             columns[TITLES[part]] = [
-                [run.part(part).mean_over(names, name) for name in CALIBRATION] for run in members
+                [results.mean_over(names, name) for name in CALIBRATION] for results in parts
             ]
         for title, values in columns.items():
             means = [estimate(column).mean for column in zip(*values, strict=True)]
@@ -383,7 +381,7 @@ def _calibration(
     if not rows:
         return
     yield f"### Calibration (%): {model}"
-    head = [metric.short or metric.title for metric in chosen]
+    head = [metric.short_title for metric in chosen]
     yield table(("method", "images", *head), rows, numbers_from=2)
     yield f"Means over seeds. {NOISE_FLOOR}"
 

@@ -49,11 +49,7 @@ class Run:
     @property
     def corrupted(self) -> CorruptedResults:
         """Results on corrupted images, empty where there are none."""
-        return self.part("corrupted")
-
-    def part(self, name: str) -> CorruptedResults:
-        """Returns `results.corrupted` or `results.cbar`, empty where there is none."""
-        return getattr(self.results, name) or CorruptedResults()
+        return self.results.part("corrupted")
 
     @property
     def training_seconds(self) -> float | None:
@@ -130,9 +126,9 @@ def read_runs(folders: Sequence[PathLike]) -> list[Run]:
 def common_corruptions(runs: Sequence[Run], part: str = "corrupted") -> list[str]:
     """Returns those of a benchmark's corruptions that all runs with results on it have.
 
-    `part` is one of `metrics.table.CORRUPTED_PARTS`.
+    `part` is one of `results.CORRUPTED_PARTS`.
     """
-    sets = [run.part(part).evaluated for run in runs if run.part(part).evaluated]
+    sets = [names for run in runs if (names := run.results.part(part).evaluated)]
     return [name for name in (sets[0] if sets else ()) if all(name in names for names in sets)]
 
 

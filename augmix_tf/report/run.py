@@ -15,6 +15,7 @@ from augmix_tf.evaluation.results import (
     Results,
     ShiftedResults,
 )
+from augmix_tf.evaluation.values import Value, compared, metric_values
 from augmix_tf.metrics import table as metrics
 from augmix_tf.report import (
     ABSENT,
@@ -104,7 +105,7 @@ def figures(run: Run) -> dict[str, bytes]:
         lines = {f"mean of {len(names)}": ([run], names)}
         lines |= {group: ([run], [n for n in members if n in names]) for group, members in GROUPS}
         drawn |= corruption_figures(chosen, lines, names, "", "the severity of the corruption")
-    if cbar := run.part("cbar").evaluated:
+    if cbar := run.results.part("cbar").evaluated:
         drawn["cbar_errors"] = plots.corruption_bars(*bars(chosen, cbar, part="cbar"))
     return drawn
 
@@ -141,9 +142,9 @@ def bars(
 ) -> tuple[dict[str, dict[str, Estimate]], str]:
     """Returns the arguments of `plots.corruption_bars` for the runs of each label.
 
-    `part` is one of `metrics.table.CORRUPTED_PARTS`.
+    `part` is one of `results.CORRUPTED_PARTS`.
     """
-    results = [run.part(part) for runs in methods.values() for run in runs]
+    results = [run.results.part(part) for runs in methods.values() for run in runs]
     texts = dict.fromkeys(at_severities(one.severities) for one in results)
     at = " or".join(text or ", mean over severities 1 to 5" for text in texts)
     values = {label: _bars(runs, names, part) for label, runs in methods.items()}
@@ -153,7 +154,7 @@ def bars(
 
 def _bars(runs: Sequence[Run], names: Sequence[str], part: str) -> dict[str, Estimate]:
     values = {"clean": [run.clean.metric("error") for run in runs]}
-    results = [run.part(part) for run in runs]
+    results = [run.results.part(part) for run in runs]
     for name in names:
         values[name] = [one.over_severities(name, "error") for one in results]
     values["mean"] = [one.mean_over(names, "error") for one in results]
@@ -170,8 +171,8 @@ def _points(runs: Sequence[Run], names: Sequence[str], metric: str) -> list[Esti
 def results_table(folder: Path) -> str:
     """Returns results and files of an evaluated run, for the terminal."""
     run = directories.read(folder)
-    compared = metrics.compared(run.results.values())
-    rows = [(entry.short, entry.metric.text(entry.value)) for entry in compared]
+    entries = compared(metric_values(run.results))
+    rows = [(entry.short, entry.metric.text(entry.value)) for entry in entries]
     images = run.clean.images
     rows.append(("test images", ABSENT if images is None else str(images)))
     written = {
@@ -346,7 +347,7 @@ def _perturbed(results: PerturbedResults) -> Iterator[str]:
         yield "No mean flip probability: not all ten perturbations were evaluated."
     else:
         (metric,) = metrics.select("perturbed", name="mean_flip_probability")
-        known = (results.intervals or {}).get(metric.name)
+        known = results.interval(metric.name)
         text = f"**Mean flip probability: {metric.text(mean)}**"
         text += f" (95 % interval {metric.range(known)})" if known else ""
         yield f"{text}, over the ten perturbations of the paper."
@@ -357,9 +358,9 @@ def _perturbed(results: PerturbedResults) -> Iterator[str]:
     extra = [name for name in rows if name not in counted]
     body = []
     for name in [*(name for name in counted if name in rows), *extra]:
-        numbers = [metric.number(rows[name].metrics.get(metric.name)) for metric in chosen]
+        numbers = [metric.number(rows[name].metric(metric.name)) for metric in chosen]
         for number, metric in enumerate(chosen):
-            if known := (rows[name].intervals or {}).get(metric.name):
+            if known := rows[name].interval(metric.name):
                 numbers[number] += f" ({metric.range(known)})"
         title = spoken(name) + (" \\*" if name in extra else "")
         body.append((title, *numbers, integer(rows[name].sequences), integer(rows[name].frames)))
@@ -376,7 +377,7 @@ def _shifted(sets: Mapping[str, ShiftedResults]) -> Iterator[str]:
         for metric in metrics.select("images")
         if any(part.metric(metric.name) is not None for part in sets.values())
     ]
-    head = [(metric.short or metric.title) + metric.heading_unit for metric in chosen]
+    head = [metric.short_title + metric.heading_unit for metric in chosen]
     rows = []
     for name, part in sets.items():
         numbers = [metric.number(part.metric(metric.name)) for metric in chosen]
@@ -410,7 +411,7 @@ def _calibration(run: Run) -> Iterator[str]:
             text += f" held out of the {spoken(temperature.held_out_of)} set"
         yield f"Temperature: {text}. It divides the logits."
     chosen = [m for m in metrics.select("images", per_severity=True) if m.name != "error"]
-    values = {value.column: value for value in run.results.values()}
+    values = {value.column: value for value in metric_values(run.results)}
     columns = {
         f"{title}{suffix}": [values.get(f"{part}_{prefix}{metric.name}") for metric in chosen]
         for prefix, suffix in (("", ""), ("calibrated_", ", with temperature"))
@@ -428,7 +429,7 @@ def _calibration(run: Run) -> Iterator[str]:
         yield NOISE_FLOOR
 
 
-def _is_known(value: metrics.Value | None) -> bool:
+def _is_known(value: Value | None) -> bool:
     return value is not None and value.value is not None
 
 

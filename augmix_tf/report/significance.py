@@ -54,7 +54,7 @@ def paired(
                 entry.outcomes
                 for run in runs
                 for name in names
-                for entry in run.part(part).corruptions.get(name, [])
+                for entry in run.results.part(part).corruptions.get(name, [])
             ]
             for method, runs in methods.items()
         }
