@@ -76,27 +76,6 @@ class CorruptionBenchmark(NamedTuple):
 
 C = CorruptionBenchmark("C", (CORRUPTIONS,), (*EXTRA_CORRUPTIONS, FROST_SYNTHETIC))
 CBAR = CorruptionBenchmark("C-bar", tuple(CBAR_BENCHMARKS.values()))
-# Kar et al., 3D Common Corruptions and Data Augmentation, CVPR 2022 (arXiv 2203.01441).
-THREE_D = CorruptionBenchmark(
-    "3DCC",
-    (
-        (
-            "near_focus",
-            "far_focus",
-            "bit_error",
-            "color_quant",
-            "flash",
-            "fog_3d",
-            "h265_abr",
-            "h265_crf",
-            "iso_noise",
-            "low_light",
-            "xy_motion_blur",
-            "z_motion_blur",
-        ),
-    ),
-)
-
 # The perturbations of the paper's means, and of ImageNet-P.
 PERTURBATIONS: tuple[str, ...] = ("gaussian_noise", "shot_noise", "motion_blur", "zoom_blur")
 PERTURBATIONS += ("snow", "brightness", "translate", "rotate", "tilt", "scale")
@@ -162,6 +141,9 @@ ALEXNET_3DCC_ERRORS: dict[str, float] = {
     "xy_motion_blur": 0.82484,
     "z_motion_blur": 0.79588,
 }
+# Kar et al., 3D Common Corruptions and Data Augmentation, CVPR 2022 (arXiv 2203.01441).
+THREE_D = CorruptionBenchmark("3DCC", (tuple(ALEXNET_3DCC_ERRORS),))
+
 # AlexNet on ImageNet-P, all 50,000 sequences: flips, sum of top-5 distances, and compared pairs.
 # Source: results/summaryImageNet_P_baseline.csv of nis-research/afa-augment, commit 7dcf705; its
 # decimals are these fractions.

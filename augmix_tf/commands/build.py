@@ -120,7 +120,7 @@ def load(config: ExperimentConfig) -> Data:
 
 def _stylized(config: ExperimentConfig, source: Source) -> ImageStore:
     """The stylized images (SIN), whose ids follow those of the training images."""
-    place = Path(str(config.stylized_dir)).expanduser()
+    place = Path(str(config.stylized_dir))
     if not config.large:
         return class_folders.read(place, source)
     store = class_folders.open_split(place, source.class_names, source.image_size)

@@ -323,18 +323,13 @@ def setting_of(images: SliceableImages, name: str, severity: int, table: str | N
     chosen = table_name(table, height, width)
     if table is None and name in CBAR_CORRUPTIONS and name not in TABLES[chosen]:
         chosen = next(other for other in TABLES if name in TABLES[other])
-    row = severities(name, chosen)
+    others = [other for other in TABLES if name in TABLES[other] and name not in TABLES[chosen]]
+    received = f"{name!r}, which only {', '.join(others)} has"
+    errors.require(not others, f"a corruption of the severity table {chosen!r}", received)
+    row = errors.lookup("corruption", name, TABLES[chosen])
     received = f"{height}x{width} pixels for {name}"
     errors.require(height == width or name not in CBAR_CORRUPTIONS, "square images", received)
     return row[arrays.check_integer("severity", severity, 1, len(row)) - 1]
-
-
-def severities(name: str, table: str) -> tuple[Any, ...]:
-    """Returns the constants of corruption `name` at severities 1 to 5 in a table."""
-    others = [other for other in TABLES if name in TABLES[other] and name not in TABLES[table]]
-    received = f"{name!r}, which only {', '.join(others)} has"
-    errors.require(not others, f"a corruption of the severity table {table!r}", received)
-    return errors.lookup("corruption", name, TABLES[table])
 
 
 def table_name(table: str | None, height: int, width: int) -> str:

@@ -71,7 +71,7 @@ def taken(count: int, limit: int) -> int:
 
 def folder_of(place: str | Path) -> Path:
     """Returns `place` as a path, or raises `ArgumentError` if it is no folder."""
-    folder = Path(place).expanduser()
+    folder = Path(place)
     errors.require(folder.is_dir(), "a folder with a set", f"{folder}, which is none")
     return folder
 

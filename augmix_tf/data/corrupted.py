@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -57,8 +56,7 @@ def open_set(
             may hold ImageNet-3DCC's, which are read alike.
     """
     if kind == C and str(place) in TFDS_SETS:
-        root = os.path.expanduser(data_dir) if data_dir else None
-        return _open_tfds(str(place), image_size, num_classes, eval_limit, class_names, root)
+        return _open_tfds(str(place), image_size, num_classes, eval_limit, class_names, data_dir)
     folder = benchmark.folder_of(place)
     if kind == C and not benchmark.find(folder, C.names) and benchmark.find(folder, THREE_D.names):
         kind = THREE_D

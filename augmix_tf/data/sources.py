@@ -44,7 +44,7 @@ def load(
         image_size: side of decoded images where the dataset's have varying sizes; else 0.
     """
     if name == FOLDER:
-        place = Path(data_dir).expanduser() if data_dir else None
+        place = Path(data_dir) if data_dir else None
         return _folder(place, train_limit, eval_limit, skip_bad_examples, image_size)
     if skip_bad_examples:
         problem = f"applies to dataset 'folder' only; received it with {name!r}."

@@ -48,7 +48,7 @@ def load(
 ) -> Source:
     """Reads a set into memory, or finds its images where their sizes vary; see `sources.load`."""
     with _quiet():
-        builder = open_builder(name, os.path.expanduser(os.fspath(data_dir)) if data_dir else None)
+        builder = open_builder(name, data_dir)
         varies = _check_features(name, builder.info.features, image_size)
         if not (builder.data_path / "dataset_info.json").exists():  # TFDS writes this file last
             _prepare(builder, name, download)
@@ -83,7 +83,7 @@ def read_test(
 ) -> tuple[InMemoryStore, tuple[str, ...], str]:
     """Reads the test images of a prepared set: images, names of the classes, and a description."""
     with _quiet():
-        builder = open_builder(name, os.path.expanduser(os.fspath(data_dir)) if data_dir else None)
+        builder = open_builder(name, data_dir)
         is_prepared = (builder.data_path / "dataset_info.json").exists()
         errors.require(is_prepared, f"{name} in {builder.data_path}", "none; tfds.load prepares it")
         shape = _image_shape(name, builder.info.features)
@@ -109,7 +109,7 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def open_builder(name: str, root: str | None) -> Any:
+def open_builder(name: str, root: str | os.PathLike[str] | None) -> Any:
     """The TFDS builder of `name`, prepared or not; no network is touched."""
     # Anything else would make TFDS import, or fetch, code of third parties.
     parts = _NAME.fullmatch(name)

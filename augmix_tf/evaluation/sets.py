@@ -53,7 +53,6 @@ def generate_corrupted(
     store: ImageStore,
     *,
     seed: int = 0,
-    table: str | None = None,
     frost_dir: str | Path | None = None,
     source: str = "the test images",
     names: Iterable[str] = CORRUPTIONS,
@@ -70,7 +69,7 @@ def generate_corrupted(
     arrays.check_images(store.pixels)
     require(len(store) > 0, "at least one image", "none")
     ids = arrays.check_ids(store.ids, len(store))
-    chosen = catalogue.table_name(table, *store.image_size)
+    chosen = catalogue.table_name(None, *store.image_size)
     known = (*C.names, *CBAR.names)
     asked = {n: lookup("corruption", n, dict.fromkeys(known, n)) for n in names}
     no_frost = "frost" in asked and weather.find_photographs(frost_dir) is None
@@ -128,7 +127,7 @@ def open_shifted(
     """
     opened: dict[str, ShiftedSet] = {}
     for place in places:
-        path = Path(os.path.abspath(Path(place).expanduser()))
+        path = Path(os.path.abspath(place))
         if path.suffix in (".npy", ".npz"):
             found = _open_shifted_arrays(path, len(class_names), image_size, eval_limit)
         elif not path.exists() and tfds_sets.is_known(str(place)):

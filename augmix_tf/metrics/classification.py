@@ -14,6 +14,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 from augmix_tf import errors
 
@@ -132,17 +133,13 @@ def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
 def log_softmax(logits: ArrayLike) -> np.ndarray:
     """ln softmax over the last axis, float64, finite for finite logits of any size."""
-    scores = np.asarray(logits, np.float64)
-    # With the largest score at zero no exponential overflows and their sum is at least one.
-    scores = scores - scores.max(axis=-1, keepdims=True)
-    return scores - np.log(np.exp(scores).sum(axis=-1, keepdims=True))
+    return special.log_softmax(np.asarray(logits, np.float64), axis=-1)
 
 
 def top1_confidence(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Probability of the predicted class, float64 [N], and whether it is the label, bool [N]."""
-    scores, classes = checked_logits(logits, labels)
-    answers = scores.argmax(axis=1)
-    return np.exp(_of_label(log_softmax(scores), answers)), answers == classes
+    values = _per_example(*checked_logits(logits, labels))
+    return values["confidence"], values["error"] == 0.0
 
 
 def checked_logits(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -36,6 +36,7 @@ from augmix_tf.report.run import (
     SEQUENCES,
     bars,
     corruption_figures,
+    errors_on_each,
     terminal_table,
 )
 from augmix_tf.report.significance import TITLES, clearly_best, paired
@@ -300,21 +301,8 @@ def _by_corruption(runs: Sequence[Run], part: str, names: Sequence[str]) -> str:
     (error,) = select("images", name="error")
     rows = {}
     for method, members in grouped(runs, lambda run: run.method).items():
-        parts = [run.results.part(part) for run in members]
-        evaluated = [results for results in parts if results.evaluated]
-        rows[method] = [
-            estimate(
-                (run.clean.metric("error") for run in members),
-                (run.clean.interval("error") for run in members),
-            ),
-            *(
-                estimate(
-                    (results.mean_over(group, "error") for results in evaluated),
-                    (results.error_interval(group) for results in evaluated),
-                )
-                for group in [names, *([name] for name in names)]
-            ),
-        ]
+        errors = errors_on_each(members, names, part)
+        rows[method] = [errors[column] for column in ("clean", "mean", *names)]
     short = {name: name.partition("_")[0] for name in names}
     groups = {group: [short[n] for n in members if n in short] for group, members in GROUPS}
     listed = "; ".join(f"{group}: {' '.join(m)}" for group, m in groups.items() if m)

@@ -147,18 +147,23 @@ def bars(
     results = [run.results.part(part) for runs in methods.values() for run in runs]
     texts = dict.fromkeys(at_severities(one.severities) for one in results)
     at = " or".join(text or ", mean over severities 1 to 5" for text in texts)
-    values = {label: _bars(runs, names, part) for label, runs in methods.items()}
+    values = {label: errors_on_each(runs, names, part) for label, runs in methods.items()}
     kind = "C-bar corruption" if part == "cbar" else "corruption"
     return values, f"Error on each {kind}{at}{subject}"
 
 
-def _bars(runs: Sequence[Run], names: Sequence[str], part: str) -> dict[str, Estimate]:
-    values = {"clean": [run.clean.metric("error") for run in runs]}
-    results = [run.results.part(part) for run in runs]
-    for name in names:
-        values[name] = [one.over_severities(name, "error") for one in results]
-    values["mean"] = [one.mean_over(names, "error") for one in results]
-    return {name: estimate(column) for name, column in values.items()}
+def errors_on_each(runs: Sequence[Run], names: Sequence[str], part: str) -> dict[str, Estimate]:
+    """Returns "clean", each corruption and their "mean" -> the error, over the runs that have it.
+
+    `part` is one of `results.CORRUPTED_PARTS`.
+    """
+    clean, results = [run.clean for run in runs], [run.results.part(part) for run in runs]
+    errors = [(one.metric("error"), one.interval("error")) for one in clean]
+    estimates = {"clean": estimate(*zip(*errors, strict=True))}
+    for title, group in ({name: [name] for name in names} | {"mean": names}).items():
+        errors = [(one.mean_over(group, "error"), one.error_interval(group)) for one in results]
+        estimates[title] = estimate(*zip(*errors, strict=True))
+    return estimates
 
 
 def _points(runs: Sequence[Run], names: Sequence[str], metric: str) -> list[Estimate]:
