@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,17 +100,18 @@ def _named(part: str) -> Iterator[None]:
 
 
 def of_images(
-    logits: np.ndarray, labels: np.ndarray, temperature: float | None = None
+    logits: np.ndarray, labels: np.ndarray, temperature: float | None = None, **attributes: bool
 ) -> results.ImageResults:
-    """Returns the results on one set of images.
+    """Returns the results on one set of images, of the metrics with these attributes.
 
     Unless the temperature is None or 1, they have the metrics of logits / temperature as well.
     """
     predictions, calibrated = metrics.Predictions(logits, labels), None
-    values, intervals = table.compute(table.select("images"), predictions)
+    values, intervals = table.compute(table.select("images", **attributes), predictions)
     if temperature is not None and temperature != 1.0:
         scaled = metrics.Predictions(logits, labels, temperature)
-        calibrated, known = table.compute(table.select("images", calibrated=True), scaled)
+        chosen = table.select("images", calibrated=True, **attributes)
+        calibrated, known = table.compute(chosen, scaled)
         intervals |= {f"calibrated.{name}": interval for name, interval in known.items()}
     return results.ImageResults(
         images=len(labels),
@@ -176,20 +177,13 @@ def _cells(
                 adapted.add(images, of_batch)
         every = np.concatenate(labels)
         with _named(f"{name}, severity {severity}"):
-            rows[name].append(_of_cell(np.concatenate(scores), every, temperature))
+            cell = of_images(np.concatenate(scores), every, temperature, per_severity=True)
+            rows[name].append(cell)
             if adapted is not None:
-                adapted_rows[name].append(_of_cell(adapted.take(), every))
+                adapted_rows[name].append(of_images(adapted.take(), every, per_severity=True))
         classes = scores[0].shape[1]
         progress(sum(map(len, rows.values())), total)
     return rows, adapted_rows, classes
-
-
-def _of_cell(
-    logits: np.ndarray, labels: np.ndarray, temperature: float | None = None
-) -> results.ImageResults:
-    cell = of_images(logits, labels, temperature)
-    kept = {m.name: cell.metrics[m.name] for m in table.select("images", per_severity=True)}
-    return dataclasses.replace(cell, metrics=kept)
 
 
 def _over_cells(
@@ -197,40 +191,28 @@ def _over_cells(
 ) -> results.CorruptedResults:
     """Returns the results on a set, with means over severities and corruptions."""
     counted = [name for name in corrupted_set.counted if name in cells]
-    values = {name: [float(cell.metrics["error"] or 0) for cell in cells[name]] for name in counted}
+    severities = corrupted_set.severities
+    measured = results.CorruptedResults(
+        data=results.Data(**corrupted_set.data),
+        counted=counted,
+        missing=list(corrupted_set.missing),
+        corruptions=cells,
+        severities=None if severities == SEVERITIES else list(severities),
+    )
+    comparable = counted if measured.errors_per_image(counted) is not None else ()
+    per_image = {name: measured.errors_per_image([name]) for name in comparable}
     summary = metrics.CorruptionErrors(
-        values,
+        {name: [float(cell.metrics["error"] or 0) for cell in cells[name]] for name in counted},
         (others.clean or results.ImageResults()).metric("error"),
         classes,
         corrupted_set.counted,
         others.part("corrupted").metric("mean_error"),
-        _per_image(cells, counted),
+        {name: row for name, row in per_image.items() if row is not None},
     )
     means, intervals = table.compute(table.select("corrupted"), summary)
-    measured = results.CorruptedResults(
-        data=results.Data(**corrupted_set.data),
-        metrics=means,
-        intervals=intervals or None,
-        counted=counted,
-        missing=list(corrupted_set.missing),
-        corruptions=cells,
-        severities=(
-            None if corrupted_set.severities == SEVERITIES else list(corrupted_set.severities)
-        ),
-    )
     per_severity = table.select("images", per_severity=True)
     mean = {metric.name: measured.mean_over(counted, metric.name) for metric in per_severity}
-    return dataclasses.replace(measured, mean=mean)
-
-
-def _per_image(
-    cells: Mapping[str, Sequence[results.ImageResults]], names: Sequence[str]
-) -> dict[str, np.ndarray] | None:
-    """Mean error of each image over severities; None unless all cells show the same images."""
-    rows = {n: metrics.errors_per_image(cell.outcomes for cell in cells[n]) for n in names}
-    firsts = metrics.errors_per_image(cells[name][0].outcomes for name in names)
-    known = {name: row for name, row in rows.items() if row is not None}
-    return known if firsts is not None and len(known) == len(rows) else None
+    return dataclasses.replace(measured, metrics=means, intervals=intervals or None, mean=mean)
 
 
 def perturbed(
@@ -295,6 +277,5 @@ def shifted(
         scores = np.pad(scores, [(0, 0), (0, 1)], constant_values=np.finfo(np.float32).min)
     with _named(shifted_set.name):
         measured = of_images(scores, shifted_set.store.labels, temperature)
-    fields = {field.name: getattr(measured, field.name) for field in dataclasses.fields(measured)}
     data = results.Data(**shifted_set.data)
-    return results.ShiftedResults(**fields, classes=len(shifted_set.classes), data=data)
+    return results.ShiftedResults(**vars(measured), classes=len(shifted_set.classes), data=data)

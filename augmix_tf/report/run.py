@@ -34,12 +34,7 @@ from augmix_tf.report import (
 from augmix_tf.report.cells import CELLS, cells_csv
 from augmix_tf.report.directories import Estimate, Run, estimate
 from augmix_tf.report.significance import TITLES
-from augmix_tf.robustness import (
-    CORRUPTION_GROUPS,
-    SEVERITIES,
-    at_severities,
-    describe_corruptions,
-)
+from augmix_tf.robustness import CORRUPTION_GROUPS, SEVERITIES, at_severities, describe_corruptions
 
 REPORT = "report.md"
 RMS = "rms_calibration_error"

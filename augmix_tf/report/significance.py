@@ -7,12 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from augmix_tf.metrics import (
-    Outcomes,
-    errors_per_image,
-    mcnemar,
-    paired_bootstrap,
-)
+from augmix_tf.metrics import Outcomes, errors_per_image, mcnemar, paired_bootstrap
 from augmix_tf.report import ABSENT, cell, heading, table
 from augmix_tf.report.directories import Estimate, Run
 
