@@ -411,7 +411,7 @@ def test_a_saved_model_goes_on_as_if_it_had_not_been_saved(tmp_path):
     new().fit(batches(), epochs=2, callbacks=[kept], **options)
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(loaded, AugMixModel)
-    assert (loaded.settings.severity, loaded.run_seed) == (2, 7)
+    assert (loaded.method.aug_severity, loaded.run_seed) == (2, 7)
     got = loaded.fit(batches(), initial_epoch=2, epochs=4, **options).history
     for name in (*METRICS, "accuracy", "val_loss", "val_accuracy"):
         np.testing.assert_allclose(got[name], want[name][2:], rtol=1e-4, atol=1e-6, err_msg=name)
@@ -439,8 +439,8 @@ def ends_in(*layers) -> keras.Model:
         (lambda: ends_in(keras.layers.Flatten(), keras.layers.Softmax()), {}, "taken as logits"),
         (lambda: ends_in(backbone(softmax=True)), {}, "Expected from_logits=False, or a backbone"),
         (backbone, {"from_logits": False}, "from_logits=True where the last layer has no softmax"),
-        (backbone, {"views": 1}, "views >= 2; received 1"),
-        (backbone, {"jsd_weight": -1.0}, "at least 0; received -1"),
+        (backbone, {"views": 1}, "views must be 2 or more; received 1"),
+        (backbone, {"jsd_weight": -1.0}, "jsd_weight must be 0 or more; received -1"),
         (backbone, {"severity": 11}, r"severity must be 0\.1 to 10; received 11\."),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from augmix_tf.augment import fractals, mixing_set
 from augmix_tf.augment.pixmix import PixMixMethod
 from augmix_tf.errors import FileError, SettingError
 from tests import golden
+from tests.program import command, finish, leave_out
 from tests.runs import RUNS
 
 
@@ -113,3 +115,22 @@ def test_a_directory_without_images_and_unreadable_ones_are_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"not an image")
     with pytest.raises(FileError, match=r"a\.png"):
         method.prepare((8, 8))
+
+
+def test_a_run_goes_on_with_the_images_that_it_began_with(tmp_path, monkeypatch):
+    leave_out(monkeypatch)
+    folder, run = tmp_path / "images", tmp_path / "run"
+    folder.mkdir()
+    Image.fromarray(some_images()[0]).save(folder / "a.png")
+    arguments = ["--method=pixmix", f"--mixing_dir={folder}", "--train_limit=20", "--eval_limit=9"]
+    arguments += ["--epochs=1", "--batch_size=10", "--nocorrupted", "--precision=float32"]
+    finish(*arguments, workdir=run)
+    recorded = json.loads((run / "results.json").read_text())["provenance"]["mixing_set"]
+    assert recorded["images"] == 1
+    assert len(recorded["sha256"]) == 64
+
+    Image.fromarray(some_images()[1]).save(folder / "a.png")
+    mixing_set._load.cache_clear()
+    outcome = command("--mode=evaluate", workdir=run)
+    assert outcome.code == 1
+    assert "images to mix with differ" in outcome.line()

@@ -13,7 +13,7 @@ import main
 from augmix_tf import recipes, seeds
 from augmix_tf.augment.method import BatchShape, Method, Views
 from augmix_tf.errors import CommandError
-from augmix_tf.recipes import MethodRecipe
+from augmix_tf.methods import MethodRecipe
 from augmix_tf.seeds import BatchSeeds
 from augmix_tf.settings import setting
 from tests.program import leave_out

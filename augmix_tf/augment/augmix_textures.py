@@ -114,17 +114,8 @@ def apply_textures(
                 lambda: candidates[1 + index],
                 lambda: mixing_set.crop(mixing_images, number[index], place[index], size),
             )
-            levels = pixmix.levels_of(partner)
-            return index + 1, ipmix.mix_patch(
-                x,
-                pixmix.fractions(levels),
-                Patches(*(part[index] for part in patches)),
-                lambda x, y, weights: tf.clip_by_value(pixmix.add(x, y, weights), 0.0, 1.0),
-                lambda x, y, weights: tf.clip_by_value(
-                    pixmix.multiply(x, levels, weights), 0.0, 1.0
-                ),
-                noise,
-            )
+            patch = Patches(*(part[index] for part in patches))
+            return index + 1, _mix_patch(x, pixmix.levels_of(partner), patch, noise)
 
         start = (tf.constant(0), pixmix.fractions(pixmix.levels_of(candidates[0])))
         return tf.while_loop(lambda index, _: index < depth, step, start)[1]
@@ -143,6 +134,18 @@ def apply_textures(
     return tf.transpose(mixed, [0, 1, 3, 4, 2])
 
 
+def _mix_patch(x: tf.Tensor, levels: tf.Tensor, patch: Patches, noise: ipmix.Noise) -> tf.Tensor:
+    """Mixes a patch of x, 0 to 1, with levels 0 to 255; sums and products are clipped."""
+    return ipmix.mix_patch(
+        x,
+        pixmix.fractions(levels),
+        patch,
+        lambda x, y, weights: tf.clip_by_value(pixmix.add(x, y, weights), 0.0, 1.0),
+        lambda x, _, weights: tf.clip_by_value(pixmix.multiply(x, levels, weights), 0.0, 1.0),
+        noise,
+    )
+
+
 def _with_partners(calls: tf.Tensor) -> tf.Tensor:
     """Returns each chain [T, D] and then its steps as chains of one: [T * (1 + D), D]."""
     longest = calls.shape[1]
@@ -159,8 +162,15 @@ class AugMixTexturesMethod(PatchMethod):
     texture_share: float = setting(0.5, "Share of the chains that mix in textures", low=0, high=1)
     texture_masks: bool = setting(True, "Mix textures also through random masks")
     ramp_epochs: int = setting(
-        30, "Epochs in which the severity and the share of textures rise from 0", low=0
+        0,
+        "Epochs in which the severity and the share of textures rise from 0; unless given, three "
+        "tenths of --epochs",
+        low=0,
     )
+
+    @property
+    def counts_epochs(self) -> bool:
+        return self.ramp_epochs > 0
 
     def draw(self, streams: seeds.BatchSeeds, batch: BatchShape) -> TexturePlan:
         strength = tf.ones([], tf.float64)

@@ -1,7 +1,7 @@
 """What a training method is: it draws a plan for a batch and applies it; and the simplest ones.
 
 The random crop and flip come before it and belong to the data, see `crops`. A new method is a
-subclass of `Method` in a file of its own, and a row of `augmix_tf.recipes.METHODS`.
+subclass of `Method` in a file of its own, and a row of `augmix_tf.methods.METHODS`.
 """
 
 from __future__ import annotations
@@ -77,6 +77,11 @@ class Method(abc.ABC):
     @property
     def compiled(self) -> bool:
         """Whether `apply` runs in one XLA program with the crop, and gives the same bytes there."""
+        return False
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Whether the draws for a batch depend on the number of the epoch."""
         return False
 
     @property

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -33,11 +35,12 @@ class Data:
 
     source: Source
     held_out: ImageStore  # may be empty
+    prepared: Mapping[str, Any]  # what else the method uses, see `Method.prepare`
 
     @property
     def digest(self) -> int:
-        """A checksum of the training examples and their order."""
-        digests = (self.source.train.digest, self.held_out.digest)
+        """A checksum of the training examples and their order, and of what else trains."""
+        digests = (self.source.train.digest, self.held_out.digest, *self.prepared.items())
         return functools.reduce(lambda so_far, d: zlib.crc32(str(d).encode(), so_far), digests, 0)
 
     def require_training_images(self) -> None:
@@ -115,7 +118,8 @@ def load(config: ExperimentConfig) -> Data:
     if config.stylized_dir:
         stylized = _stylized(config, source)
         train, source = train.joined(stylized), source.with_note(stylized.left_out)
-    return Data(dataclasses.replace(source, train=train), kept)
+    prepared = config.method.prepare(source.image_size)
+    return Data(dataclasses.replace(source, train=train), kept, prepared)
 
 
 def _stylized(config: ExperimentConfig, source: Source) -> ImageStore:

@@ -123,7 +123,7 @@ def write_results(run: Run, results: Results) -> None:
         "data": run.data.source.description,
         "model": config.model.name,
         "method": config.method.name,
-        **config.method.prepare(run.data.source.image_size),
+        **run.data.prepared,
         "seed": config.seed,
         # Completed epochs; fewer than configured if the run was interrupted.
         "epochs": position.epoch,

@@ -64,13 +64,12 @@ def train(config: ExperimentConfig, directory: Workdir, devices: tf.distribute.S
     build.prepare(config)
     data = build.load(config)
     data.require_training_images()
-    prepared = config.method.prepare(data.source.image_size)
     # Opened now, so that a wrong directory is not found out after hours of training.
     benchmarks = evaluate.open_benchmarks(config, data)
     run = build.run(config, directory, data, devices)
     stored_epochs = directory.open(config) if run.chief else config.epochs
     distribution.require_same(devices, "settings", config.shared_by_workers())
-    distribution.require_same(devices, "training data", str((data.digest, prepared)))
+    distribution.require_same(devices, "training data", str(data.digest))
     if run.chief:
         print(_summary_line(run), flush=True)
     start = run.checkpoints.restore() or Position()

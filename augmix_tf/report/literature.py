@@ -10,7 +10,7 @@ Errors are in %, mCE and mFR in % of AlexNet. Sources:
 - AugMax: Wang et al., NeurIPS 2021, table in VITA-Group/AugMax, commit 176acdb.
 - IPMix: hzlsaber/IPMix, commit 050bcb6, issue 2. PixMix: Hendrycks et al., CVPR 2022.
 - README: of google-research/augmix. easyrobust: alibaba/easyrobust.
-- AugMix paper: Hendrycks et al., ICLR 2020 (arXiv 1912.02781), the rows of `recipes.METHODS`.
+- AugMix paper: Hendrycks et al., ICLR 2020 (arXiv 1912.02781), the rows of `methods.METHODS`.
 
 "Remembered" numbers were not checked against their source.
 """

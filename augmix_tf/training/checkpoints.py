@@ -184,8 +184,8 @@ class Checkpoints:
         if int(self._values["data"].numpy()) != self._data:
             raise RunError(
                 f"The training data are not those that {self._folder.parent} began with: the "
-                "labels differ, or other examples were left out. Use the same data, or another "
-                "run directory."
+                "labels or the images to mix with differ, or other examples were left out. Use the "
+                "same data, or another run directory."
             )
 
 

@@ -1,8 +1,8 @@
-"""The paper's training of any Keras classifier, by `compile` and `fit` alone."""
+"""The paper's training, and that of other methods, of any Keras classifier by `fit` alone."""
 
 from __future__ import annotations
 
-import dataclasses
+import inspect
 import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,16 +10,29 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from augmix_tf import errors, losses
+from augmix_tf import errors, losses, seeds
 from augmix_tf.augment import checks
-from augmix_tf.augment.augmix import AugMixSettings, augmix_views
-from augmix_tf.errors import ArgumentError
+from augmix_tf.augment.method import BatchShape, Method
+from augmix_tf.errors import ArgumentError, SettingError
+from augmix_tf.methods import METHODS as TRAINING_METHODS
 from augmix_tf.metrics.classification import SUM_TOLERANCE
 from augmix_tf.models import last_activation
+from augmix_tf.settings import settings_of
 from augmix_tf.training.step import METRICS, Trainer
 
 # Far below what float32 probabilities distinguish, and the gradient 1 / p stays finite.
 PROBABILITY_FLOOR = 1e-30
+
+# Arguments of AugMix -> the settings of methods that they are.
+_ARGUMENTS = {
+    "jsd_weight": "jsd_weight",
+    "views": "views",
+    "severity": "aug_severity",
+    "width": "mixture_width",
+    "depth": "mixture_depth",
+    "alpha": "alpha",
+    "all_ops": "all_ops",
+}
 
 
 class Targets(NamedTuple):
@@ -32,6 +45,8 @@ class Targets(NamedTuple):
 @keras.saving.register_keras_serializable(package="augmix_tf")
 class AugMixModel(Trainer):
     """Trains a Keras classifier with AugMix and the Jensen-Shannon consistency loss.
+
+    Or with another `method` that changes images and not labels, with its own loss.
 
     For `compile`, `fit`, `evaluate`, `predict`, callbacks, `save` and `keras.saving.load_model`, as
     with every Keras model; `export` exports the backbone. The loss of an example is
@@ -48,7 +63,7 @@ class AugMixModel(Trainer):
     * images [N, H, W, 3] or [N, H, W, 1]: each step makes their views itself, on the host's CPU.
       Step s (batches that the optimizer has seen, also where it accumulates gradients) on replica
       r makes `augmix_views(images, seed, r, s, settings)`, so the same run draws the same views,
-      and a saved and loaded model continues where it was.
+      and a saved and loaded model continues where it was. Images are not cropped or flipped.
     * views [N, V, H, W, C] from `augmix_views` in `dataset.map`, the clean image first: the
       same training, while the next batches are being made. It is the faster way.
 
@@ -71,21 +86,27 @@ class AugMixModel(Trainer):
             ordinary model, `model.backbone`: to be saved, exported and served without this package.
         jsd_weight: weight of the consistency term, the paper's lambda; at least 0.
         views: V >= 2 that are made of each image, itself counted.
-        severity, width, depth, alpha, all_ops: as in `AugMixSettings`.
+        severity, width, depth, alpha, all_ops: as in `AugMixSettings`, for AugMix and the methods
+            that have them; `all_ops=None` is the method's own default, False for AugMix.
         seed: 32-bit integer that all views follow from, or None to draw one from Python's `random`,
             which `keras.utils.set_random_seed` seeds. A saved model keeps the one that it drew.
         from_logits: whether the backbone gives logits; False: probabilities (its last activation is
             softmax), in float32.
         label_smoothing: 0 to 1, of the cross-entropy, as in Keras's losses.
         value_range: values of black and white, as in `AugMix`.
-        **kwargs: `name` and what else every Keras model takes.
+        method: what changes the images, such as "pixmix" or "trivialaugment" (docs/methods.md).
+            Without a consistency loss the model is trained on one augmented view of each image,
+            and `error` and the metrics of `compile` are those of that view.
+        **kwargs: settings of the method, named as its flags (such as `jsd=True`), `name`, and what
+            else every Keras model takes.
 
     Raises:
-        ArgumentError: an argument out of range; a backbone that gives no [N, K], or whose last
-            activation is at odds with `from_logits`. From `compile`: a loss. From `fit`: labels,
-            weights or images of another shape. What only the values show (float images that
-            cannot be in `value_range`, labels of mixed images, outputs at odds with `from_logits`)
-            raises `tf.errors.InvalidArgumentError` from `fit` and `evaluate`.
+        ArgumentError: an argument out of range, or one that the method does not use; a method that
+            changes labels (mixup, CutMix) or attacks the network; a backbone that gives no [N, K],
+            or whose last activation is at odds with `from_logits`. From `compile`: a loss. From
+            `fit`: labels, weights or images of another shape. What only the values show (float
+            images that cannot be in `value_range`, labels of mixed images, outputs at odds with
+            `from_logits`) raises `tf.errors.InvalidArgumentError` from `fit` and `evaluate`.
 
     `jit_compile=True` is not followed, with Keras's warning: XLA has no gamma distribution. The
     views are compiled separately.
@@ -114,22 +135,32 @@ class AugMixModel(Trainer):
         width: int = 3,
         depth: int = -1,
         alpha: float = 1.0,
-        all_ops: bool = False,
+        all_ops: bool | None = None,
         seed: int | None = None,
         from_logits: bool = True,
         label_smoothing: float = 0.0,
         value_range: Sequence[float] = (0, 255),
+        method: str = "augmix",
         **kwargs: Any,
     ) -> None:
         _check_classifier(backbone, from_logits)
-        errors.require(jsd_weight >= 0, "jsd_weight of at least 0", jsd_weight)
-        errors.require(isinstance(views, int) and views >= 2, "a whole number of views >= 2", views)
+        declared = settings_of(errors.lookup("method", method, TRAINING_METHODS).method)
+        own = declared.keys() - set(_ARGUMENTS.values())
+        chosen = {name: kwargs.pop(name) for name in sorted(own & kwargs.keys())}
+        given = (jsd_weight, views, severity, width, depth, alpha, all_ops)
+        chosen |= {n: v for n, v in zip(_ARGUMENTS, given, strict=True) if v is not None}
         in_range = 0 <= label_smoothing <= 1
         errors.require(in_range, "label_smoothing from 0 to 1", label_smoothing)
         seed = random.randint(0, 2**31 - 1) if seed is None else seed
-        super().__init__(backbone, jsd_weight, run_seed=seed, **kwargs)
-        self.settings = AugMixSettings(severity, width, depth, alpha, all_ops)
-        self.views = views
+        self.method = _method(method, chosen)
+        super().__init__(
+            backbone,
+            self.method.jsd_weight,
+            label_all_views=self.method.label_all_views,
+            run_seed=seed,
+            **kwargs,
+        )
+        self._chosen = {"method": method} | chosen
         self.from_logits = from_logits
         self.label_smoothing = label_smoothing
         self.value_range = checks.check_value_range(value_range)
@@ -206,15 +237,12 @@ class AugMixModel(Trainer):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         # The chains are one loop over images, which is no work for a GPU.
         with tf.device("CPU:0"):
-            return augmix_views(
-                images,
-                self.run_seed,
-                replica,
-                step,
-                self.settings,
-                self.views,
-                value_range=self.value_range,
-            )
+            levels = checks.to_levels(images, self.value_range)
+            batch = BatchShape(tf.shape(levels)[0], (levels.shape[1], levels.shape[2]))
+            plan = self.method.draw(seeds.BatchSeeds(self.run_seed, replica, step), batch)
+            # These methods leave labels alone.
+            views = self.method.apply(levels, tf.zeros(batch.size, tf.int64), plan).views
+            return checks.from_levels(views, images, self.value_range)
 
     def _parts(self, targets: Targets, logits: tf.Tensor) -> dict[str, tf.Tensor]:
         self.compute_metrics(None, targets.labels, logits, targets.weights)
@@ -268,9 +296,7 @@ class AugMixModel(Trainer):
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "jsd_weight": self.jsd_weight,
-            "views": self.views,
-            **dataclasses.asdict(self.settings),
+            **self._chosen,
             "seed": self.run_seed,
             "from_logits": self.from_logits,
             "label_smoothing": self.label_smoothing,
@@ -282,6 +308,30 @@ class AugMixModel(Trainer):
         """The model that `get_config` describes, its weights drawn anew."""
         backbone = keras.saving.deserialize_keras_object(config["backbone"], custom_objects)
         return cls(**(config | {"backbone": backbone}))
+
+
+def _method(name: str, chosen: dict[str, Any]) -> Method:
+    """Makes a method from arguments of `AugMixModel` and settings of the method."""
+    kind = TRAINING_METHODS[name].method
+    defaults = {n: p.default for n, p in inspect.signature(AugMixModel).parameters.items()}
+    values = {}
+    for argument, value in chosen.items():
+        setting = _ARGUMENTS.get(argument, argument)
+        if setting in settings_of(kind):
+            values[setting] = value
+        elif value != defaults[argument]:
+            raise ArgumentError(f"The method {name} does not use {argument}; received {value}.")
+    try:
+        method = kind(**values)
+    except SettingError as error:
+        named = {setting: argument for argument, setting in _ARGUMENTS.items()}
+        raise SettingError(named.get(error.setting, error.setting), error.problem) from error
+    plain = not (method.mixes_examples or method.attack)
+    expected = f"a method that changes only images; python main.py --method={name} trains with it"
+    errors.require(plain, expected, name)
+    errors.require(method.batch_norms == 1, "split_bn=False, as main.py alone has it", True)
+    errors.require(not method.counts_epochs, "ramp_epochs=0, for `fit` counts no epochs", "more")
+    return method
 
 
 def _check_classifier(backbone: keras.Model, from_logits: bool) -> None:
