@@ -26,7 +26,7 @@ def of_images(logits, labels, temperature=None):
 
 def evaluate(*args, **options):
     """Results on a -C set, as in `results.json`."""
-    return as_json(measure.corrupted(*args, **options))
+    return as_json(measure.corrupted(*args, **options)[0])
 
 
 def as_json(part):
@@ -127,7 +127,7 @@ def everything():
     return results.Results(
         clean=clean,
         temperature=results.Temperature(1.5, 50, "train"),
-        corrupted=measure.corrupted(looked_up(tables), set_of(tables, classes), 1.5),
+        corrupted=measure.corrupted(looked_up(tables), set_of(tables, classes), 1.5)[0],
         perturbed=results.PerturbedResults(
             results.Data("official", "a set", 3),
             {"mean_flip_probability": None, "mean_flip_rate": 50.0},
@@ -279,7 +279,7 @@ def test_all_cells_are_measured_and_predicted_once():
 
 def test_the_interval_of_the_mean_error_is_over_images():
     tables, labels = tables_of(robustness.CORRUPTIONS, classes=1000)
-    got = measure.corrupted(looked_up(tables), set_of(tables, labels))
+    got, _ = measure.corrupted(looked_up(tables), set_of(tables, labels))
     wrong = np.stack([t.argmax(axis=2) != labels for t in tables.values()])  # [15, 5, 12]
     mean = metrics.mean_interval(wrong.mean(axis=(0, 1)))
     assert got.intervals["mean_corruption_error"] == pytest.approx(mean)
@@ -306,7 +306,7 @@ def test_corruptions_of_other_images_have_no_interval_of_the_mean():
         yield images[order], classes[order]
 
     shuffled = dataclasses.replace(set_of(tables, labels), cell=cell)
-    got = measure.corrupted(looked_up(tables), shuffled)
+    got, _ = measure.corrupted(looked_up(tables), shuffled)
     assert got.intervals is None
     assert got.error_interval(["snow", "fog"]) is None
     assert got.error_interval(["fog"]) is not None
@@ -351,7 +351,7 @@ def test_imagenet_is_compared_with_alexnet(clean_error):
     tables, labels = tables_of(robustness.CORRUPTIONS, classes=1000)
     program, found = looked_up(tables), set_of(tables, labels)
     clean = clean_error and results.ImageResults(metrics={"error": clean_error})
-    got = evaluate(program, found, others=results.Results(clean))
+    got = evaluate(program, found, others=(results.Results(clean), results.Results()))
     errors = errors_by_hand(tables, labels)
     means = {name: errors[name].mean() for name in errors}
     ratios = [means[name] / robustness.ALEXNET_ERRORS[name] for name in means]

@@ -61,33 +61,28 @@ def measure(
     scores = predict(program, test)
     clean = of_images(scores, test.labels, divisor)
     clean = dataclasses.replace(clean, confusion=confusion(scores, test.labels, class_names))
-    measured = results.Results(clean, temperature)
-    by_adapted = results.Results()
+    parts: dict[str, Any] = {"clean": clean}
+    by_adapted: dict[str, Any] = {}
     if adapted is not None:
-        by_adapted = results.Results(of_images(adapted.predict(test), test.labels))
+        by_adapted["clean"] = of_images(adapted.predict(test), test.labels)
     for part, corrupted_set, counted in (
         ("corrupted", sets.corrupted, "corruptions at each severity"),
         ("cbar", sets.cbar, "C-bar corruptions at each severity"),
     ):
         if corrupted_set is not None:
-            cells, adapted_cells, classes = _cells(
-                program, corrupted_set, divisor, report(counted), adapted
+            others = results.Results(**parts), results.Results(**by_adapted)
+            parts[part], by_adapted[part] = corrupted(
+                program, corrupted_set, divisor, others, report(counted), adapted
             )
-            on_part: dict[str, Any] = {part: _over_cells(corrupted_set, cells, classes, measured)}
-            measured = dataclasses.replace(measured, **on_part)
-            if adapted is not None:
-                on_part = {part: _over_cells(corrupted_set, adapted_cells, classes, by_adapted)}
-                by_adapted = dataclasses.replace(by_adapted, **on_part)
     if adapted is not None:
-        parts = {name: getattr(by_adapted, name) for name in ("clean", *results.CORRUPTED_PARTS)}
-        by_protocol = dataclasses.replace(adapted.protocol, **parts)
-        measured = dataclasses.replace(measured, adapted=by_protocol)
+        parts["adapted"] = dataclasses.replace(adapted.protocol, **by_adapted)
     if sets.perturbed is not None:
         counter = report("perturbed sequences")
-        on_perturbed = perturbed(program, sets.perturbed, alexnet=sets.alexnet, progress=counter)
-        measured = dataclasses.replace(measured, perturbed=on_perturbed)
-    on_shifted = {part.name: shifted(program, part, divisor) for part in sets.shifted}
-    return dataclasses.replace(measured, shifted=on_shifted)
+        parts["perturbed"] = perturbed(
+            program, sets.perturbed, alexnet=sets.alexnet, progress=counter
+        )
+    parts["shifted"] = {part.name: shifted(program, part, divisor) for part in sets.shifted}
+    return results.Results(temperature=temperature, **parts)
 
 
 @contextlib.contextmanager
@@ -139,30 +134,16 @@ def corrupted(
     program: Predictor,
     corrupted_set: CorruptedSet,
     temperature: float | None = None,
-    *,
-    others: results.Results | None = None,
+    others: tuple[results.Results, results.Results] = (results.Results(), results.Results()),
     progress: Progress = NO_PROGRESS,
-) -> results.CorruptedResults:
-    """Evaluates a classifier on a -C or C-bar set.
+    adapted: AdaptedClassifier | None = None,
+) -> tuple[results.CorruptedResults, results.CorruptedResults | None]:
+    """Evaluates a classifier, and perhaps an adapted one, on a -C or C-bar set, read once.
 
     Means are over severities first, then over the corruptions that the benchmark counts, as far as
-    they are there; the extra ones and the replacement of frost are in no mean. `others` has its
-    error on clean images, for the relative mCE of ImageNet-C, and on -C, for the gap of C-bar.
-    """
-    cells, _, classes = _cells(program, corrupted_set, temperature, progress)
-    return _over_cells(corrupted_set, cells, classes, others or results.Results())
-
-
-def _cells(
-    program: Predictor,
-    corrupted_set: CorruptedSet,
-    temperature: float | None,
-    progress: Progress,
-    adapted: AdaptedClassifier | None = None,
-) -> tuple[Cells, Cells, int]:
-    """Predicts a set with two classifiers, which read it together; the second has no temperature.
-
-    Returns the results of both, empty without a second, and the number of classes of the model.
+    they are there; the extra ones and the replacement of frost are in no mean. `others` of both
+    have the error on clean images, for the relative mCE of ImageNet-C, and on -C, for the gap of
+    C-bar. The adapted classifier has no temperature.
     """
     rows: Cells = {name: [] for name in corrupted_set.names}
     adapted_rows: Cells = {name: [] for name in rows}
@@ -183,7 +164,10 @@ def _cells(
                 adapted_rows[name].append(of_images(adapted.take(), every, per_severity=True))
         classes = scores[0].shape[1]
         progress(sum(map(len, rows.values())), total)
-    return rows, adapted_rows, classes
+    adapted_results = (
+        _over_cells(corrupted_set, adapted_rows, classes, others[1]) if adapted else None
+    )
+    return _over_cells(corrupted_set, rows, classes, others[0]), adapted_results
 
 
 def _over_cells(

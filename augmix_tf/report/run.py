@@ -11,6 +11,7 @@ from augmix_tf.evaluation.results import (
     CorruptedResults,
     Data,
     ImageResults,
+    Measured,
     PerturbedResults,
     Results,
     ShiftedResults,
@@ -285,7 +286,7 @@ def _corrupted(
         on_c_text = f"{100 * (on_c.mean_over(on_c.evaluated, 'error') or 0.0):.2f} % on -C, over "
         on_c_text += describe_corruptions(on_c.evaluated, on_c.benchmark)
         yield f"**Gap: {100 * gap:+.2f} points** to {on_c_text}{at_severities(on_c.severities)}."
-    if relative := _texts(results.metrics, "corrupted", results.intervals, compared=True):
+    if relative := _texts(results, "corrupted", compared=True):
         yield f"As published for ImageNet-{robustness.title(results.benchmark)}: {relative}."
     yield _origin(results.data, IMAGES_PER_CELL)
     if names:
@@ -318,18 +319,13 @@ def _errors(results: CorruptedResults, names: Sequence[str], with_mean: bool) ->
     return table(head, [row[:-1] for row in rows])
 
 
-def _texts(
-    values: Mapping[str, float | None],
-    inputs: metrics.Inputs,
-    intervals: Mapping[str, Sequence[float]] | None = None,
-    **attributes: bool,
-) -> str:
+def _texts(results: Measured, inputs: metrics.Inputs, **attributes: bool) -> str:
     """Metrics with their values, without those that the report has a sentence for."""
     in_sentences = ("mean_corruption_error", "mean_error", "gap", "mean_flip_probability")
     return "; ".join(
-        f"{metric.title} {metric.text(values[metric.name], (intervals or {}).get(metric.name))}"
+        f"{metric.title} {metric.text(results.metric(metric.name), results.interval(metric.name))}"
         for metric in metrics.select(inputs, **attributes)
-        if metric.name not in in_sentences and values.get(metric.name) is not None
+        if metric.name not in in_sentences and results.metric(metric.name) is not None
     )
 
 
@@ -351,7 +347,7 @@ def _perturbed(results: PerturbedResults) -> Iterator[str]:
         text = f"**Mean flip probability: {metric.text(mean)}**"
         text += f" (95 % interval {metric.range(known)})" if known else ""
         yield f"{text}, over the ten perturbations of the paper."
-    if others := _texts(results.metrics, "perturbed", results.intervals):
+    if others := _texts(results, "perturbed"):
         yield f"{heading(others)}."
     yield _origin(results.data, SEQUENCES)
     chosen, rows = metrics.select("sequences"), results.perturbations
