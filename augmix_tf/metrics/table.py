@@ -63,9 +63,10 @@ class Metric:
     def scaled(self, value: float) -> float:
         return 100 * value if self.unit == "fraction" else value
 
-    def number(self, value: float | None) -> str:
-        """Returns a value without its unit, `–` for None."""
-        return "–" if value is None else f"{self.scaled(value):z.{self.digits}f}"  # z: no -0.00
+    def number(self, value: float | None, interval: Iterable[float] | None = None) -> str:
+        """Returns a value and its interval without the unit, such as "4.60 (4.10 to 5.20)"."""
+        text = "–" if value is None else f"{self.scaled(value):z.{self.digits}f}"  # z: no -0.00
+        return text if interval is None else f"{text} ({self.range(interval)})"
 
     def range(self, interval: Iterable[float] | None) -> str:
         """Returns an interval without its unit, such as "4.10 to 5.20"; empty for None."""

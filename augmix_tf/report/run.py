@@ -354,12 +354,10 @@ def _perturbed(results: PerturbedResults) -> Iterator[str]:
     extra = [name for name in rows if name not in counted]
     body = []
     for name in [*(name for name in counted if name in rows), *extra]:
-        numbers = [metric.number(rows[name].metric(metric.name)) for metric in chosen]
-        for number, metric in enumerate(chosen):
-            if known := rows[name].interval(metric.name):
-                numbers[number] += f" ({metric.range(known)})"
+        row = rows[name]
+        numbers = [m.number(row.metric(m.name), row.interval(m.name)) for m in chosen]
         title = spoken(name) + (" \\*" if name in extra else "")
-        body.append((title, *numbers, integer(rows[name].sequences), integer(rows[name].frames)))
+        body.append((title, *numbers, integer(row.sequences), integer(row.frames)))
     if body:
         head = [metric.title + metric.heading_unit for metric in chosen]
         yield table(("perturbation", *head, "sequences", "frames"), body)
