@@ -106,6 +106,7 @@ LAYERS = {
     "channels_first": ((5, 4, 6, 7), {"axis": 1}),
     "dense": ((5, 4), {"epsilon": 0.1}),
     "plain": ((2, 3, 1, 4), {"scale": False, "center": False}),
+    "one value": ((1, 1, 1, 4), {"scale": False, "center": False}),
 }
 
 
@@ -122,17 +123,11 @@ def test_a_layer_mixes_its_statistics_with_unbiased_ones_of_the_batch(run, shape
     own = {weight.name: weight.numpy() for weight in layer.weights}
     rows = values.reshape(-1, 4)
     mean = 0.25 * own["moving_mean"] + 0.75 * rows.mean(0)
-    variance = 0.25 * own["moving_variance"] + 0.75 * rows.var(0, ddof=1)
+    of_batch = rows.var(0, ddof=1) if len(rows) > 1 else 0  # a single value has none
+    variance = 0.25 * own["moving_variance"] + 0.75 * of_batch
     want = (values - mean) / np.sqrt(variance + layer.epsilon)
     want = want * own.get("gamma", 1) + own.get("beta", 0)
     np.testing.assert_allclose(got, np.moveaxis(want, -1, layer.axis), rtol=1e-5, atol=1e-5)
-
-
-def test_a_single_value_has_no_variance():
-    layer = keras.layers.BatchNormalization(scale=False, center=False)
-    layer.build((1, 2))
-    got = adaptation.normalise(layer, tf.constant([[3.0, -5.0]]), tf.constant(0.0))
-    np.testing.assert_array_equal(got, [[0.0, 0.0]])
 
 
 def test_an_infinite_prior_gives_the_logits_of_the_model_itself():
@@ -199,14 +194,14 @@ def no_batch_norm(prior=1):
     return adapted(model, prior)
 
 
-REFUSED = {
-    "no batch norm": (no_batch_norm, "uses no batch normalization"),
-    "negative": (lambda: no_batch_norm(-1), "at least 0 images; received -1"),
-    "batch": (lambda: AdaptedClassifier(lambda x: x, 1, 0), "at least 1 image; received 0"),
-}
-
-
-@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (no_batch_norm, "uses no batch normalization"),
+        (lambda: no_batch_norm(-1), "at least 0 images; received -1"),
+        (lambda: AdaptedClassifier(lambda x: x, 1, 0), "at least 1 image; received 0"),
+    ],
+)
 def test_what_cannot_be_adapted_is_refused(make, message):
     with pytest.raises(ArgumentError, match=message):
         make()
@@ -250,22 +245,17 @@ def test_batches_are_the_same_however_the_images_come(monkeypatch, parts, window
     assert not protocol.few_classes
 
 
-def test_a_set_in_the_order_of_classes_is_shuffled_always_in_the_same_way():
-    labels = np.sort(MIXED)
+def test_a_set_in_the_order_of_classes_is_shuffled_as_far_as_it_is_held(monkeypatch):
     first, second = (AdaptedClassifier(rows_and_batches, 1, 5) for _ in range(2))
-    logits = collected(first, labels)
+    logits = collected(first, np.sort(MIXED))
     np.testing.assert_array_equal(logits[:, 0], np.arange(22))
     assert (logits[:, 1] != np.arange(22) // 5 * 5).mean() > 0.5
-    np.testing.assert_array_equal(collected(second, labels), logits)
+    np.testing.assert_array_equal(collected(second, np.sort(MIXED)), logits)
     assert first.protocol.shuffled
     assert not first.protocol.few_classes
-
-
-def test_classes_that_are_too_far_apart_to_be_shuffled_are_noted(monkeypatch):
     monkeypatch.setattr(adaptation, "WINDOW_BYTES", 5 * numbered(1).nbytes)
-    classifier = AdaptedClassifier(rows_and_batches, 1, 5)
-    collected(classifier, np.repeat([0, 1, 2, 3], [5, 5, 5, 7]), parts=(5, 5, 5, 7))
-    assert classifier.protocol.few_classes
+    collected(second, np.repeat([0, 1, 2, 3], [5, 5, 5, 7]), parts=(5, 5, 5, 7))
+    assert second.protocol.few_classes
 
 
 @pytest.mark.parametrize(
@@ -275,23 +265,11 @@ def test_classes_that_are_too_far_apart_to_be_shuffled_are_noted(monkeypatch):
         (np.tile(np.arange(10), 20), False),  # in turn: each batch has all classes
         (np.tile(np.arange(1000), 2), True),  # in turn: batches of neighbouring classes
         (np.repeat(np.arange(10), 20), True),
-        (np.repeat([0, 1], 100), True),
-        (np.random.default_rng(0).integers(0, 2, 200), False),
         (np.array([3]), False),
     ],
 )
 def test_the_order_of_classes_is_recognised(labels, sorted_):
     assert adaptation.in_class_order(labels) == sorted_
-
-
-def test_a_batch_does_not_depend_on_the_images_of_others():
-    model = network()
-    first = AdaptedClassifier(adapted(model, 2), 2, 4)
-    second = AdaptedClassifier(adapted(model, 2), 2, 4)
-    same, labels = images(8), np.array([0, 2, 1, 3] * 2)
-    first.add(same, labels)
-    second.add(np.concatenate([same[:4], images(4, seed=5)]), labels)
-    np.testing.assert_array_equal(first.take()[:4], second.take()[:4])
 
 
 def corrupted_set(labels):
@@ -338,8 +316,7 @@ def test_both_networks_are_evaluated_on_the_same_images():
     values = {value.column: value.value for value in metric_values(measured)}
     assert values["adapted_clean_error"] == values["adapted_mean_error"] == want.metrics["error"]
     assert values["clean_error"] != want.metrics["error"]
-    rows = [line.split(",")[:3] for line in cells_csv(measured).splitlines()[1:]]
-    assert rows[0] == ["clean", "", ""]
+    rows = [line.split(",")[:3] for line in cells_csv(measured).splitlines()]
     assert rows[-2:] == [["adapted.corrupted", "jpeg_compression", at] for at in "25"]
     assert Results.from_json(json.loads(json.dumps(measured.to_json()))).adapted == adapted
 
@@ -399,14 +376,14 @@ def test_a_command_adapts_a_saved_model(evaluation, tmp_path):
     assert re.search(rf"\| fog \| [\d.]+ \| {100 * mean:.2f} \|", report)
 
 
-REFUSED_COMMANDS = {
-    "saved_model": (["--model_path={}/exported", "--adapt_bn=1"], "needs a .keras file"),
-    "negative": (["--model_path={}/model.keras", "--adapt_bn=-1"], "must be 0 or more"),
-    "batch_alone": (["--model_path={}/model.keras", "--adapt_batch=9"], "with --adapt_bn only"),
-}
-
-
-@pytest.mark.parametrize(("more", "message"), REFUSED_COMMANDS.values(), ids=REFUSED_COMMANDS)
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--model_path={}/exported", "--adapt_bn=1"], "needs a .keras file"),
+        (["--model_path={}/model.keras", "--adapt_bn=-1"], "must be 0 or more"),
+        (["--model_path={}/model.keras", "--adapt_batch=9"], "with --adapt_bn only"),
+    ],
+)
 def test_a_command_that_cannot_adapt_says_so_in_one_line(evaluation, tmp_path, more, message):
     folder, arguments = evaluation
     outcome = command(*arguments, *(text.format(folder) for text in more), workdir=tmp_path)

@@ -10,8 +10,6 @@ from augmix_tf.corruptions.catalogue import CATALOGUE, Streams
 from augmix_tf.errors import ArgumentError
 from tests.test_corruptions import some_images
 
-NAMES = corruptions.CBAR_CORRUPTIONS
-RANDOM = [name for name in NAMES if CATALOGUE[name].draw]
 # At strength 0 they do nothing.
 ADDED = ["single_frequency_greyscale", "cocentric_sine_waves", "plasma_noise", "brownish_noise"]
 ADDED += ["checkerboard_cutout", "perlin_noise", "ripple", "lines"]
@@ -24,48 +22,6 @@ def square_images(count=3, side=24, seed=0):
 def plan(name, images, strength, seed=0):
     streams, draw = Streams(seed, name, 1), CATALOGUE[name].draw
     return catalogue.draw_all(draw, streams, images, np.arange(len(images)), strength)
-
-
-# What an image gets depends on seed, name, severity and its id only
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_any_subset_order_and_chunk_gives_the_same_bytes(name, monkeypatch):
-    images = square_images(4)
-    want = corruptions.corrupt(images, name, 3, seed=7)
-    order = np.array([3, 1])
-    np.testing.assert_array_equal(
-        corruptions.corrupt(images[order], name, 3, seed=7, ids=order), want[order]
-    )
-    monkeypatch.setattr(catalogue, "CHUNK_PIXELS", 1)
-    np.testing.assert_array_equal(corruptions.corrupt(images, name, 3, seed=7, workers=2), want)
-    assert corruptions.corrupt(images[:0], name, 1).shape == (0, 24, 24, 3)
-
-
-@pytest.mark.parametrize("name", RANDOM)
-def test_seed_severity_and_id_change_the_draw(name):
-    images = np.repeat(square_images(1), 8, axis=0)
-    first = corruptions.corrupt(images, name, 5, seed=1)
-    assert len(np.unique(first.reshape(8, -1), axis=0)) > 2
-    assert (first != corruptions.corrupt(images, name, 5, seed=2)).any()
-    assert (first != corruptions.corrupt(images, name, 4, seed=1)).any()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_severity_5_is_farther_from_the_image_than_1(name):
-    images = square_images(6, 32)
-    for table in (t for t, names in corruptions.CBAR_BENCHMARKS.items() if name in names):
-        near, far = (
-            np.abs(corruptions.corrupt(images, name, s, table=table).astype(int) - images).mean()
-            for s in (1, 5)
-        )
-        assert 0 < near < far, table
-
-
-def test_a_grey_image_is_the_green_channel_of_three_equal_ones():
-    images = square_images(2)[..., 0]
-    want = corruptions.corrupt(np.repeat(images[..., None], 3, axis=3), "brownish_noise", 3)
-    np.testing.assert_array_equal(corruptions.corrupt(images, "brownish_noise", 3), want[..., 1])
 
 
 # Oracles

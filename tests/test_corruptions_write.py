@@ -83,6 +83,8 @@ def test_corrupted_set_is_laid_out_as_the_published_one(tmp_path):
     labels = np.load(tmp_path / "labels.npy")
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, np.tile(LABELS, 5))
+    write_set(tmp_path / "more classes", labels=np.array([0, 999, 256, 1, 2]))
+    assert np.load(tmp_path / "more classes" / "labels.npy").max() == 999
     assert seen[0] == (0, 50)
     assert seen[-1] == (50, 50)
     assert seen == sorted(seen)
@@ -125,11 +127,6 @@ def test_manifest_lists_settings_versions_and_checksums(tmp_path, layout):
         )
         data = b"".join(path.read_bytes() for path in paths or [tmp_path / name])
         assert entry == {"sha256": hashlib.sha256(data).hexdigest()}
-
-
-def test_large_labels_keep_their_values(tmp_path):
-    write_set(tmp_path, labels=np.array([0, 999, 256, 1, 2]))
-    assert np.load(tmp_path / "labels.npy").max() == 999
 
 
 def test_perturbed_set_is_laid_out_as_the_published_one(tmp_path):
@@ -217,8 +214,7 @@ def test_more_names_extend_a_set(tmp_path):
     assert set(manifest["files"]) == {"contrast.npy", "pixelate.npy", "labels.npy"}
 
 
-@pytest.mark.parametrize(("layout", "workers"), [("npy", 2), ("jpeg", 1)])
-def test_a_killed_run_leaves_no_process_and_no_part_of_a_file(tmp_path, layout, workers):
+def test_a_killed_run_leaves_no_process_and_no_part_of_a_file(tmp_path):
     script = f"""
 import numpy as np
 from augmix_tf import corruptions
@@ -226,33 +222,25 @@ from augmix_tf.corruptions import write
 if __name__ == "__main__":
     write.BLOCK_BYTES = 3000
     images = np.arange(200 * 16 * 16 * 3).reshape(200, 16, 16, 3).astype(np.uint8)
-    corruptions.write_corrupted(
-        {str(tmp_path / "set")!r}, images, np.zeros(200, int), ["contrast", "glass_blur"],
-        workers={workers}, layout={layout!r}, class_names=["a"])
+    names = ["contrast", "glass_blur"]
+    corruptions.write_corrupted({str(tmp_path)!r}, images, np.zeros(200, int), names, workers=2)
 """
     run = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     end = time.monotonic() + 60
-    while not list(tmp_path.glob("set/.glass_blur.*")) and time.monotonic() < end:
+    while not list(tmp_path.glob(".glass_blur.*")) and time.monotonic() < end:
         time.sleep(0.01)
     run.kill()
     # The pipe stays open for as long as any process of the run lives.
     run.communicate(timeout=30)
-    opened = corrupted.open_set(tmp_path / "set", (16, 16), 1, class_names=["a"])
-    assert opened.names == ("contrast",)
-    finished = tmp_path / "set" / ("contrast.npy" if layout == "npy" else "contrast")
-    before = finished.stat()
+    assert corrupted.open_set(tmp_path, (16, 16), 1).names == ("contrast",)
+    before = (tmp_path / "contrast.npy").stat()
     subprocess.run([sys.executable, "-c", script], check=True)
-    assert (finished.stat().st_ino, finished.stat().st_mtime_ns) == (
-        before.st_ino,
-        before.st_mtime_ns,
-    )
-    assert list(tmp_path.glob("set/.glass_blur.*")) == []
+    after = (tmp_path / "contrast.npy").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert list(tmp_path.glob(".glass_blur.*")) == []
     images = np.arange(200 * 16 * 16 * 3).reshape(200, 16, 16, 3).astype(np.uint8)
     want = corruptions.corrupt(images, "glass_blur", 5)
-    want = want if layout == "npy" else [after_jpeg(image) for image in want]
-    opened = corrupted.open_set(tmp_path / "set", (16, 16), 1, class_names=["a"])
-    got = np.concatenate([batch for batch, _ in opened.cell("glass_blur", 5)])
-    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(np.load(tmp_path / "glass_blur.npy")[-200:], want)
 
 
 def test_the_number_of_processes_does_not_change_the_bytes(tmp_path, small_blocks):
@@ -289,9 +277,10 @@ def test_a_worker_that_dies_is_reported():
         list(write._run([functools.partial(os._exit, 3)], 2))
 
 
-@pytest.mark.parametrize("target", ["contrast.npy", "manifest.json", "labels.npy"])
-def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, target, monkeypatch):
-    write_set(tmp_path / "whole", ["contrast"])
+@pytest.mark.parametrize("target", ["contrast.npy", "manifest.json", "labels.npy", "contrast"])
+def test_a_full_disk_leaves_no_part_of_a_file_or_folder(tmp_path, target, monkeypatch):
+    layout = "jpeg" if target == "contrast" else "npy"
+    write_set(tmp_path / "whole", ["contrast"], layout=layout)
     replace = os.replace
 
     def full(source, path):
@@ -302,29 +291,10 @@ def test_a_full_disk_leaves_no_part_of_a_file(tmp_path, target, monkeypatch):
     monkeypatch.setattr(os, "replace", full)
     message = rf"^cannot write {tmp_path}/set/{target}: No space left on device$"
     with pytest.raises(FileError, match=message):
-        write_set(tmp_path / "set", ["contrast"])
+        write_set(tmp_path / "set", ["contrast"], layout=layout)
     assert not contents(tmp_path / "set").keys() - {"labels.npy"}
     monkeypatch.undo()
-    write_set(tmp_path / "set", ["contrast"])
-    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
-
-
-def test_a_full_disk_leaves_no_part_of_a_jpeg_folder(tmp_path, monkeypatch):
-    write_bytes = Path.write_bytes
-
-    def full(path, data):
-        if path.suffix == ".JPEG" and path.parts[-3] == "5":
-            write_bytes(path, data[:9])
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write_bytes(path, data)
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(FileError, match=r"^cannot write .*/set/contrast: No space left on device$"):
-        write_set(tmp_path / "set", ["contrast"], layout="jpeg")
-    assert contents(tmp_path / "set") == {}
-    monkeypatch.undo()
-    write_set(tmp_path / "set", ["contrast"], layout="jpeg")
-    write_set(tmp_path / "whole", ["contrast"], layout="jpeg")
+    write_set(tmp_path / "set", ["contrast"], layout=layout)
     assert contents(tmp_path / "set") == contents(tmp_path / "whole")
 
 
@@ -360,10 +330,8 @@ def test_files_without_a_manifest_are_left_alone(tmp_path, layout):
     ("options", "key"),
     [
         ({"seed": 1}, "'seed': 0"),
-        ({"table": "imagenet"}, "'table': 'cifar'"),
         ({"images": IMAGES[::-1]}, "'images_sha256'"),
         ({"ids": [1, 2, 3, 4, 5]}, "'ids_sha256'"),
-        ({"source": {"split": "train"}}, "'source': {}"),
         ({"layout": "npy"}, "'layout': 'jpeg'"),
         ({"class_names": ["x", "y"]}, "'names_sha256'"),
     ],
@@ -398,7 +366,6 @@ def test_other_library_versions_do_not_continue_a_set(tmp_path):
             "Expected labels of 0 to 0, one for each class name; received 0 to 1",
         ),
         ({"layout": "jpeg", "class_names": ["a", "../b"]}, "valid folder names; received '../b'"),
-        ({"layout": "jpeg", "class_names": ["a", ".."]}, r"valid folder names; received '\.\.'"),
     ],
 )
 def test_malformed_requests_write_nothing(tmp_path, options, message):

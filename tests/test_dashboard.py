@@ -15,16 +15,16 @@ from PIL import Image
 
 import flags
 import main
+from augmix_tf.augment.method import BatchShape
 from augmix_tf.commands import build, dashboard
-from augmix_tf.data import pipeline
 from augmix_tf.data.pipeline import Position
 from augmix_tf.evaluation.results import Results
 from augmix_tf.ops import OPERATIONS, PAPER_OPERATIONS
 from augmix_tf.report import directories
+from augmix_tf.seeds import BatchSeeds
 from augmix_tf.training.callbacks import Profile, Records
 from augmix_tf.workdir import Workdir
 from tests import run_folders
-from tests.image_stores import in_memory
 from tests.program import leave_out
 from tests.test_monitoring import serving
 
@@ -232,31 +232,17 @@ def test_a_run_that_goes_on_in_the_middle_of_an_epoch_has_no_first_mean(tmp_path
     assert [kept.of_step[step]["train/loss"] for step in got] == [3.0, 2.5, 2.0, 1.0]
 
 
-class AppliedError(Exception):
-    """Ends a test's batch once its plan is known, which saves compiling what applies it."""
+def drawn_and_counted(*arguments):
+    """The settings, all plans of the first batch of the third epoch, and what is shown of it."""
+    config = flags.parse([*arguments, "--batch_size=7", "--seed=3"]).config
+    plan = config.method.draw(BatchSeeds(3, 2, 0), BatchShape(7, (9, 6)))
+    plan = getattr(plan, "policy", plan)
+    data = types.SimpleNamespace(source=types.SimpleNamespace(image_size=(9, 6)))
+    histograms = dashboard.draws(types.SimpleNamespace(config=config, data=data), 2)
+    return config.method, plan if type(plan) is tuple else [plan], histograms
 
 
-def recorded_plans(monkeypatch, config, epoch: int) -> list:
-    """The plans of a run's first batch of an epoch, caught where its method applies them."""
-    plans = []
-
-    def apply(self, images, labels, plan):
-        plans.append(plan)
-        raise AppliedError
-
-    monkeypatch.setattr(type(config.method), "apply", apply)
-    monkeypatch.setattr(type(config.method), "compiled", property(lambda self: False))
-    store = in_memory(np.zeros((config.batch_size, 9, 6, 3), np.uint8))
-    make = pipeline.view_maker(store, config.method, 10, config.seed, config.batch_size)
-    with pytest.raises(AppliedError):
-        make(tf.constant(epoch), tf.constant(0), tf.range(config.batch_size), None)
-    [plan] = plans
-    if hasattr(plan, "policy"):
-        return [plan.policy]
-    return [plan] if hasattr(plan, "chain_depth") else list(plan)
-
-
-def applied_by_hand(plan) -> list[int]:
+def applied(plan) -> list[int]:
     """The operations of a plan, one chain after the other, as far as each goes."""
     operation = plan.operation.numpy()
     depth = plan.chain_depth if hasattr(plan, "chain_depth") else plan.depth
@@ -265,41 +251,29 @@ def applied_by_hand(plan) -> list[int]:
     return [one for chain, n in zip(chains, lengths, strict=True) for one in chain[:n]]
 
 
-def counted(config, epoch):
-    """What the dashboard shows of an epoch."""
-    source = types.SimpleNamespace(image_size=(9, 6))
-    data = types.SimpleNamespace(source=source)
-    return dashboard.draws(types.SimpleNamespace(config=config, data=data), epoch)
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
         ("--method=augmix",),
         ("--method=augmix", "--all_ops", "--views=4", "--mixture_depth=2"),
-        ("--method=augmix", "--mix_ops=autoaugment"),
         ("--method=augmix", "--mix_ops=random_autoaugment", "--nojsd"),
         ("--method=autoaugment", "--cutout_size=3"),
     ],
     ids=" ".join,
 )
-def test_the_operations_counted_are_those_that_training_applies(monkeypatch, arguments):
-    config = flags.parse([*arguments, "--batch_size=7", "--seed=3"]).config
-    operations = counted(config, 2)["draws/operation"]
-    plans = recorded_plans(monkeypatch, config, epoch=2)
-    applied = [number for plan in plans for number in applied_by_hand(plan)]
-    method = config.method
+def test_the_operations_counted_are_those_that_training_applies(arguments):
+    method, plans, histograms = drawn_and_counted(*arguments)
+    operations = histograms["draws/operation"]
+    numbers = [number for plan in plans for number in applied(plan)]
     paper = method.name == "augmix" and method.mix_ops == "augmix" and not method.all_ops
     names = PAPER_OPERATIONS if paper else OPERATIONS
-    assert operations.counts.tolist() == [applied.count(n) for n in range(len(names))]
+    assert operations.counts.tolist() == [numbers.count(n) for n in range(len(names))]
     assert operations.description.endswith(f"{len(names) - 1} {names[-1]}.")
-    assert len(applied) > 3
+    assert len(numbers) > 3
 
 
-def test_weights_and_depths_are_counted_in_their_bins(monkeypatch):
-    config = flags.parse(["--method=augmix", "--batch_size=7", "--seed=3"]).config
-    histograms = counted(config, 1)
-    (plan,) = recorded_plans(monkeypatch, config, epoch=1)
+def test_weights_and_depths_are_counted_in_their_bins():
+    _, [plan], histograms = drawn_and_counted("--method=augmix")
     depths = plan.chain_depth.numpy().reshape(-1).tolist()
     assert histograms["draws/chain_depth"].counts.tolist() == [depths.count(n) for n in (1, 2, 3)]
     for tag, values in (
@@ -308,28 +282,6 @@ def test_weights_and_depths_are_counted_in_their_bins(monkeypatch):
     ):
         bins = [int(value * 20) for value in values.numpy().reshape(-1).astype(float)]
         assert histograms[tag].counts.tolist() == [bins.count(n) for n in range(20)]
-
-
-@pytest.fixture
-def profiler(monkeypatch):
-    said = []
-    monkeypatch.setattr(tf.profiler.experimental, "start", lambda folder: said.append("start"))
-    monkeypatch.setattr(tf.profiler.experimental, "stop", lambda: said.append("stop"))
-    return said
-
-
-def profiled_steps(said, profile, steps_per_epoch: int, epochs: int) -> list[int]:
-    """Steps from 1 that run while the profiler does, in the loop's calls of up to eight."""
-    found = []
-    for epoch in range(epochs):
-        profile.on_epoch_begin(epoch)
-        for first in range(0, steps_per_epoch, 8):
-            end = min(first + 8, steps_per_epoch)
-            profile.on_train_batch_begin(first)
-            if said.count("start") > said.count("stop"):
-                found += [epoch * steps_per_epoch + step + 1 for step in range(first, end)]
-            profile.on_train_batch_end(end - 1)
-    return found
 
 
 @pytest.mark.parametrize(
@@ -343,7 +295,18 @@ def profiled_steps(said, profile, steps_per_epoch: int, epochs: int) -> list[int
         ((37, 38), range(36, 39)),
     ],
 )
-def test_the_calls_that_hold_the_steps_are_profiled(profiler, steps, wanted):
+def test_the_calls_that_hold_the_steps_are_profiled(monkeypatch, steps, wanted):
+    """Two epochs of 19 steps, in the loop's calls of up to eight."""
+    said, found = [], []
+    monkeypatch.setattr(tf.profiler.experimental, "start", lambda folder: said.append("start"))
+    monkeypatch.setattr(tf.profiler.experimental, "stop", lambda: said.append("stop"))
     profile = Profile("nowhere", steps, steps_per_epoch=19)
-    assert profiled_steps(profiler, profile, 19, 2) == list(wanted)
-    assert profiler == ["start", "stop"]
+    for epoch in range(2):
+        profile.on_epoch_begin(epoch)
+        for first, end in ((0, 8), (8, 16), (16, 19)):
+            profile.on_train_batch_begin(first)
+            if said == ["start"]:
+                found += [19 * epoch + step + 1 for step in range(first, end)]
+            profile.on_train_batch_end(end - 1)
+    assert found == list(wanted)
+    assert said == ["start", "stop"]
