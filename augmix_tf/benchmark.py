@@ -54,8 +54,7 @@ class BenchmarkResults(results.Results):
         bars, title = run_report.bars({"error": [run]}, run.results.part(part).evaluated, part=part)
         return plots.as_figure(plots.corruption_bars, bars, title)
 
-    def _repr_markdown_(self) -> str:
-        return self.to_markdown()
+    _repr_markdown_ = to_markdown  # notebooks show it
 
 
 def benchmark(

@@ -104,6 +104,11 @@ def silenced() -> Iterator[None]:
             os.close(kept)
 
 
+def cores() -> int:
+    """Returns the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def tune_xla(processor: Path = Path("/proc/cpuinfo")) -> None:
     """Adds two options to `XLA_FLAGS` where the user has not set them; same views, a third faster.
 

@@ -32,7 +32,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from augmix_tf import errors, files, robustness
+from augmix_tf import errors, files, robustness, runtime
 from augmix_tf.corruptions import arrays, catalogue, digital, sequences, weather
 from augmix_tf.corruptions.arrays import SliceableImages
 
@@ -235,7 +235,7 @@ def _write(
         for rows in _slices(images, frames)
     )
     # All files share one stream of blocks, so that no worker waits at the end of a file.
-    with contextlib.closing(_run(tasks, workers or _cores())) as blocks:
+    with contextlib.closing(_run(tasks, workers or runtime.cores())) as blocks:
 
         def next_blocks(rows: int) -> Iterator[Any]:
             nonlocal left
@@ -406,10 +406,6 @@ def _run(tasks: Iterable[Callable[[], Any]], workers: int) -> Generator[Any, Non
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start_worker() -> None:

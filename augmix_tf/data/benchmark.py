@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import itertools
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from augmix_tf import errors, robustness
+from augmix_tf import errors, robustness, runtime
 from augmix_tf.data import class_folders
 
 T = TypeVar("T")
@@ -220,7 +219,7 @@ def read_ahead(
     paths: Sequence[Path], read: Callable[[Path], np.ndarray], size: int
 ) -> Iterator[list[np.ndarray]]:
     """Yields what `read` returns for each path, `size` at a time, and reads the next meanwhile."""
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(runtime.cores())
     waiting: collections.deque[list[Future[np.ndarray]]] = collections.deque()
     try:
         for first in range(0, len(paths), size):

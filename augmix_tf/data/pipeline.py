@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from augmix_tf.augment.crops import Crop
 from augmix_tf.augment.method import BatchShape, Method, Views
 from augmix_tf.data.images import ImageStore
 from augmix_tf.errors import require
-from augmix_tf.runtime import compiled
+from augmix_tf.runtime import compiled, cores
 
 _FEW_CORES = 4
 # Bytes of views that are made in one call. A large batch of large images is made in pieces, so that
@@ -181,10 +180,9 @@ def _in_pieces(
 
 
 def _parallel(dataset: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # With few cores TensorFlow's own choice is one call per core, and a core idles whenever its
     # call waits; one more was 10 % faster on two. With many cores each call counts in memory.
-    calls = cores + 1 if cores and cores <= _FEW_CORES else tf.data.AUTOTUNE
+    calls = cores() + 1 if cores() <= _FEW_CORES else tf.data.AUTOTUNE
 
     def plain(*parts: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return tuple(function(*parts))
