@@ -23,6 +23,7 @@ from tests import class_folders as samples
 from tests.arrays import assert_same
 from tests.class_folders import CLASSES
 from tests.image_files import encoded
+from tests.runs import leave_out_xla
 
 SIZE = (20, 24)
 SIDE = 24
@@ -351,7 +352,8 @@ def windows(train):
     return views_of(train, StandardMethod())
 
 
-def test_each_epoch_has_each_image_and_all_views_of_it_share_a_window(train, windows):
+def test_each_epoch_has_each_image_and_all_views_of_it_share_a_window(train, windows, monkeypatch):
+    leave_out_xla(monkeypatch)
     batches = views_of(train, AUGMIX)
     assert [len(labels) for _, labels in batches] == [5] * 6
     for epoch in (batches[:3], batches[3:]):

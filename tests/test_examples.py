@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from augmix_tf.data import shapes
+from tests.runs import leave_out_xla
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = {"train": 130, "test": 12}
@@ -46,6 +47,11 @@ def cifar10(tmp_path):
         data_dir=tmp_path,
     )
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def without_xla(monkeypatch):
+    leave_out_xla(monkeypatch)
 
 
 def test_a_network_of_keras_on_a_dataset_of_tfds(cifar10, monkeypatch):

@@ -19,6 +19,7 @@ from tests import class_folders
 from tests.class_folders import CLASSES
 from tests.image_files import encoded
 from tests.program import command, finish, leave_out
+from tests.runs import leave_out_xla
 
 SIDE = 32
 DATA = ("--dataset=folder", f"--image_size={SIDE}")
@@ -46,6 +47,7 @@ def kept(folder):
 def quick():
     with pytest.MonkeyPatch.context() as patch:
         leave_out(patch, kept="export")
+        leave_out_xla(patch)
         yield
 
 

@@ -20,7 +20,7 @@ from augmix_tf.training.step import Trainer
 from tests.processes import python
 
 EPOCHS, STEPS, BETWEEN_SAVES = 4, 14, 2
-KILLS = 10
+KILLS = 6
 
 
 def train(folder: Path) -> None:
@@ -105,7 +105,7 @@ def print_kills(whole: str, broken: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
-def test_a_run_that_is_killed_ten_times_ends_with_the_same_bytes(tmp_path):
+def test_a_run_that_is_killed_six_times_ends_with_the_same_bytes(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     code = f"from tests import test_kills as t; t.print_kills({str(whole)!r}, {str(broken)!r})"
     # A fork keeps only one thread, so none may have been started before.

@@ -20,7 +20,7 @@ from augmix_tf.augment.trivialaugment import RandAugmentMethod, TrivialAugmentMe
 from augmix_tf.data import pipeline
 from tests.arrays import assert_same
 from tests.image_stores import in_memory
-from tests.runs import eager, tf_data
+from tests.runs import eager, leave_out_xla, tf_data
 
 SEED, COUNT, HEIGHT, WIDTH, CLASSES = 5, 6, 10, 14, 6
 STEP = (2, 3)
@@ -50,6 +50,14 @@ MIXING = ("mixup", "cutmix")
 MADE = [n for n in ALL if "autoaugment" not in n and n != "randaugment"] + ["autoaugment_jsd"]
 IN_PIPELINES = ("standard", "adversarial", "cutout", "patch_uniform", "augmix", *MIXING)
 BY_NAME = pytest.mark.parametrize("name", ALL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_xla():
+    """The operations have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_xla(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,7 @@ def run_chains(images, source, operation, parameter, depth, fill=0) -> np.ndarra
     return run(packed.pack(tf.constant(images)), *(np.asarray(part, kind) for part, kind in plan))
 
 
-@pytest.mark.parametrize("size", [(9, 14), (2, 5), (1, 1)], ids=str)
+@pytest.mark.parametrize("size", [(9, 14), (1, 1)], ids=str)
 def test_runs_each_operation_and_chains_of_any_depth_on_any_image(size):
     images, longest = sample_images(*size), 5
     calls = [(k, value) for k, name in enumerate(ops.OPERATIONS) for value in PARAMETERS[name]]

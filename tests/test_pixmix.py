@@ -13,7 +13,7 @@ from augmix_tf.augment.augmix import AugMixSettings
 from augmix_tf.augment.method import BatchShape
 from augmix_tf.augment.pixmix import PixMixMethod, PixMixPlan, apply_pixmix, draw_pixmix
 from tests import golden
-from tests.runs import eager, tf_data
+from tests.runs import eager, leave_out_xla, tf_data
 
 SIZE = (9, 14)
 
@@ -102,7 +102,8 @@ def test_draws_have_the_frequencies_of_the_original_code():
         assert abs(np.corrcoef(a[part], b[part])[0, 1]) < 0.05
 
 
-def test_with_the_consistency_loss_the_first_view_is_clean_and_the_next_as_without_it():
+def test_with_the_consistency_loss_the_first_view_is_clean_and_the_next_as_without_it(monkeypatch):
+    leave_out_xla(monkeypatch)
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (4, *SIZE, 3), np.uint8))
     alone, both = (PixMixMethod(jsd=jsd, mixing_images=3) for jsd in (False, True))
     streams, batch = seeds.BatchSeeds(3, 1, 2), BatchShape(4, SIZE)

@@ -17,6 +17,7 @@ from augmix_tf.data import shapes
 from augmix_tf.report import directories
 from tests import class_folders
 from tests.program import command, finish, leave_out
+from tests.runs import leave_out_xla
 from tests.tiny_models import torch_state
 
 IMAGES = 10
@@ -64,6 +65,7 @@ def write_set(folder, *arguments, kind="corrupted"):
 def quick():
     with pytest.MonkeyPatch.context() as patch:
         leave_out(patch, kept="report, export")
+        leave_out_xla(patch)
         patch.setattr(dashboard, "log_results", lambda *arguments: None)
         yield
 
