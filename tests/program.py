@@ -13,6 +13,9 @@ from augmix_tf.commands import dashboard, export
 from augmix_tf.data import shapes
 from augmix_tf.export import saved_model
 
+# `data.shapes.make`, which takes seconds to draw, for all test files of a process.
+shapes_drawn_once = functools.cache(shapes.make)
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -51,8 +54,8 @@ def leave_out(patch: pytest.MonkeyPatch, kept: str = "") -> None:
 
     The report, the example views of the dashboard, the export and its reloading ("verify").
     """
+    patch.setattr(shapes, "make", shapes_drawn_once)
     pixel = tf.io.encode_png(tf.zeros([1, 1, 3], tf.uint8)).numpy()
-    patch.setattr(shapes, "make", functools.cache(shapes.make))
     patch.setattr(dashboard, "views_png", lambda *_: pixel)
     if "report" not in kept:
         patch.setattr(dashboard, "report", lambda *_: None)

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from augmix_tf.data import shapes
+from tests.program import shapes_drawn_once
 from tests.runs import leave_out_xla
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,13 +78,13 @@ def test_own_images_are_learnt_and_the_network_is_saved(tmp_path):
     rng = np.random.default_rng(0)
     for name, channel in (("red", 0), ("blue", 2)):
         (tmp_path / "mine" / name).mkdir(parents=True)
-        for number in range(40):
+        for number in range(20):
             sides = rng.integers(30, 80, 2)
             image = rng.integers(0, 120, (*sides, 3), np.uint8)
             image[..., channel] += 130
             kind = "png" if number % 2 else "jpg"
             Image.fromarray(image).save(tmp_path / "mine" / name / f"{number}.{kind}")
-    errors = program("own_images")["main"](str(tmp_path / "mine"), "4")
+    errors = program("own_images")["main"](str(tmp_path / "mine"), "5")
     assert errors.keys() == {"clean", "gaussian_noise", "defocus_blur", "fog", "pixelate"}
     assert errors["clean"] == 0.0
     saved = keras.saving.load_model(tmp_path / "mine.keras")
@@ -96,8 +97,9 @@ def test_own_images_are_learnt_and_the_network_is_saved(tmp_path):
 
 def test_the_notebook_runs_and_its_figures_are_drawn(monkeypatch, tmp_path):
     """All cells one after another, with some of the images."""
-    counts, make = {"train": 64, "test": 6}, shapes.make
-    monkeypatch.setattr(shapes, "make", lambda split: [p[: counts[split]] for p in make(split)])
+    counts = {"train": 16, "test": 6}
+    few = {split: [part[:n] for part in shapes_drawn_once(split)] for split, n in counts.items()}
+    monkeypatch.setattr(shapes, "make", few.get)
     monkeypatch.setattr(tempfile, "mkdtemp", lambda: str(tmp_path))
     notebook = json.loads((ROOT / "examples" / "quick_start.ipynb").read_text())
     cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]

@@ -1,7 +1,6 @@
 """The program as users start it: what a run leaves behind, how it goes on, how it says no."""
 
 import csv
-import functools
 import json
 import re
 import shutil
@@ -21,7 +20,7 @@ from augmix_tf.data import shapes
 from augmix_tf.errors import Interrupted
 from augmix_tf.report import plots
 from augmix_tf.training.callbacks import COLUMNS, Progress
-from tests.program import Outcome, command, finish, leave_out
+from tests.program import Outcome, command, finish, leave_out, shapes_drawn_once
 
 REPOSITORY = Path(__file__).parents[1]
 EPOCHS, STEPS, TEST_IMAGES = 2, 12, 60
@@ -123,7 +122,7 @@ def float32_again():
 @pytest.fixture(scope="module", autouse=True)
 def pictures_drawn_once():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shapes, "make", functools.cache(shapes.make))
+        patch.setattr(shapes, "make", shapes_drawn_once)
         yield
 
 
