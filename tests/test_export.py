@@ -16,7 +16,7 @@ from augmix_tf.export import saved_model
 from augmix_tf.export.saved_model import Exported, export, verify, versions
 from augmix_tf.report import model_card
 from tests.image_files import encoded, png_header
-from tests.tiny_models import shake
+from tests.tiny_models import batch, build_tiny, shake
 
 HEIGHT, WIDTH, CLASSES = 24, 32, 10
 NAMES = [f"class {i}" for i in range(CLASSES)]
@@ -64,7 +64,7 @@ import contextlib, sys
 import keras, numpy as np, tensorflow as tf
 from tensorflow.python.tools import saved_model_cli
 
-version, keras_file = sys.argv[1:]
+version, keras_file, *others = sys.argv[1:]
 images = np.load("images.npy")
 files = np.array([tf.io.encode_png(image).numpy() for image in images])
 signatures = tf.saved_model.load(version).signatures
@@ -77,6 +77,10 @@ np.savez(
     floats=model.predict(images.astype("float32"), verbose=0),
 )
 np.save("bytes.npy", files)
+for path in others:
+    with np.load(path + ".npz") as stored:
+        network = keras.saving.load_model(path + ".keras")
+        np.testing.assert_array_equal(network(stored["images"]), stored["logits"])
 how = "--tag_set serve --signature_def serve_bytes --inputs image_bytes=bytes.npy --outdir ."
 for command, options in (("show", "--all"), ("run", how)):
     sys.argv = ["saved_model_cli", command, "--dir", version, *options.split()]
@@ -90,8 +94,16 @@ def test_a_fresh_process_and_saved_model_cli_give_the_outputs_without_this_packa
     folder, images, logits, tmp_path
 ):
     np.save(tmp_path / "images.npy", images)
+    networks = ["densenet_bc", "resnext", "max_blur_pool"]
+    for case in networks:
+        shake(network := build_tiny(case))
+        values, _ = batch(network.input_shape[1:])
+        network.save(tmp_path / f"{case}.keras")
+        np.savez(tmp_path / f"{case}.npz", images=values, logits=network(values))
     command = [sys.executable, "-P", "-c", SCRIPT, folder / "export" / "1", folder / "model.keras"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [*command, *networks], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     outputs = np.load(tmp_path / "outputs.npz")
     for got in (outputs["pixels"], outputs["files"], np.load(tmp_path / "logits.npy")):

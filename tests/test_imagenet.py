@@ -17,7 +17,6 @@ from augmix_tf.data import sources
 from augmix_tf.errors import FileError
 from tests import class_folders
 from tests.class_folders import CLASSES
-from tests.image_files import encoded
 from tests.program import command, finish, leave_out
 from tests.runs import leave_out_xla
 
@@ -145,18 +144,6 @@ def test_the_export_answers_as_the_checkpoint_does(run, signatures, test_picture
     assert error == pytest.approx(document(run)["clean"]["error"])
     named = [CLASSES[label] for label in answers["classes"].numpy()]
     assert [name.decode() for name in answers["class_names"].numpy()] == named
-
-
-def test_the_export_takes_files(signatures):
-    """Of the model's size, where nothing is resized: JPEG, grey and CMYK ones, and no image."""
-    picture = Image.fromarray(class_folders.image(7, SIDE, SIDE))
-    kinds = [picture, picture.convert("L"), picture.convert("CMYK")]
-    files = [encoded(kind, "jpeg", quality=95) for kind in kinds] + [b"no image"]
-    answers = signatures["serve_bytes"](image_bytes=tf.constant(files))
-    pixels = tf.stack([tf.io.decode_jpeg(file, 3, dct_method=EXACT) for file in files[:3]])
-    wanted = signatures["serving_default"](images=pixels)["logits"]
-    np.testing.assert_allclose(answers["logits"][:3], wanted, atol=1e-5)
-    assert answers["errors"].numpy().tolist() == [b"", b"", b"", b"unknown format"]
 
 
 def test_the_card_says_what_the_network_takes_and_how_it_was_made(run):

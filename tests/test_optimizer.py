@@ -143,7 +143,7 @@ def test_sparse_gradients_decay_every_row():
 
 @pytest.mark.parametrize(
     ("policy", "jit_compile"),
-    [("float32", True), ("mixed_bfloat16", False), ("mixed_float16", False)],
+    [("float32", True), ("mixed_float16", False)],
 )
 def test_trains_through_fit(policy, jit_compile):
     keras.config.set_dtype_policy(policy)

@@ -18,6 +18,7 @@ from augmix_tf.metrics import Outcomes
 from augmix_tf.report import run as run_report
 from tests.run_folders import (
     CORRUPTIONS,
+    METRICS,
     PERTURBATIONS,
     corrupted,
     imagenet_parts,
@@ -27,48 +28,15 @@ from tests.run_folders import (
     write_run,
 )
 
-CONFIG = {
-    "dataset": "shapes",
-    "model": "wrn",
-    "depth": 16,
-    "method": "augmix",
-    "note": "a|b\nc",
-    "all_ops": False,
-    "data_dir": None,
-}
-RESULTS = {
-    "schema": 1,
-    "clean": {
-        "images": 1000,
-        "error": 0.1234,
-        "nll": 0.41,
-        "brier": 0.18,
-        "rms_calibration_error": 0.056,
-        "expected_calibration_error": 0.04,
-        "temperature": 1.25,
-        "reliability": [
-            {"confidence": 0.3, "accuracy": 0.25, "count": 40},
-            {"confidence": None, "accuracy": None, "count": 0},
-            {"confidence": 0.9, "accuracy": 0.8, "count": 960},
-        ],
-    },
+PARTS = {
+    "clean": measures(0.1234),
     "provenance": {
-        "dataset": "shapes",
-        "model": "wrn",
-        "method": "augmix",
         "seed": 12345,
-        "epochs": 3,
+        "epochs": 2,
         "parameters": 77850,
         "versions": {"tensorflow": "2.21.0", "keras": "3.15.1"},
-        "finished": "2026-01-02T03:04:05+00:00",
     },
 }
-METRICS = """\
-epoch,step,loss,cross_entropy,jsd,train_error,test_error,learning_rate,images_per_second
-1,40,2.5,2.25,0.02,0.8,,0.1,900
-2,80,2.0,1.75,0.02,0.6,0.55,0.05,1100
-3,120,1.5,1.25,0.02,0.4,nan,0.0,1000
-"""
 
 
 @pytest.fixture
@@ -84,10 +52,10 @@ def no_plots(request, monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    (tmp_path / "results.json").write_text(json.dumps(RESULTS))
-    (tmp_path / "metrics.csv").write_text(METRICS)
-    return tmp_path
+    settings = {"dataset": "shapes", "note": "a|b\nc", "all_ops": False, "data_dir": None}
+    folder = write_run(tmp_path / "run", PARTS, **settings)
+    (folder / "metrics.csv").write_text(METRICS + "3,120,1.5,1.25,0.02,0.4,nan,0.0,1000\n")
+    return folder
 
 
 @pytest.mark.usefixtures("drawn")
@@ -95,7 +63,7 @@ def test_report_says_what_the_files_say(run):
     report = run_report.write(run)
     assert report == run / "report.md"
     text = report.read_text()
-    assert text.startswith("# augmix: wrn on shapes\n\nepochs: 3, seed: 12345, parameters: 77850")
+    assert text.startswith("# augmix: wrn on shapes\n\nepochs: 2, seed: 12345, parameters: 77850")
     for row in (
         "| error | 12.34 % |",
         "| `note` | a\\|b c |",

@@ -21,6 +21,7 @@ from augmix_tf.errors import Interrupted
 from augmix_tf.report import plots
 from augmix_tf.training.callbacks import COLUMNS, Progress
 from tests.program import Outcome, command, finish, leave_out, shapes_drawn_once
+from tests.runs import leave_out_xla
 
 REPOSITORY = Path(__file__).parents[1]
 EPOCHS, STEPS, TEST_IMAGES = 2, 12, 60
@@ -381,18 +382,6 @@ def test_interrupted_runs_save_in_the_middle_of_an_epoch_and_go_on(
     assert_same_run(folder, run)
 
 
-def test_an_interrupt_in_the_last_steps_is_not_lost(tmp_path, monkeypatch, quick):
-    """All is trained and saved by then; the process that was asked to stop still stops."""
-    monkeypatch.setattr(
-        Progress, "on_train_batch_end", lambda *_: signal.raise_signal(signal.SIGTERM)
-    )
-    outcome = command(*SMALLEST, "--method=standard", workdir=tmp_path)
-    assert position(tmp_path) == (1, 0)
-    assert outcome.code == 128 + signal.SIGTERM
-    assert outcome.err.splitlines()[-1].startswith("main.py: Stopped by SIGTERM. Run the same")
-    assert not (tmp_path / "results.json").exists()
-
-
 @pytest.mark.parametrize("place", ["build.load", "evaluate.measure_run"])
 def test_control_c_outside_of_training_ends_with_130_and_no_traceback(
     own, monkeypatch, place, quick, interruptible
@@ -434,18 +423,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, mode):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize(
-    ("flag", "wanted"),
-    [
-        ("--dataset=cifra10", "Did you mean 'cifar10'"),
-        ("--depth=11", "11"),
-        ("--batch_size=0", "received 0"),
-    ],
-)
-def test_a_wrong_command_ends_with_2_one_line_and_nothing_written(tmp_path, flag, wanted):
-    outcome = command(*TINY, flag, workdir=tmp_path / "run")
+def test_a_wrong_command_ends_with_2_one_line_and_nothing_written(tmp_path):
+    outcome = command(*TINY, "--dataset=cifra10", workdir=tmp_path / "run")
     assert outcome.code == 2
-    assert wanted in outcome.line()
+    assert "Did you mean 'cifar10'" in outcome.line()
     assert outcome.out == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -498,6 +479,7 @@ def test_modes_that_want_a_run_say_so(tmp_path, run, mode):
 
 
 def test_views_draws_originals_beside_their_views(tmp_path, monkeypatch):
+    leave_out_xla(monkeypatch)
     drawn = []
     monkeypatch.setattr(plots, "views_grid", lambda *args: drawn.append(args) or b"image")
     outcome = finish("--mode=views", "--views=4", workdir=tmp_path)

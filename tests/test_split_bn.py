@@ -14,7 +14,6 @@ from augmix_tf.training.optimizer import CoupledSGD
 from augmix_tf.training.step import Trainer, split_batch_norm
 from tests import tiny_models
 from tests.arrays import assert_near, assert_same
-from tests.runs import RUNS
 
 SHAPE = (9, 6, 3)
 VIEWS = 3
@@ -155,15 +154,6 @@ def test_without_training_all_views_go_through_the_classifier():
     trainer.reset_metrics()
     loss = trainer.test_step((images[:, 0], labels))["loss"]
     np.testing.assert_allclose(loss, np.mean(losses.cross_entropy(labels, want[0])), rtol=1e-6)
-
-
-@pytest.mark.parametrize("run", [RUNS["graph"], RUNS["xla"]], ids=["graph", "xla"])
-def test_compiled_training_logits_are_the_eager_ones(run):
-    images, _ = batch()
-    trainer = trainer_of(nested())
-    want = [m(images[:, v], training=True).numpy() for v, m in enumerate(trainer.classifiers)]
-    got = run(lambda x: trainer(x, training=True), images)
-    np.testing.assert_allclose(got, np.stack(want, 1), rtol=1e-4, atol=1e-5)
 
 
 def test_a_checkpoint_holds_every_view(tmp_path):
