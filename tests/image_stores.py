@@ -8,6 +8,11 @@ import numpy as np
 from augmix_tf.data.images import InMemoryStore, LazyArray
 
 
+def class_names(count: int) -> list[str]:
+    """Names that no set has, so that its classes are taken by position."""
+    return [f"class {number}" for number in range(count)]
+
+
 class OnDisk:
     """An array-like as `ImageStore.pixels`; `read` has how many images were read at a time."""
 

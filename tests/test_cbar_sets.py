@@ -14,7 +14,7 @@ from augmix_tf.evaluation import measure, results, sets
 from augmix_tf.report import comparison, model_card
 from augmix_tf.report import run as run_report
 from augmix_tf.robustness import CBAR
-from tests.image_stores import in_memory
+from tests.image_stores import class_names, in_memory
 from tests.run_folders import alike, measures, write_run
 from tests.run_folders import corrupted as on_corrupted
 from tests.test_class_folders import SIZE, image, path_of, save
@@ -26,7 +26,7 @@ LABELS = np.array([0, 1, 2, 0, 1, 2])
 
 
 def open_set(place, size=(16, 16), limit=0):
-    return corrupted.open_set(place, size, 3, limit, kind=CBAR)
+    return corrupted.open_set(place, size, class_names(3), limit, kind=CBAR)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_written_set_reads_back_as_what_is_generated(written):
             ((images, labels),), ((same, _),) = (s.cell(name, severity) for s in (read, made))
             np.testing.assert_array_equal(images, same)
             np.testing.assert_array_equal(labels, LABELS)
-    assert corrupted.open_set(written, (16, 16), 3).names == ("fog",)
+    assert corrupted.open_set(written, (16, 16), class_names(3)).names == ("fog",)
 
 
 def test_a_truncated_file_is_named_with_what_is_left(written):
@@ -99,7 +99,7 @@ def tree(tmp_path):
 
 
 def test_folders_of_constants_are_severities_in_numerical_order(tree):
-    opened = corrupted.open_set(tree, SIZE, 3, kind=CBAR)
+    opened = corrupted.open_set(tree, SIZE, class_names(3), kind=CBAR)
     assert opened.names == ("perlin_noise", "plasma_noise")
     assert opened.counted == IMAGENET
     assert "ImageNet-C-bar files" in opened.data["description"]
@@ -129,7 +129,7 @@ def three_d(tmp_path):
 
 def test_3dcc_is_read_like_imagenet_c_and_compared_with_alexnet(three_d, tmp_path):
     classes = [f"n{number:08}" for number in range(999)]
-    opened = corrupted.open_set(three_d, SIZE, 1000, class_names=["n01440764", *classes])
+    opened = corrupted.open_set(three_d, SIZE, ["n01440764", *classes])
     assert opened.names == opened.counted == tuple(robustness.ALEXNET_3DCC_ERRORS)
     assert "ImageNet-3DCC files" in opened.data["description"]
 

@@ -17,10 +17,11 @@ from augmix_tf.data.images import Source
 from augmix_tf.errors import ArgumentError, FileError
 from tests.class_folders import CLASSES
 from tests.image_files import encoded
-from tests.image_stores import in_memory
+from tests.image_stores import class_names, in_memory
 
 SIDE = 24
 SIZE = (16, 20)
+THREE = class_names(3)
 
 
 def image(seed, size=SIZE):
@@ -54,7 +55,7 @@ def benchmark(folder):
         place = folder.parent / "benchmark" / "fog" / str(severity)
         if not place.exists():
             shutil.copytree(folder, place)
-    opened = corrupted.open_set(folder.parent / "benchmark", SIZE, 2)
+    opened = corrupted.open_set(folder.parent / "benchmark", SIZE, class_names(2))
     return np.concatenate([images for images, _ in opened.cell("fog", 1)])
 
 
@@ -141,7 +142,7 @@ def test_classes_are_the_same_in_either_unicode_form(tmp_path):
     assert source.class_names == ("a", composed)
     assert source.test.labels.tolist() == [0, 1]
     assert class_folders.read(tmp_path / "val", like([decomposed, "a"])).labels.tolist() == [1, 0]
-    assert class_folders.label_table([composed], 1, [decomposed, "b"]) == {composed: 0}
+    assert class_folders.label_table([composed], [decomposed, "b"]) == {composed: 0}
     save(tmp_path / "train" / composed / "1.png", image(2))
     with pytest.raises(ArgumentError, match="differ after Unicode normalization"):
         class_folders.classes(tmp_path / "train")
@@ -270,8 +271,8 @@ def small_batches(monkeypatch):
     monkeypatch.setattr("augmix_tf.data.benchmark.BATCH", 2)
 
 
-def open_set(place, classes=3, limit=0, **options):
-    return corrupted.open_set(place, SIZE, classes, limit, **options)
+def open_set(place, names=THREE, limit=0, **options):
+    return corrupted.open_set(place, SIZE, names, limit, **options)
 
 
 @pytest.mark.parametrize(("limit", "sizes"), [(0, [2, 2, 1]), (3, [2, 1]), (99, [2, 2, 1])])
@@ -300,12 +301,12 @@ def test_the_public_groups_are_found_as_well_as_flat_folders(flat, tmp_path):
 
 def test_classes_are_matched_by_the_model_s_wordnet_ids(flat):
     names = ["n03000000", WNIDS[2], WNIDS[0], "n01000000", WNIDS[1]]
-    _, labels = joined(open_set(flat, 5, class_names=names).cell("fog", 1))
+    _, labels = joined(open_set(flat, names).cell("fog", 1))
     np.testing.assert_array_equal(labels, [names.index(WNIDS[FILES[n]]) for n in ORDER])
 
 
 def test_classes_that_the_model_lacks_are_left_out_before_the_limit(flat):
-    opened = open_set(flat, 2, limit=3, class_names=[WNIDS[1], WNIDS[2]])
+    opened = open_set(flat, [WNIDS[1], WNIDS[2]], limit=3)
     images, labels = joined(opened.cell("saturate", 5))
     np.testing.assert_array_equal(images, decoded(flat, "saturate", 5, [1, 6, 9]))
     np.testing.assert_array_equal(labels, [1, 1, 0])
@@ -314,9 +315,9 @@ def test_classes_that_the_model_lacks_are_left_out_before_the_limit(flat):
 
 def test_classes_that_cannot_be_matched_are_refused(flat):
     with pytest.raises(ArgumentError, match="a set of the model's 10 classes; received 3 classes"):
-        open_set(flat, 10)
+        open_set(flat, class_names(10))
     with pytest.raises(ArgumentError, match=r"classes that the model knows \(n00000001, ...\)"):
-        open_set(flat, 2, class_names=["n00000001", "n00000002"])
+        open_set(flat, ["n00000001", "n00000002"])
 
 
 @pytest.mark.parametrize("stored", [(21, 27), (18, 40)])
@@ -368,7 +369,7 @@ def test_an_image_that_is_damaged_or_too_small_is_named_when_it_is_read(own):
     with pytest.raises(FileError, match=r"00000006.JPEG: damaged JPEG file.*never left out"):
         joined(opened.cell("fog", 3))
     with pytest.raises(FileError, match=r"JPEG: expected 17x20 pixels or more; received 16x20"):
-        joined(corrupted.open_set(own, (17, 20), 3).cell("fog", 1))
+        joined(corrupted.open_set(own, (17, 20), class_names(3)).cell("fog", 1))
 
 
 def test_folders_without_images_are_refused(tmp_path):

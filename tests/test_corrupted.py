@@ -12,9 +12,11 @@ from augmix_tf import corruptions
 from augmix_tf.data import benchmark, corrupted
 from augmix_tf.errors import ArgumentError, FileError
 from augmix_tf.evaluation import sets
-from tests.image_stores import StoreOnDisk, in_memory
+from tests.image_stores import StoreOnDisk, class_names, in_memory
 
 SIZE = (6, 8)
+THREE = class_names(3)
+CIFAR10_C = "cifar10_corrupted"
 COUNT = 7
 NAMES = ("shot_noise", "fog", "spatter", "frost_synthetic")
 
@@ -38,8 +40,8 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(benchmark, "BATCH", 3)
 
 
-def open_set(place, limit=0, classes=3, **options):
-    return corrupted.open_set(place, SIZE, classes, limit, **options)
+def open_set(place, limit=0, names=THREE, **options):
+    return corrupted.open_set(place, SIZE, names, limit, **options)
 
 
 def joined(cell):
@@ -149,7 +151,7 @@ def test_a_written_set_reads_back_as_what_is_made_on_the_fly(tmp_path):
     corruptions.write_corrupted(
         tmp_path, CLEAN, LABELS_OF_CLEAN, names, seed=11, ids=IDS, workers=1
     )
-    written = corrupted.open_set(tmp_path, (18, 20), 3)
+    written = corrupted.open_set(tmp_path, (18, 20), class_names(3))
     made = sets.generate_corrupted(in_memory(CLEAN, LABELS_OF_CLEAN, IDS), seed=11)
     common = [name for name in written.names if name in made.names]
     assert set(common) >= {"gaussian_noise", "glass_blur", "contrast"}
@@ -167,13 +169,13 @@ def test_a_written_set_reads_back_as_what_is_made_on_the_fly(tmp_path):
 def test_a_file_that_the_manifest_does_not_know_is_left_out(tmp_path):
     corruptions.write_corrupted(tmp_path, CLEAN, LABELS_OF_CLEAN, ["fog"], workers=1)
     np.save(tmp_path / "snow.npy", pictures(25, size=(18, 20)))
-    assert corrupted.open_set(tmp_path, (18, 20), 3).names == ("fog",)
+    assert corrupted.open_set(tmp_path, (18, 20), class_names(3)).names == ("fog",)
 
 
 def test_a_set_of_sequences_is_no_set_of_corruptions(tmp_path):
     corruptions.write_perturbed(tmp_path, CLEAN, ["brightness"], workers=1)
     with pytest.raises(ArgumentError, match=r"a set of corruptions in .*; received one of"):
-        corrupted.open_set(tmp_path, (18, 20), 3)
+        corrupted.open_set(tmp_path, (18, 20), class_names(3))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"settings": {}}), '{"settings": 1}'])
@@ -213,7 +215,7 @@ def prepare(root, corruption, severity, images, labels):
     }
     dataset = tf.data.Dataset.from_tensor_slices({"image": images, "label": labels})
     tfds.dataset_builders.store_as_tfds_dataset(
-        name="cifar10_corrupted",
+        name=CIFAR10_C,
         version="1.0.0",
         config=f"{corruption}_{severity}",
         features=tfds.features.FeaturesDict(features),
@@ -235,7 +237,7 @@ def prepared(tmp_path_factory):
 
 def test_tfds_cells_come_under_the_benchmark_s_names(prepared):
     root, cells = prepared
-    found = corrupted.open_set("cifar10_corrupted", (32, 32), 10, 4, data_dir=str(root))
+    found = corrupted.open_set(CIFAR10_C, (32, 32), class_names(10), 4, data_dir=str(root))
     # Of elastic only one severity is there.
     assert found.names == ("glass_blur",)
     assert (found.data["source"], found.data["images"]) == ("tfds", 4)
@@ -249,9 +251,7 @@ def test_tfds_cells_come_under_the_benchmark_s_names(prepared):
 def test_tfds_labels_follow_the_names_of_the_model_s_classes(prepared):
     root, cells = prepared
     names = ["truck", "ship", "horse", "frog", "dog", "deer", "cat", "bird", "automobile"]
-    found = corrupted.open_set(
-        "cifar10_corrupted", (32, 32), 10, 0, [*names, "airplane"], data_dir=str(root)
-    )
+    found = corrupted.open_set(CIFAR10_C, (32, 32), [*names, "airplane"], data_dir=str(root))
     images, labels = joined(found.cell("glass_blur", 2))
     np.testing.assert_array_equal(images, cells[2][9 - labels])
 
@@ -268,12 +268,12 @@ def test_tfds_has_every_configuration_that_is_asked_for(name):
 
 def test_tfds_sets_that_are_not_prepared_or_fit_no_model_are_refused(prepared, tmp_path):
     with pytest.raises(ArgumentError, match=r"fog_1 to fog_5.*received none"):
-        corrupted.open_set("cifar10_corrupted", (32, 32), 10, data_dir=str(tmp_path))
+        corrupted.open_set(CIFAR10_C, (32, 32), class_names(10), data_dir=str(tmp_path))
     root = str(prepared[0])
     with pytest.raises(ArgumentError, match=r"images of 32x30"):
-        corrupted.open_set("cifar10_corrupted", (32, 30), 10, data_dir=root)
+        corrupted.open_set(CIFAR10_C, (32, 30), class_names(10), data_dir=root)
     with pytest.raises(ArgumentError, match="a set of the model's 7 classes; received 10"):
-        corrupted.open_set("cifar10_corrupted", (32, 32), 7, data_dir=root)
+        corrupted.open_set(CIFAR10_C, (32, 32), class_names(7), data_dir=root)
 
 
 def test_damaged_tfds_data_are_named(prepared, tmp_path):
@@ -281,6 +281,6 @@ def test_damaged_tfds_data_are_named(prepared, tmp_path):
         prepare(tmp_path, "fog", severity, pictures(6, severity, (32, 32)), np.arange(6))
     (record,) = tmp_path.glob("cifar10_corrupted/fog_3/*/*tfrecord*")
     truncate(record)
-    found = corrupted.open_set("cifar10_corrupted", (32, 32), 10, data_dir=str(tmp_path))
+    found = corrupted.open_set(CIFAR10_C, (32, 32), class_names(10), data_dir=str(tmp_path))
     with pytest.raises(FileError, match=re.escape(str(record)) + " is damaged"):
         joined(found.cell("fog", 3))

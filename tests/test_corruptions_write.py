@@ -92,7 +92,7 @@ def test_corrupted_set_is_laid_out_as_the_published_one(tmp_path):
 
 def test_jpeg_set_is_read_as_imagenet_c(tmp_path):
     manifest = write_set(tmp_path, seed=4, layout="jpeg")
-    opened = corrupted.open_set(tmp_path, (18, 20), 3, class_names=CLASSES)
+    opened = corrupted.open_set(tmp_path, (18, 20), CLASSES)
     assert opened.names == tuple(NAMES)
     data = opened.data
     assert (data["source"], data["seed"], data["images"]) == ("generated", 4, 5)
@@ -232,7 +232,7 @@ if __name__ == "__main__":
     run.kill()
     # The pipe stays open for as long as any process of the run lives.
     run.communicate(timeout=30)
-    assert corrupted.open_set(tmp_path, (16, 16), 1).names == ("contrast",)
+    assert corrupted.open_set(tmp_path, (16, 16), ["a"]).names == ("contrast",)
     before = (tmp_path / "contrast.npy").stat()
     subprocess.run([sys.executable, "-c", script], check=True)
     after = (tmp_path / "contrast.npy").stat()

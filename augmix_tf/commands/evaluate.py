@@ -218,9 +218,8 @@ def _corrupted_set(
     opened = corrupted.open_set(
         place,
         source.image_size,
-        source.num_classes,
-        config.eval_limit,
         source.class_names,
+        config.eval_limit,
         "canonical" if is_cbar else config.imagenet_crop,
         config.data_dir,
         kind,

@@ -139,24 +139,21 @@ def official_order(names: np.ndarray | Sequence[bytes], labels: np.ndarray) -> n
     return by_class[np.lexsort([labels[by_class], turn])]
 
 
-def label_table(
-    names: Iterable[str], num_classes: int, class_names: Sequence[str] | None
-) -> dict[str, int]:
+def label_table(names: Iterable[str], class_names: Sequence[str]) -> dict[str, int]:
     """Returns class -> label of those classes of a benchmark that a model knows.
 
     Where the benchmark's classes are among the model's `class_names`, they are matched by name, and
     WordNet ids are, even if either has classes that the other lacks; otherwise by position.
     """
     names = [normalized(name) for name in names]
-    if class_names is not None:
-        known = {normalized(name): label for label, name in enumerate(class_names)}
-        common = {name: known[name] for name in names if name in known}
-        by_name = all(map(_WNID.fullmatch, known)) and all(map(_WNID.fullmatch, names))
-        if len(common) == len(names) or (by_name and common):
-            return common
-        errors.require(not by_name, f"classes that the model knows ({class_names[0]}, ...)", names)
-    expected = f"a set of the model's {num_classes} classes"
-    errors.require(len(names) == num_classes, expected, f"{len(names)} classes of other names")
+    known = {normalized(name): label for label, name in enumerate(class_names)}
+    common = {name: known[name] for name in names if name in known}
+    by_name = all(map(_WNID.fullmatch, known)) and all(map(_WNID.fullmatch, names))
+    if len(common) == len(names) or (by_name and common):
+        return common
+    errors.require(not by_name, f"classes that the model knows ({class_names[0]}, ...)", names)
+    count, expected = len(class_names), f"a set of the model's {len(class_names)} classes"
+    errors.require(len(names) == count, expected, f"{len(names)} classes of other names")
     return {name: label for label, name in enumerate(names)}
 
 

@@ -32,9 +32,8 @@ _BENCHMARK = "corruptions"
 def open_set(
     place: str | Path,
     image_size: tuple[int, int],
-    num_classes: int,
+    class_names: Sequence[str],
     eval_limit: int = 0,
-    class_names: Sequence[str] | None = None,
     imagenet_crop: str = "canonical",
     data_dir: str | None = None,
     kind: CorruptionBenchmark = C,
@@ -46,9 +45,9 @@ def open_set(
             (`<corruption>.npy` uint8 [5 N, H, W, 3], severity 1 first, and `labels.npy` [5 N]) or
             ImageNet's (`<corruption>/<severity>/<class>/*.JPEG`, corruptions right in it or in the
             groups blur, digital, noise, weather, extra); for severities see `severity_folders`.
+        class_names: of the model; see `class_folders.label_table`.
         eval_limit: how many images of each severity to take, from the first in the order of the
             file names; 0 takes all.
-        class_names: of the model; see `class_folders.label_table`.
         imagenet_crop: "canonical": the images are 224x224 and are not resized again.
             "reference": enlarged to 256 and cut to 224, as the public AugMix script does.
         data_dir: where TFDS data lie; None means TFDS's own place.
@@ -56,7 +55,7 @@ def open_set(
             may hold ImageNet-3DCC's, which are read alike.
     """
     if kind == C and str(place) in TFDS_SETS:
-        return _open_tfds(str(place), image_size, num_classes, eval_limit, class_names, data_dir)
+        return _open_tfds(str(place), image_size, class_names, eval_limit, data_dir)
     folder = benchmark.folder_of(place)
     if kind == C and not benchmark.find(folder, C.names) and benchmark.find(folder, THREE_D.names):
         kind = THREE_D
@@ -70,10 +69,10 @@ def open_set(
     others = ", ".join(sorted(path.name for path in folder.iterdir())[:3]) or "an empty folder"
     errors.require(bool(names or folders), expected, others)
     if names:
-        opened = _open_arrays(folder, names, image_size, num_classes, eval_limit, kind)
+        opened = _open_arrays(folder, names, image_size, len(class_names), eval_limit, kind)
     else:
         opened = _open_folders(
-            folder, folders, image_size, num_classes, eval_limit, class_names, imagenet_crop, kind
+            folder, folders, image_size, class_names, eval_limit, imagenet_crop, kind
         )
     return dataclasses.replace(opened, counted=robustness.counted(opened.names))
 
@@ -119,9 +118,8 @@ def _open_folders(
     place: Path,
     folders: dict[str, Path],
     image_size: tuple[int, int],
-    num_classes: int,
+    class_names: Sequence[str],
     limit: int,
-    class_names: Sequence[str] | None,
     crop: str,
     kind: CorruptionBenchmark,
 ) -> CorruptedSet:
@@ -130,7 +128,7 @@ def _open_folders(
     errors.require(bool(files), f"images in <corruption>/<severity>/<class> in {place}", "none")
     classes = [class_folders.normalized(file.partition("/")[0]) for file in files]
     names = sorted(set(classes))
-    table = class_folders.label_table(names, num_classes, class_names)
+    table = class_folders.label_table(names, class_names)
     pairs = zip(files, classes, strict=True)
     known = [(file, table[name]) for file, name in pairs if name in table]
     chosen = known[: benchmark.taken(len(known), limit)]
@@ -174,9 +172,8 @@ def read_image(path: Path, image_size: tuple[int, int], crop: str) -> np.ndarray
 def _open_tfds(
     name: str,
     image_size: tuple[int, int],
-    num_classes: int,
+    class_names: Sequence[str],
     limit: int,
-    class_names: Sequence[str] | None,
     root: str | None,
 ) -> CorruptedSet:
     """Opens a -C set of TFDS, one configuration for each cell; nothing is downloaded."""
@@ -199,7 +196,7 @@ def _open_tfds(
     expected = f"images of {image_size[0]}x{image_size[1]}, the model's"
     errors.require(tuple(shape[:2]) == tuple(image_size), expected, f"{name} with {shape}")
     names = info.features["label"].names
-    table = class_folders.label_table(names, num_classes, class_names)
+    table = class_folders.label_table(names, class_names)
     errors.require(len(table) == len(names), f"a model of all classes of {name}", len(table))
     labels = np.array(list(table.values()), np.int64)
     # ImageNet's split "test" has no labels.

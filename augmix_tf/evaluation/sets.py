@@ -193,7 +193,7 @@ def _open_shifted_tfds(
     data_dir: str | None,
 ) -> ShiftedSet:
     store, names, text = tfds_sets.read_test(name, data_dir, image_size, limit)
-    table = class_folders.label_table(names, len(class_names), class_names)
+    table = class_folders.label_table(names, class_names)
     require(len(table) == len(names), f"a model of all classes of {name}", len(table))
     labels = np.array(list(table.values()))
     classes = np.unique(labels)
