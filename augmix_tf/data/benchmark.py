@@ -39,7 +39,11 @@ class CorruptedSet:
     # (name, severity) -> batches of `batch_size` images and then the rest.
     cell: Callable[[str, int], Iterator[Batch]]
     severities: tuple[int, ...] = robustness.SEVERITIES  # those that it has, ascending
-    counted: tuple[str, ...] = robustness.CORRUPTIONS  # that the benchmark's means are over
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The corruptions that the benchmark's means are over."""
+        return robustness.counted(self.names)
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from augmix_tf import errors, robustness
+from augmix_tf import errors
 from augmix_tf.data import benchmark, class_folders, tfds_sets
 from augmix_tf.data.benchmark import Batch, CorruptedSet
 from augmix_tf.data.images import TEST_IS_COMPLETE
@@ -69,12 +68,8 @@ def open_set(
     others = ", ".join(sorted(path.name for path in folder.iterdir())[:3]) or "an empty folder"
     errors.require(bool(names or folders), expected, others)
     if names:
-        opened = _open_arrays(folder, names, image_size, len(class_names), eval_limit, kind)
-    else:
-        opened = _open_folders(
-            folder, folders, image_size, class_names, eval_limit, imagenet_crop, kind
-        )
-    return dataclasses.replace(opened, counted=robustness.counted(opened.names))
+        return _open_arrays(folder, names, image_size, len(class_names), eval_limit, kind)
+    return _open_folders(folder, folders, image_size, class_names, eval_limit, imagenet_crop, kind)
 
 
 def _open_arrays(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from augmix_tf import corruptions, robustness
+from augmix_tf import corruptions
 from augmix_tf.corruptions import arrays, catalogue, weather
 from augmix_tf.data import benchmark, class_folders, tfds_sets
 from augmix_tf.data.benchmark import Batch, CorruptedSet, PerturbedSet
@@ -99,7 +99,7 @@ def generate_corrupted(
         "table": chosen,
         "versions": corruptions.versions(),
     }
-    return CorruptedSet(tuple(kept), data, cell, tuple(levels), robustness.counted(kept))
+    return CorruptedSet(tuple(kept), data, cell, tuple(levels))
 
 
 def open_shifted(
