@@ -55,6 +55,9 @@ from augmix_tf import AugMix, AugMixModel, corruptions, evaluation, files
 from augmix_tf.commands import corrupt, evaluate, export, report, train, views
 for _ in range(2):
     assert files.lock(open({str(tmp_path / "lock")!r}, "wb"), wait=False)
+import numpy as np
+images = corruptions.corrupt(np.zeros((1, 16, 20, 3), np.uint8), "fog", 1)
+assert AugMix()(images).shape == images.shape
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
