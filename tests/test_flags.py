@@ -203,14 +203,9 @@ def test_a_setting_is_used_or_refused_in_every_mode_and_dataset(base):
             ("--method=standard", "--mixup_alpha=0.3"),
             "--mixup_alpha applies to --method=mixup only (got --method=standard).",
         ),
-        (("--nojsd", "--views=5"), "--views applies with --jsd only (got --nojsd)."),
         (
             ("--model=allconv", "--depth=22"),
             "--depth applies to --model=densenet, resnext or wrn only (got --model=allconv).",
-        ),
-        (
-            ("--dataset=cifar10", "--recipe=released"),
-            "--recipe applies to --dataset=imagenet2012 or folder only (got --dataset=cifar10).",
         ),
         (("--alexnet_rates=x",), "applies with --perturbed_dir only (got no --perturbed_dir)."),
         (("--nocorrupted", "--corrupted_dir=x"), "--corrupted_dir cannot be combined"),

@@ -146,17 +146,6 @@ def test_the_export_answers_as_the_checkpoint_does(run, signatures, test_picture
     assert [name.decode() for name in answers["class_names"].numpy()] == named
 
 
-def test_the_card_says_what_the_network_takes_and_how_it_was_made(run):
-    card = document(run, "model_card.json")
-    assert card["model"]["image_size"] == [SIDE, SIDE]
-    assert card["model"]["class_names"] == list(CLASSES)
-    wanted = {"fill": 128, "nesterov": True, "warmup_epochs": 1, "depth": 10}
-    assert card["recipe"] | wanted == card["recipe"]
-    limits = " ".join(card["limits"])
-    assert "Trained or measured on part of the data: train_limit, eval_limit." in limits
-    assert not [value for value in card["recipe"].values() if "/" in str(value)]
-
-
 @pytest.fixture(scope="module")
 def corrupted(only_val, tmp_path_factory):
     """A set like ImageNet-C of the first six test images."""

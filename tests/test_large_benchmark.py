@@ -1,15 +1,11 @@
 """The benchmark of large images: its rival's work, what it measures, what it prints."""
 
-import functools
 import importlib
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
-from augmix_tf import seeds
-from augmix_tf.augment.crops import ResizedCrop, window
 from augmix_tf.models import IMAGENET_NORMALIZATION
 from tests import class_folders
 
@@ -25,29 +21,6 @@ SIZE = (20, 24)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return class_folders.write(tmp_path_factory.mktemp("images"), ("val",))
-
-
-def our_windows(count, sides):
-    plan = ResizedCrop((1, 1)).draw(seeds.fold(2, 0, 0, seeds.CROP_AND_FLIP), count)
-    take = functools.partial(window, sides=tf.constant(sides))
-    found = tf.function(lambda: tf.map_fn(take, plan, fn_output_signature=tf.int32))
-    return found().numpy()
-
-
-def test_the_rival_takes_windows_as_we_do():
-    height, width, count = 300, 400, 2000
-    rng = np.random.default_rng(0)
-    left, top, right, bottom = np.array(
-        [large_rival.window(rng, width, height) for _ in range(count)]
-    ).T
-    theirs = np.stack([top, left, bottom - top, right - left], axis=1)
-    ours = our_windows(count, (height, width))
-    for found in (theirs, ours):
-        assert (found[:, :2] >= 0).all()
-        assert (found[:, :2] + found[:, 2:] <= (height, width)).all()
-    # Five standard errors of the difference, for each of the four numbers.
-    error = np.sqrt((theirs.var(axis=0) + ours.var(axis=0)) / count)
-    assert (abs(theirs.mean(axis=0) - ours.mean(axis=0)) < 5 * error).all()
 
 
 def test_both_sides_normalise_to_the_same_values(tmp_path):

@@ -33,16 +33,6 @@ def saved(folder, outputs, dtype):
     return folder
 
 
-@pytest.mark.parametrize("softmax", [False, True])
-def test_a_keras_file_gives_its_logits_or_the_logarithms_of_its_probabilities(tmp_path, softmax):
-    network(softmax).save(tmp_path / "model.keras")
-    got = loaded.load(tmp_path / "model.keras").program(SIZE, CLASSES)(tf.constant(IMAGES))
-    want = network()(IMAGES).numpy()
-    if softmax:
-        want -= np.log(np.exp(want).sum(axis=1, keepdims=True))
-    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("dtype", [tf.uint8, tf.float32])
 def test_of_several_outputs_the_logits_are_taken(tmp_path, dtype):
     """Probabilities beside them may have been calibrated."""

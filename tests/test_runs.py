@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from augmix_tf import files, recipes
+from augmix_tf import files
 from augmix_tf.data import shapes
 from augmix_tf.errors import Interrupted
 from augmix_tf.report import plots
@@ -175,16 +175,6 @@ def test_a_run_leaves_everything_in_its_folder(run):
     assert list((run / "logs").glob("*tfevents*"))
     assert not list(run.rglob("*unfinished*"))
     assert position(run) == (EPOCHS, 0)
-
-
-def test_config_json_is_the_configuration_that_was_asked_for(run):
-    given = {
-        "train_limit": 90, "eval_limit": 60, "epochs": 2, "batch_size": 8, "seed": 3, "depth": 10,
-        "widen_factor": 1, "deterministic": True, "corrupted": False, "calibration_images": 0,
-        "precision": "float32",
-    }  # fmt: skip
-    config = recipes.from_json((run / "config.json").read_text())
-    assert config == recipes.recipe(given=given)
 
 
 def test_metrics_csv_has_a_row_for_each_epoch(run):
@@ -444,21 +434,11 @@ def test_evaluate_measures_the_kept_weights_again(own, run):
         assert (own / path).read_bytes() == (run / path).read_bytes()
 
 
-def test_export_writes_the_next_version_where_something_changed(own):
+def test_an_unchanged_run_is_not_exported_again(own):
     before = {path: content for path, (content, _) in contents(own).items()}
     outcome = finish("--mode=export", workdir=own)
     assert f"unchanged since the last export: {own / 'export' / '1'} is current" in outcome.out
     assert {path: content for path, (content, _) in contents(own).items()} == before
-
-    (own / "export" / "1" / "assets.extra" / "export.json").unlink()  # as of older exports
-    first = contents(own / "export")
-    outcome = finish("--mode=export", workdir=own)
-    assert str(own / "export" / "2") in outcome.out
-    after = contents(own / "export")
-    assert {path: after[path] for path in first} == first
-    images = tf.constant(pictures_to_test(7)[0])
-    old, new = (served(own, version)(images=images) for version in ("1", "2"))
-    np.testing.assert_array_equal(old["logits"], new["logits"])
 
 
 @pytest.mark.parametrize("mode", ["evaluate", "export"])

@@ -97,16 +97,6 @@ def check_answers(out, classifier, images):
     assert [n.decode() for n in out["class_names"]] == [NAMES[i] for i in logits.argmax(axis=1)]
 
 
-def test_pixels_over_grpc(stub, classifier, images):
-    check_answers(ask(stub, "serving_default", images=images), classifier, images)
-
-
-def test_files_over_grpc(stub, classifier, images):
-    out = ask(stub, "serve_bytes", image_bytes=[encoded(image) for image in images])
-    check_answers(out, classifier, images)
-    assert list(out["errors"]) == [b""] * len(images)
-
-
 def test_the_client_of_the_page_gets_an_answer(
     address, classifier, images, tmp_path, monkeypatch, capsys
 ):

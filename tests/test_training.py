@@ -154,14 +154,3 @@ def test_the_step_whose_loss_is_not_finite_is_named(steps_per_call, bad, value):
             trainer_of(), batches, epochs=3, steps_per_epoch=4, start=Position(0, 2),
             steps_per_call=steps_per_call,
         )  # fmt: skip
-
-
-def test_mixed_precision_keeps_the_loss_in_float32():
-    keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    try:
-        trainer = trainer_of()
-        logs = trainer.train_step(next(iter(data())))
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-    assert logs["loss"].dtype == tf.float32
-    assert np.isfinite(float(logs["loss"]))

@@ -160,14 +160,6 @@ def test_the_interval_of_the_calibration_error_covers_in_95_of_100_test_sets(shi
     assert covered <= 0.98 or not shift
 
 
-def test_the_interval_contains_the_measured_error():
-    confidence, correct = calibrated(1037, shift=0.05)
-    low, high = metrics.rms_calibration_interval(confidence, correct)
-    assert low < metrics.rms_calibration_error(confidence, correct) < high
-    low, high = metrics.rms_calibration_interval(confidence, correct, debiased=True)
-    assert low < metrics.debiased_rms_calibration_error(confidence, correct) < high
-
-
 def test_overconfidence_is_signed_and_has_the_interval_of_a_mean():
     confidence, correct = calibrated(400, shift=0.1)
     value = metrics.overconfidence(confidence, correct)
