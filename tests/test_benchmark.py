@@ -127,14 +127,8 @@ def test_corruptions_of_c_bar_are_a_benchmark_of_their_own():
     square["predict"] = lambda images: logits(np.pad(images, [(0, 0), (0, 0), (0, 4), (0, 0)]))
     got = measure(corruptions=["fog", "lines", "ripple"], **square)
     assert (got.corrupted.counted, got.cbar.counted) == (["fog"], ["ripple", "lines"])
-    means = [part.metrics["mean_error"] for part in (got.corrupted, got.cbar)]
-    assert got.cbar.metrics["gap"] == means[1] - means[0]
-    assert (
-        measure(corruptions=["lines"], **square)
-        .figure()
-        .get_suptitle()
-        .startswith("Error on each C-bar")
-    )
+    alone = measure(corruptions=["lines"], **square)
+    assert alone.figure().get_suptitle().startswith("Error on each C-bar")
 
 
 class OnDevice:
@@ -198,21 +192,16 @@ REFUSED = {
     "class ids": ({"predict": lambda x: logits(x).argmax(axis=1)}, SHAPE + r"shape \[12\]\.$"),
     "one column": ({"predict": lambda x: logits(x)[:, :1]}, SHAPE + r"shape \[12, 1\]\.$"),
     "a list of outputs": ({"predict": lambda x: [logits(x)]}, SHAPE + r"shape \[1, 12, 4\]\.$"),
-    "one row too few": ({"predict": lambda x: logits(x)[1:]}, SHAPE + r"shape \[11, 4\]\.$"),
     "text": ({"predict": lambda x: [["a"] * 4] * 12}, SHAPE + r"list \(could not convert .*\)\.$"),
-    "nothing": ({"predict": lambda x: None}, SHAPE),
     "other classes": ({"class_names": "abc"}, r"predictions \[12, 3\].*received shape \[12, 4\]"),
     "logits": ({"from_logits": False}, "Expected probabilities of at least 0 with sum 1 in each"),
     "labels": ({"labels": LABELS + 1}, "labels from 0 to 3, as .* 4 classes; .* from 1 to 4"),
-    "negative labels": ({"labels": LABELS - 1}, "received labels from -1 to 2"),
     "one-hot labels": ({"labels": np.eye(4)[LABELS]}, r"Expected labels \[12\] of integers"),
-    "fewer labels": ({"labels": LABELS[1:]}, r"Expected labels \[12\] of integers"),
     "no images": ({"images": IMAGES[:0], "labels": []}, "at least one image; received none"),
     "float images": ({"images": IMAGES / 255}, r"images uint8 \[N, H, W, 3\]; received float64"),
     "corruption": ({"corruptions": ["fogg"]}, "Unknown corruption 'fogg'. Did you mean 'fog'"),
     "severity": ({"severities": [0]}, "an integer severity from 1 to 5; received 0"),
     "no severity": ({"severities": []}, "at least one corruption and one severity; received none"),
-    "seed": ({"seed": -1}, "seed"),
 }  # fmt: skip
 
 
