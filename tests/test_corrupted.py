@@ -1,6 +1,5 @@
 """Readers of -C sets in CIFAR's layout, generated ones, and those of TFDS."""
 
-import json
 import re
 
 import numpy as np
@@ -55,7 +54,8 @@ def joined(cell):
 def test_a_cell_is_the_first_rows_of_its_severity(files, small_batches, limit, used, sizes):
     folder, contents = files
     found = open_set(folder, limit)
-    assert set(found.names) == set(NAMES)
+    assert found.names == NAMES  # in the benchmark's order
+    assert set(found.missing) == {*corruptions.CORRUPTIONS} - {*NAMES}
     for name in NAMES:
         for severity in (1, 2, 3, 4, 5):
             batches = list(found.cell(name, severity))
@@ -68,24 +68,15 @@ def test_a_cell_is_the_first_rows_of_its_severity(files, small_batches, limit, u
     assert found.data["images"] == used
 
 
-def test_names_come_in_the_benchmark_s_order_and_what_is_not_there_is_missing(files):
-    found = open_set(files[0])
-    assert found.names == NAMES
-    counted = [name for name in corruptions.CORRUPTIONS if name not in ("shot_noise", "fog")]
-    assert list(found.missing) == counted
-
-
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-10])
 
 
 DAMAGES = {
     "truncated": (truncate, r"truncated or damaged file \(.+\)"),
-    "empty": (lambda p: p.write_bytes(b""), "truncated or damaged"),
     "a zip": (lambda p: p.write_bytes(b"PK\x03\x04" + bytes(99)), "truncated or damaged"),
     "objects": (lambda p: np.save(p, np.array([{}], object)), "truncated or damaged"),
     "floats": (lambda p: np.save(p, np.zeros((35, 6, 8, 3))), r"float64 \[35, 6, 8, 3\]"),
-    "turned": (lambda p: np.save(p, pictures(35, size=(8, 6))), r"uint8 \[35, 8, 6, 3\]"),
     "not by five": (lambda p: np.save(p, pictures(34)), r"uint8 \[34, 6, 8, 3\]"),
 }
 
@@ -109,7 +100,6 @@ def test_a_file_with_other_rows_than_most_is_the_wrong_one(files):
 
 LABELS = {
     "missing": (lambda p: p.unlink(), "missing, truncated or damaged"),
-    "truncated": (truncate, "truncated or damaged"),
     "once only": (lambda p: np.save(p, np.zeros(7, np.uint8)), r"uint8 \[7\]"),
     "floats": (lambda p: np.save(p, np.zeros(35)), r"float64 \[35\]"),
     "other classes": (lambda p: np.save(p, np.full(35, 3)), r"int64 \[35\]"),
@@ -125,20 +115,14 @@ def test_without_sound_labels_nothing_can_be_evaluated(files, damage):
         open_set(folder)
 
 
-def test_a_folder_without_a_set_is_refused_with_what_it_must_hold(tmp_path, files):
-    empty = tmp_path / "empty"
-    empty.mkdir()
+def test_a_folder_without_a_set_is_refused_with_what_it_must_hold(tmp_path):
     with pytest.raises(ArgumentError, match=r"<corruption>.npy files and labels.npy.*ImageNet-C"):
-        open_set(empty)
+        open_set(tmp_path)
     with pytest.raises(ArgumentError, match=r"Expected a folder with a set; received .*nowhere"):
         open_set(tmp_path / "nowhere")
-    (tmp_path / "outer").mkdir()
-    files[0].joinpath("labels.npy").rename(tmp_path / "kept")
-    for path in files[0].glob("*.npy"):
-        path.unlink()
-    (tmp_path / "empty" / "labels.npy").write_bytes((tmp_path / "kept").read_bytes())
+    np.save(tmp_path / "labels.npy", np.zeros(35, np.uint8))
     with pytest.raises(ArgumentError, match=r"received labels.npy"):
-        open_set(empty)
+        open_set(tmp_path)
 
 
 CLEAN = pictures(5, seed=3, size=(18, 20))
@@ -164,12 +148,8 @@ def test_a_written_set_reads_back_as_what_is_made_on_the_fly(tmp_path):
     for key in ("source", "seed", "table", "versions", "images"):
         assert written.data[key] == made.data[key]
     assert (written.data["source"], written.data["seed"]) == ("generated", 11)
-
-
-def test_a_file_that_the_manifest_does_not_know_is_left_out(tmp_path):
-    corruptions.write_corrupted(tmp_path, CLEAN, LABELS_OF_CLEAN, ["fog"], workers=1)
-    np.save(tmp_path / "snow.npy", pictures(25, size=(18, 20)))
-    assert corrupted.open_set(tmp_path, (18, 20), class_names(3)).names == ("fog",)
+    np.save(tmp_path / "snow.npy", pictures(25, size=(18, 20)))  # the manifest does not know it
+    assert corrupted.open_set(tmp_path, (18, 20), class_names(3)).names == written.names
 
 
 def test_a_set_of_sequences_is_no_set_of_corruptions(tmp_path):
@@ -178,7 +158,7 @@ def test_a_set_of_sequences_is_no_set_of_corruptions(tmp_path):
         corrupted.open_set(tmp_path, (18, 20), class_names(3))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", json.dumps({"settings": {}}), '{"settings": 1}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"settings": {}}'])
 def test_a_damaged_manifest_is_named(files, text):
     (files[0] / "manifest.json").write_text(text)
     with pytest.raises(FileError, match=r"manifest.json: expected a manifest"):
