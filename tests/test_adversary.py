@@ -10,7 +10,7 @@ from augmix_tf.errors import ArgumentError
 from augmix_tf.training.adversary import Adversary
 from augmix_tf.training.optimizer import CoupledSGD
 from augmix_tf.training.step import Trainer
-from tests.arrays import assert_near
+from tests.arrays import assert_near, assert_same
 from tests.runs import RUNS
 
 SHAPE = (5, 6, 3)
@@ -80,18 +80,19 @@ def test_a_linear_classifier_is_taken_to_its_worst_corner(run):
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("run", COMPILED.values(), ids=COMPILED)
-@pytest.mark.parametrize("epsilon", [1 / 255, 8 / 255, 0.4])
-def test_pictures_stay_in_the_ball_and_in_the_range(run, epsilon):
+@pytest.mark.parametrize("epsilon", [1 / 255, 0.4])
+def test_pictures_stay_in_the_ball_and_in_the_range_and_the_model_as_it_was(epsilon):
     classifier = deep()
     images, labels = pictures(classes=4)
+    before = [variable.numpy() for variable in classifier.variables]
     adversary = Adversary(epsilon=epsilon, step_size=0.3, steps=3)
-    got = run(lambda x, y: adversary.perturb(classifier, x, y, tf.constant(SEED)), images, labels)
+    got = adversary.perturb(classifier, images, labels, tf.constant(SEED))
     moved = np.abs(got - images.numpy())
     np.testing.assert_allclose(moved.max(), 255.0 * epsilon, rtol=1e-5)
     assert got.dtype == tf.float32
     assert np.min(got) == 0.0
     assert np.max(got) == 255.0
+    assert_same(classifier.variables, before)
 
 
 def test_the_attack_raises_the_loss_more_than_noise_does():
@@ -145,15 +146,6 @@ def test_the_start_is_uniform_in_the_ball_and_belongs_to_its_seed(run):
     np.testing.assert_array_equal(start, adversary.draw_start(tf.constant(SEED), shape))
     other = adversary.draw_start(tf.constant((3, 5)), shape)
     assert np.mean(start == other.numpy()) < 0.01
-
-
-def test_the_attack_leaves_the_model_as_it_was():
-    classifier = deep()
-    images, labels = pictures(classes=4)
-    before = [variable.numpy() for variable in classifier.variables]
-    Adversary().perturb(classifier, images, labels, tf.constant(SEED))
-    for was, variable in zip(before, classifier.variables, strict=True):
-        np.testing.assert_array_equal(variable, was, err_msg=variable.path)
 
 
 def test_no_gradient_flows_through_the_attack():

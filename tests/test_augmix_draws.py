@@ -93,17 +93,20 @@ def test_depths_are_drawn_for_each_chain_by_itself():
         assert_counts(np.bincount(chosen)[1:], len(chosen), 1 / 3)
 
 
-def test_signs_are_fair_and_drawn_for_each_call():
+def test_signs_and_levels_are_drawn_for_each_call():
     plan = drawn()
     for name in SIGNED:
         values = of(plan, name)
         values = values[values != 0]
         assert_counts(np.sum(values < 0), len(values), 1 / 2)
     shears = np.isin(plan.operation, [OPERATIONS.index(n) for n in ("shear_x", "shear_y")])
-    negative = plan.parameter < 0
+    negative, above = plan.parameter < 0, np.abs(plan.parameter) > 0.03 * (0.1 + 3) / 2
     for first, second in itertools.combinations([(0, 0), (0, 1), (1, 0)], 2):
         both = shears[:, *first] & shears[:, *second]
-        assert_uniform_table(2, negative[both][:, *first], negative[both][:, *second])
+        for value in (negative[both], above[both]):
+            assert_uniform_table(2, value[:, *first], value[:, *second])
+    levels = np.abs(plan.parameter[shears])
+    assert len(np.unique(levels)) == len(levels)
 
 
 @pytest.mark.parametrize("severity", [1, 3, 10])
@@ -120,17 +123,6 @@ def test_levels_are_uniform_whatever_the_place_sign_and_operation(severity):
     enhancers = drawn(AugMixSettings(severity=severity, all_ops=True))
     for name in OPERATIONS[9:]:
         assert_law((of(enhancers, name) - 0.1) / 0.18 / severity, law)
-
-
-def test_levels_are_drawn_for_each_call():
-    plan = drawn()
-    shears = np.isin(plan.operation, [OPERATIONS.index(n) for n in ("shear_x", "shear_y")])
-    above = np.abs(plan.parameter) > 0.03 * (0.1 + 3) / 2
-    for first, second in itertools.combinations([(0, 0), (0, 1), (1, 0)], 2):
-        both = shears[:, *first] & shears[:, *second]
-        assert_uniform_table(2, above[both][:, *first], above[both][:, *second])
-    levels = np.abs(plan.parameter[shears])
-    assert len(np.unique(levels)) == len(levels)
 
 
 # The side of 32 stands for S of CIFAR and 224 for S of ImageNet; the other side shows the axis.

