@@ -221,18 +221,6 @@ def test_predictions_that_are_not_finite_or_change_are_refused():
         measure(lambda x: logits(x)[:, : next(counts)])
 
 
-@pytest.fixture
-def example(tmp_path, monkeypatch):
-    """The program, on a few images and two cells."""
-    content = program("benchmark_any_model")
-    monkeypatch.setattr(
-        content["evaluation"], "benchmark", lambda *args, **names: measure(*args, **names),
-        raising=False,
-    )  # fmt: skip
-    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS)
-    return lambda path: content["main"](str(path), str(tmp_path / "set.npz"), str(tmp_path / "run"))
-
-
 def network():
     """`logits` as a network of Keras."""
     dense = keras.layers.Dense(CLASSES, use_bias=False)
@@ -241,30 +229,33 @@ def network():
     return model
 
 
-def check(document, folder):
-    assert document["clean"]["error"] == measure().clean.metric("error")
-    assert document["provenance"]["dataset"] == "set"
-    written = json.loads((folder / "run" / "results.json").read_text())
-    assert written["corrupted"] == document["corrupted"]
-
-
-def test_the_example_evaluates_a_keras_file(example, tmp_path):
-    network().save(tmp_path / "model.keras")
-    check(example(tmp_path / "model.keras"), tmp_path)
-
-
-def test_the_example_evaluates_an_onnx_file(example, tmp_path):
+def onnx_file(path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("tf2onnx")
-    network().export(tmp_path / "model.onnx", format="onnx", verbose=False, opset_version=17)
-    check(example(tmp_path / "model.onnx"), tmp_path)
+    network().export(path, format="onnx", verbose=False, opset_version=17)
 
 
-def test_the_example_evaluates_a_torch_file(example, tmp_path):
+def torch_file(path):
     torch = pytest.importorskip("torch")
     dense = torch.nn.Linear(len(WEIGHTS), CLASSES, bias=False)
     by_channel = WEIGHTS.reshape(*SIZE, 3, CLASSES).transpose(3, 2, 0, 1).reshape(CLASSES, -1)
     dense.weight.data = torch.tensor(255 * by_channel, dtype=torch.float32)
-    traced = torch.jit.script(torch.nn.Sequential(torch.nn.Flatten(), dense))
-    torch.jit.save(traced, tmp_path / "model.pt")
-    check(example(tmp_path / "model.pt"), tmp_path)
+    torch.jit.save(torch.jit.script(torch.nn.Sequential(torch.nn.Flatten(), dense)), path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "save"),
+    [("keras", lambda path: network().save(path)), ("onnx", onnx_file), ("pt", torch_file)],
+)
+def test_the_example_evaluates_a_file(tmp_path, monkeypatch, suffix, save):
+    """On a few images and two cells."""
+    save(tmp_path / f"model.{suffix}")
+    np.savez(tmp_path / "set.npz", images=IMAGES, labels=LABELS)
+    content = program("benchmark_any_model")
+    monkeypatch.setattr(content["evaluation"], "benchmark", measure, raising=False)
+    paths = [tmp_path / name for name in (f"model.{suffix}", "set.npz", "run")]
+    document = content["main"](*map(str, paths))
+    assert document["clean"]["error"] == measure().clean.metrics["error"]
+    assert document["provenance"]["dataset"] == "set"
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert written["corrupted"] == document["corrupted"]

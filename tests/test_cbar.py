@@ -122,44 +122,6 @@ def test_blue_noise_blackens_whole_pixels_and_checkerboards_grey_them():
             assert is_value.mean() == pytest.approx(0.3, abs=0.05)
 
 
-def test_sparkles_brighten_and_the_centre_is_white():
-    images = square_images(4)
-    draws = plan("sparkles", images, 5.0)
-    got = patterns.sparkles(images, 5.0, draws)
-    assert (got >= images).all()
-    for image, centres in zip(got, draws[0], strict=True):
-        for y, x in np.minimum(np.round(centres).astype(int), 23):
-            assert image[y, x].min() == 255
-    inverse = patterns.inverse_sparkles(images, 5.0, plan("inverse_sparkles", images, 5.0))
-    assert (inverse >= images).all()
-    assert inverse[:, 0].mean() > inverse[:, 8:16, 8:16].mean()
-
-
-def test_twirls_leave_the_margin_and_the_corners_of_cells():
-    images = square_images(2, 32)
-    got = distortions.pinch_and_twirl(images, 10.0, plan("pinch_and_twirl", images, 10.0))
-    is_moved = (got != images).any(axis=3)
-    assert not is_moved[:, 30:].any()
-    assert not is_moved[:, :, 30:].any()
-    assert not is_moved[:, ::10, ::10].any()
-    assert is_moved[:, :30, :30].any()
-
-
-def test_channels_are_enlarged_by_their_factor():
-    images = np.zeros((1, 32, 32, 3), np.uint8)
-    images[:, 12:20, 12:20] = 255
-    got = distortions.transverse_chromatic_abberation(images, 10.0, (np.array([[0, 2, 1]]),))
-    widths = (got[0, 16] > 127).sum(axis=0)
-    np.testing.assert_allclose(widths, [8, 12, 10], atol=1)
-
-
-def test_perlin_noise_is_0_at_lattice_points():
-    numbers = Streams(0, "perlin", 1).of(0).randint(0, 2**31, 1284)
-    steps = np.arange(5.0)
-    turbulence = patterns._turbulence(numbers, steps[:, None], steps[None])
-    np.testing.assert_array_equal(turbulence, 0)
-
-
 # Tables and refusals
 
 

@@ -19,9 +19,6 @@ from tests.processes import python
 NAMES = (*corruptions.CORRUPTIONS, *corruptions.EXTRA_CORRUPTIONS, "frost_synthetic")
 HERE = [name for name in NAMES if name != "frost"]  # need no photographs
 ALL = [*HERE, *corruptions.CBAR_CORRUPTIONS]
-KEEPS_AXES = ["defocus_blur", "gaussian_blur", "zoom_blur", "contrast", "brightness"]
-KEEPS_FLAT = ["glass_blur", "motion_blur", "elastic_transform", "pixelate", "jpeg_compression"]
-KEEPS_FLAT += KEEPS_AXES[:-1]
 
 
 def some_images(count=3, height=20, width=28, seed=0):
@@ -218,32 +215,6 @@ def test_noises_have_their_moments(table, index):
         for axis in range(4):
             one, other = got - got.mean(), np.roll(got, 1, axis=axis) - got.mean()
             assert abs((one * other).mean()) < 6 * want**2 / np.sqrt(got.size), (name, axis)
-
-
-def test_impulse_noise_replaces_values_evenly():
-    got = corruptions.corrupt(grey(100), "impulse_noise", 5, table="imagenet")
-    assert set(np.unique(got)) == {0, 100, 255}
-    assert (got != 100).mean() == pytest.approx(0.27, abs=0.01)
-    assert (got == 255).sum() / (got != 100).sum() == pytest.approx(0.5, abs=0.02)
-    replaced = (got != 100).reshape(-1, 3)
-    assert replaced.any(axis=1).mean() == pytest.approx(1 - 0.73**3, abs=0.02)  # not whole pixels
-
-
-@pytest.mark.parametrize("level", [0, 255])
-@pytest.mark.parametrize("severity", [1, 5])
-@pytest.mark.parametrize("name", KEEPS_FLAT)
-def test_black_stays_black_and_white_stays_white(name, severity, level):
-    got = corruptions.corrupt(grey(level, 2, 32), name, severity).astype(int)
-    assert np.abs(got - level).max() <= 1
-
-
-@pytest.mark.parametrize("name", KEEPS_AXES)
-def test_transposing_the_image_transposes_the_result(name):
-    images = some_images(2, 20, 28)
-    transposed = np.ascontiguousarray(images.transpose(0, 2, 1, 3))
-    got = corruptions.corrupt(transposed, name, 4, table="imagenet").transpose(0, 2, 1, 3)
-    want = corruptions.corrupt(images, name, 4, table="imagenet")
-    assert np.abs(got.astype(int) - want).max() <= 1
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -8,7 +8,6 @@ import tensorflow as tf
 from scipy import stats
 
 from augmix_tf import ops, seeds
-from augmix_tf.augment import mixing_set
 from augmix_tf.augment.ipmix import (
     MIRROR,
     MIXINGS,
@@ -111,6 +110,7 @@ def test_draws_have_the_frequencies_of_the_original_code():
     assert frequencies[0] == 0  # autocontrast
     assert stats.chisquare(frequencies[frequencies > 0]).pvalue > 1e-6
     assert (frequencies > 0).sum() == 10
+    assert MIXINGS[2:] == ("pixels", "values")  # with these probabilities
     for part in (plan.patches.kept, plan.mixed_share):
         assert stats.kstest(np.ravel(part), stats.uniform.cdf).pvalue > 1e-6
     first = np.ravel(plan.chain_weights[..., 0])
@@ -139,41 +139,6 @@ def test_masks_are_the_same_in_every_way_they_are_drawn(run):
     got = run(lambda seed: uniform_noise(seed, (3, 40, 50)), seed)
     np.testing.assert_array_equal(got, uniform_noise(seed, (3, 40, 50)))
     assert stats.kstest(np.ravel(got), stats.uniform.cdf).pvalue > 1e-6
-
-
-def test_a_mask_takes_pixels_or_values_of_the_patch_with_its_probability():
-    """White images and a black mixing image, so that a pixel shows where it comes from."""
-    count = 200
-    method = IPMixMethod(mixing_images=1)
-    batch = BatchShape(count, (32, 36))
-    plan = method.draw(seeds.BatchSeeds(1, 0, 0), batch)
-    kind = np.arange(count) % 2  # "pixels" or "values"
-    one = tf.ones_like(plan.steps)
-    plan = plan._replace(
-        is_mixed=one > 0,
-        steps=one,
-        patches=plan.patches._replace(
-            mixing=tf.constant(
-                np.broadcast_to(2 + kind[:, None, None, None], (count, 2, 3, 3)), tf.int32
-            ),
-            box=tf.constant(np.broadcast_to([3, 5, 20, 30], (count, 2, 3, 3, 4)), tf.int32),
-        ),
-        chain_weights=tf.constant(np.broadcast_to(np.eye(3, dtype=np.float32)[0], (count, 2, 3))),
-        mixed_share=tf.ones_like(plan.mixed_share),
-    )
-    black = mixing_set.of_images([np.zeros((40, 40, 3), np.uint8)])
-    views = apply_ipmix(tf.fill([count, 32, 36, 3], tf.constant(255, tf.uint8)), black, plan)
-    kept = views.numpy() == 255
-    assert kept[:, :, :3].all()
-    assert kept[:, :, :, :5].all()
-    patch = kept[:, :, 3:23, 5:35]
-    alike = (patch == patch[..., :1]).all(axis=-1).mean(axis=(1, 2, 3))
-    assert (alike[kind == 0] == 1).all()
-    assert alike[kind == 1].min() < 0.5
-    wanted = plan.patches.kept.numpy()[:, :, 0, 0]
-    deviation = np.abs(patch.mean(axis=(2, 3, 4)) - wanted)
-    assert deviation.max() < 5 * 0.5 / np.sqrt(600)
-    assert MIXINGS[2:] == ("pixels", "values")
 
 
 def test_patches_that_do_not_fit_the_images_are_refused():
