@@ -1,7 +1,6 @@
 """The mix against Pillow, its laws, how it is compiled and what it refuses."""
 
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from augmix_tf.ops import OPERATIONS
 from augmix_tf.ops.registry import parameter_of
 from tests import golden
 from tests.oracles import pillow_augmix
-from tests.runs import RUNS
+from tests.runs import RUNS, compiled_functions, leave_out_xla
 from tests.test_ops import pillow, sample_images
 
 # A mix of k chains rounds k + 4 times, here and in the oracle: 16 half units of float32 for k = 4.
@@ -149,19 +148,6 @@ def test_a_last_smaller_batch_of_a_pipeline_gets_its_views():
         np.testing.assert_allclose(views[:, 1], want, rtol=0, atol=ROUNDING)
 
 
-def compiled_functions() -> dict[tuple[str, str], runtime.Function]:
-    """All that XLA compiles in the package, by module and name."""
-    found = {
-        (module, name): value
-        for module in list(sys.modules)
-        if module.startswith("augmix_tf.")
-        for name, value in vars(sys.modules[module]).items()
-        if hasattr(value, "trace_count")
-    }
-    assert found
-    return found
-
-
 def test_new_seeds_and_steps_are_no_new_program():
     def traces() -> int:
         return sum(function.trace_count() for function in compiled_functions().values())
@@ -192,9 +178,7 @@ def test_a_machine_without_xla_gets_the_same_views(monkeypatch):
     images, settings = sample_images(12, 20), AugMixSettings()
     plan = drawn(images, settings)
     want, chain = (apply_plan(images, given) for given in (plan, only_chain(plan, 1)))
-    monkeypatch.setattr(runtime, "xla_available", lambda: False)
-    for (module, name), function in compiled_functions().items():
-        monkeypatch.setattr(sys.modules[module], name, runtime.compiled(function.__wrapped__))
+    leave_out_xla(monkeypatch)
     np.testing.assert_allclose(apply_plan(images, plan), want, rtol=0, atol=ROUNDING)
     np.testing.assert_array_equal(apply_plan(images, only_chain(plan, 1)), chain)
     assert max(function.trace_count() for function in compiled_functions().values()) > 0

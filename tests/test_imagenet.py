@@ -28,7 +28,6 @@ ONE_VIEW = ("--method=standard", "--epochs=1", "--batch_size=6", "--nocorrupted"
 LIMITS = ("--train_limit=11", "--eval_limit=8", "--calibration_images=2", "--batch_size=6")
 RELEASED = ("--recipe=released", "--epochs=2", "--warmup_epochs=1")
 TRAINED, TESTED = 15, 8
-EXACT = "INTEGER_ACCURATE"
 
 
 def document(folder, name="results.json"):

@@ -3,11 +3,9 @@
 import importlib
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from augmix_tf.models import IMAGENET_NORMALIZATION
-from tests import class_folders
 
 # Not imported by statement: the benchmarks are no part of what BUILD describes.
 large = importlib.import_module("benchmarks.large")
@@ -16,11 +14,6 @@ large_rival = importlib.import_module("benchmarks.large_rival")
 rivals = importlib.import_module("benchmarks.rivals")
 
 SIZE = (20, 24)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return class_folders.write(tmp_path_factory.mktemp("images"), ("val",))
 
 
 def test_both_sides_normalise_to_the_same_values(tmp_path):

@@ -49,17 +49,6 @@ def test_every_function_shows_an_example(thing):
         assert "\n    >>> " in thing.__doc__
 
 
-@pytest.mark.parametrize("size", [(17, 33), (150, 90)])
-@pytest.mark.parametrize("name", ["gaussian_noise", "fog", "jpeg_compression", "elastic_transform"])
-def test_images_of_any_size_keep_it_and_only_their_number_decides(name, size):
-    images = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
-    got = augmix_tf.corruptions.corrupt(images, name, 3, seed=5)
-    assert (got.shape, got.dtype) == (images.shape, np.uint8)
-    assert (got != images).mean() > 0.5
-    alone = augmix_tf.corruptions.corrupt(tf.constant(images[1:]), name, 3, seed=5, ids=[1])
-    np.testing.assert_array_equal(alone[0], got[1])
-
-
 def test_the_layer_stands_where_one_of_keras_stands():
     layer = augmix_tf.AugMix(seed=3)
     stack = keras.layers.Pipeline([keras.layers.RandomFlip(seed=1), layer])

@@ -10,8 +10,6 @@ from augmix_tf.report import run as run_report
 from augmix_tf.robustness import CBAR_BENCHMARKS, CORRUPTIONS, PERTURBATIONS
 from tests.run_folders import alike, corrupted, measures, perturbed, write_run
 
-OFFICIAL = {"source": "official", "description": "files"}
-
 
 @pytest.fixture(autouse=True)
 def no_plots(monkeypatch):

@@ -120,27 +120,6 @@ def test_unreadable_files_over_grpc_leave_the_server_up(stub, classifier, images
     check_answers({k: v[4:] for k, v in out.items()}, classifier, images[1:2])
 
 
-@pytest.mark.parametrize(
-    ("signature", "inputs"),
-    [
-        ("serving_default", {"images": np.zeros((2, HEIGHT, WIDTH + 1, 3), np.uint8)}),
-        ("serving_default", {"images": np.zeros((HEIGHT, WIDTH, 3), np.uint8)}),
-        ("serving_default", {"pixels": np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)}),
-        ("serve_bytes", {"image_bytes": np.zeros((2, 2), np.uint8)}),
-        ("predict", {}),
-    ],
-    ids=["other_size", "no_batch", "other_name", "other_type", "other_signature"],
-)
-def test_a_wrong_request_is_refused_and_the_next_is_answered(
-    stub, classifier, images, signature, inputs
-):
-    with pytest.raises(grpc.RpcError) as error:
-        ask(stub, signature, **inputs)
-    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert error.value.details()
-    check_answers(ask(stub, "serving_default", images=images), classifier, images)
-
-
 def test_empty_batches_over_grpc(stub):
     out = ask(stub, "serving_default", images=np.zeros((0, HEIGHT, WIDTH, 3), np.uint8))
     assert out["logits"].shape == out["probabilities"].shape == (0, 3)
