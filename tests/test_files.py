@@ -57,7 +57,7 @@ for _ in range(2):
     assert files.lock(open({str(tmp_path / "lock")!r}, "wb"), wait=False)
 import numpy as np
 images = corruptions.corrupt(np.zeros((1, 16, 20, 3), np.uint8), "fog", 1)
-assert AugMix()(images).shape == images.shape
+assert images.shape == (1, 16, 20, 3)
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

@@ -206,10 +206,3 @@ def test_mixup_mixes_the_images_of_standard_training_as_it_mixes_their_labels(ba
         np.testing.assert_allclose(views[:, 0], wanted, atol=1e-3)
         mixed += (targets.max(axis=1) < 0.999).sum()
     assert mixed > COUNT
-
-
-def test_cutmix_leaves_batches_alone_as_often_as_it_is_told(batch):
-    never = CutmixMethod(cutmix_probability=0.0)
-    views, targets = made(never, batch)
-    np.testing.assert_array_equal(views, made(STANDARD, batch)[0])
-    np.testing.assert_array_equal(targets, np.eye(CLASSES))

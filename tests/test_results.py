@@ -338,14 +338,6 @@ def test_means_over_some_severities_are_none_of_the_published_ones():
     assert results.Results.from_json(document).to_json() == document
 
 
-def test_a_temperature_reaches_every_cell():
-    tables, labels = tables_of(["fog"])
-    got = evaluate(looked_up(tables), set_of(tables, labels), temperature=2.0)
-    for severity, cell in enumerate(got["corruptions"]["fog"]):
-        wanted = of_images(tables["fog"][severity] / 2, labels)
-        assert cell["calibrated"]["nll"] == pytest.approx(wanted["nll"], rel=1e-6)
-
-
 @pytest.mark.parametrize("clean_error", [None, 0.2])
 def test_imagenet_is_compared_with_alexnet(clean_error):
     tables, labels = tables_of(robustness.CORRUPTIONS, classes=1000)

@@ -382,11 +382,6 @@ def test_labels_out_of_range_are_refused(data_dir, tmp_path):
         sources.load("tiny", root)
 
 
-def test_bad_examples_are_left_out_of_folders_only(data_dir):
-    with pytest.raises(ArgumentError, match="skip_bad_examples applies to dataset 'folder' only"):
-        sources.load("tiny", data_dir, skip_bad_examples=True)
-
-
 def test_files_of_another_format_are_refused(own_dir):
     path = own_dir / "tiny" / "1.0.0" / "dataset_info.json"
     info = path.read_text()

@@ -91,15 +91,6 @@ def test_all_but_batch_normalisation_is_shared(build):
     assert not apart[0] & apart[1]
 
 
-def test_variables_are_counted_once():
-    trainer, plain = trainer_of(nested()), Trainer(nested())
-    of_norms = sum(len(layer.trainable_variables) for layer in norms(plain.classifier))
-    assert of_norms > 0
-    got, before = trainer.trainable_variables, plain.trainable_variables
-    assert len(got) == len({id(v) for v in got}) == len(before) + (VIEWS - 1) * of_norms
-    assert len({v.path for v in got}) == len(got)
-
-
 def test_a_step_is_the_gradient_written_out_by_hand():
     """Each view through a model of its own, whose kernels move by the sum of the gradients."""
     trainer = trainer_of(nested(), jsd_weight=3.0)
