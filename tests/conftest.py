@@ -1,4 +1,7 @@
-"""Marks the tests that other versions of TensorFlow, Keras and Python are tried with."""
+"""What holds for all tests: which are tried with other versions, and the precision of each."""
+
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -27,3 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in TRIED_WITH_VERSIONS:
             item.add_marker("versions")
+
+
+@pytest.fixture(autouse=True)
+def float32_again() -> Iterator[None]:
+    """A test that chooses another precision does not choose it for the next one."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].config.set_dtype_policy("float32")

@@ -20,13 +20,6 @@ from tests.tiny_models import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _keep_precision_policy():
-    policy = keras.config.dtype_policy()
-    yield
-    keras.config.set_dtype_policy(policy)
-
-
 def test_reflection_needs_a_fixed_size():
     message = r"Expected max_blur_pool images of a fixed size; received \(None, 64\)"
     with pytest.raises(ArgumentError, match=message):

@@ -14,13 +14,6 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 STEPS = 12
 
 
-@pytest.fixture(autouse=True)
-def _keep_precision_policy():
-    policy = keras.config.dtype_policy()
-    yield
-    keras.config.set_dtype_policy(policy)
-
-
 class Table(keras.optimizers.schedules.LearningRateSchedule):
     """The rate of every step by hand, in float64."""
 

@@ -114,12 +114,6 @@ def assert_same_run(folder, wanted):
     assert results(folder)["clean"] == results(wanted)["clean"]
 
 
-@pytest.fixture(autouse=True)
-def float32_again():
-    yield
-    keras.mixed_precision.set_global_policy("float32")
-
-
 @pytest.fixture(scope="module", autouse=True)
 def pictures_drawn_once():
     with pytest.MonkeyPatch.context() as patch:
