@@ -127,7 +127,6 @@ def test_other_training_data_have_another_digest():
     [
         (("--method=mixup", "--jsd"), ["--jsd applies to", "augmix"]),
         (("--model=densenet", "--depth=41"), ["41"]),
-        (("--corrupted_dir=nowhere/at/all",), ["nowhere/at/all"]),
         (("--stylized_dir=nowhere/at/all",), ["nowhere/at/all"]),
         (("--alexnet_rates=nowhere.json",), ["--perturbed_dir"]),
     ],

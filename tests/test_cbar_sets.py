@@ -116,18 +116,13 @@ def test_a_missing_folder_of_a_constant_is_named_with_what_is_left(tree):
         open_set(tree, SIZE)
 
 
-@pytest.fixture
-def three_d(tmp_path):
+def test_3dcc_is_read_like_imagenet_c_and_compared_with_alexnet(tmp_path):
     for at, name in enumerate(robustness.THREE_D.names):
         for severity in corruptions.SEVERITIES:
-            path = path_of(tmp_path / name / str(severity), 4)
+            path = path_of(tmp_path / "set" / name / str(severity), 4)
             save(path, image(100 * at + severity, SIZE), quality=85)
-    return tmp_path
-
-
-def test_3dcc_is_read_like_imagenet_c_and_compared_with_alexnet(three_d, tmp_path):
     classes = [f"n{number:08}" for number in range(999)]
-    opened = corrupted.open_set(three_d, SIZE, ["n01440764", *classes])
+    opened = corrupted.open_set(tmp_path / "set", SIZE, ["n01440764", *classes])
     assert opened.names == opened.counted == tuple(robustness.ALEXNET_3DCC_ERRORS)
     assert "ImageNet-3DCC files" in opened.data["description"]
 
