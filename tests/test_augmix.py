@@ -70,7 +70,7 @@ def test_a_drawn_view_equals_pillow(settings, size, fill):
         np.testing.assert_allclose(got, want, rtol=0, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("run", ["graph", "tf_data", "xla"])  # the other tests run it eagerly
+@pytest.mark.parametrize("run", ["tf_data", "xla"])  # the other tests run it eagerly
 def test_a_plan_written_by_hand_does_what_it_says_in_every_way_it_is_run(run):
     images = sample_images(12, 20)[:2].astype(np.int64)
     index = OPERATIONS.index

@@ -13,7 +13,6 @@ from augmix_tf.augment.augmix import AugMixMethod, AugMixPlan
 from augmix_tf.augment.augmix_textures import AugMixTexturesMethod, TexturePlan, apply_textures
 from augmix_tf.augment.ipmix import Patches, uniform_noise
 from augmix_tf.augment.method import BatchShape
-from tests.runs import RUNS
 from tests.test_augmix import pillow_chains, pillow_views
 
 COUNT, SIZE = 3, (10, 14)
@@ -51,9 +50,11 @@ def numpy_chain(image, mixing_image, operates, patches):
     return x
 
 
-@pytest.mark.parametrize("run", ["eager", "xla"])  # tests/test_ipmix.py has all ways
-def test_texture_chains_mix_patch_by_patch(images, run):
-    """The first chain alone: all ways to mix, both kinds of partners, depths of 1 and 3."""
+def test_texture_chains_mix_patch_by_patch(images):
+    """The first chain alone: all ways to mix, both kinds of partners, depths of 1 and 3.
+
+    tests/test_ipmix.py runs the same patches in all ways.
+    """
     rng, shape = np.random.default_rng(2), (COUNT, 2, 3, 3)
     depth, operates = np.array([3, 1, 3]), rng.random(shape) < 0.5
     low = rng.integers(0, 6, (*shape, 2))
@@ -80,7 +81,7 @@ def test_texture_chains_mix_patch_by_patch(images, run):
         place=tf.zeros([*shape, 2], tf.float64),
         patches=Patches(*map(tf.constant, patches)),
     )
-    got = RUNS[run](apply_textures, tf.constant(images), MIXING_SET, plan)
+    got = apply_textures(tf.constant(images), MIXING_SET, plan)
     want = np.empty((COUNT, 2, *SIZE, 3))
     for n, view in np.ndindex(COUNT, 2):
         parts = [part[n, view, 0] for part in patches]

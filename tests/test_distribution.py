@@ -274,7 +274,6 @@ def test_the_step_compiles_as_a_tpu_wants_it(views):
     trainer.optimizer.build(trainer.trainable_variables)
     batch = (tf.random.uniform([2, views, 12, 16, 3], 0, 255), tf.constant([1, 0], tf.int64))
     step = tf.function(trainer.train_step, jit_compile=True)
-    assert np.isfinite(step(batch)["loss"])
     hlo = step.experimental_get_compiler_ir(batch)(stage="hlo")
     opcodes = set(re.findall(r"[]})] ([a-z][a-z0-9-]*)\(", hlo))
     assert {"convolution", "dot", "while" if adversary else "exponential"} <= opcodes

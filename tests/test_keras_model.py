@@ -296,7 +296,6 @@ class Subclassed(keras.Model):
 
 
 ANY = {
-    "functional": backbone,
     "sequential, not built": lambda: keras.Sequential(flat().layers),
     "subclassed, softmax": lambda: Subclassed(softmax=True),
 }
