@@ -19,7 +19,7 @@ from augmix_tf.training.optimizer import CoupledSGD
 from augmix_tf.training.step import Trainer
 from tests.processes import python
 
-EPOCHS, STEPS, BETWEEN_SAVES = 4, 14, 2
+EPOCHS, STEPS, BETWEEN_SAVES = 3, 10, 2
 KILLS = 6
 
 

@@ -15,7 +15,7 @@ from augmix_tf.augment.pixmix import PixMixMethod
 from augmix_tf.errors import FileError, SettingError
 from tests import golden
 from tests.program import command, finish, leave_out
-from tests.runs import RUNS
+from tests.runs import RUNS, leave_out_xla
 
 
 def some_images() -> list[np.ndarray]:
@@ -110,11 +110,12 @@ def test_a_directory_without_images_and_unreadable_ones_are_refused(tmp_path):
 
 def test_a_run_goes_on_with_the_images_that_it_began_with(tmp_path, monkeypatch):
     leave_out(monkeypatch)
+    leave_out_xla(monkeypatch)
     folder, run = tmp_path / "images", tmp_path / "run"
     folder.mkdir()
     Image.fromarray(some_images()[0]).save(folder / "a.png")
-    arguments = ["--method=pixmix", f"--mixing_dir={folder}", "--train_limit=20", "--eval_limit=9"]
-    arguments += ["--epochs=1", "--batch_size=10", "--nocorrupted", "--precision=float32"]
+    arguments = ["--method=pixmix", f"--mixing_dir={folder}", "--train_limit=4", "--eval_limit=9"]
+    arguments += ["--epochs=1", "--batch_size=4", "--nocorrupted", "--precision=float32"]
     finish(*arguments, workdir=run)
     recorded = json.loads((run / "results.json").read_text())["provenance"]["mixing_set"]
     assert recorded["images"] == 1
