@@ -1,16 +1,13 @@
 """The paper's claim in miniature: methods with the same small network on real CIFAR-10.
 
     python -m benchmarks.miniature --data_dir=FOLDER [--only=augmix,standard] [--seeds=1,2,3]
+    python -m benchmarks.miniature --table    # writes the tables of docs/results.md
 
 WRN-16-1, 10 epochs of batch 128, bfloat16, 1,000 training images held out for the temperature,
 everything else as in the recipes. Evaluated on the 10,000 clean test images and on sets made from
 the first 1,000 of them: CIFAR-10-C with its four extra corruptions, C-bar and CIFAR-10-P; clean and
-corrupted images once more with adapted batch normalization. The same command resumes after an
-interruption. Configuration, metrics and results of a finished run are copied to OUT/<run>/.
-
-    python main.py --mode=report --workdirs=OUT/<run>,... --workdir=OUT
-
-makes tables and plots of them.
+corrupted images once more with adapted batch normalization. Runs that docs/data/miniature.json has
+are not made again, and the same command resumes after an interruption.
 """
 
 from __future__ import annotations
@@ -18,12 +15,16 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from augmix_tf import files, robustness
+from benchmarks.methods import with_table
 
 NETWORK = ("--depth=16", "--widen_factor=1", "--batch_size=128")
 MEASURED = ("--calibration_images=1000", "--adapt_bn=0")
@@ -55,8 +56,24 @@ RUNS: dict[str, tuple[str, ...]] = {
 }
 CORRUPTED_IMAGES = 1000
 SETS = {"corrupted_dir": "cifar10-c", "cbar_dir": "cifar10-c-bar", "perturbed_dir": "cifar10-p"}
-# The results last: their file marks a finished run.
-KEPT = ("config.json", "metrics.csv", "cost.json", "results.json")
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, RUNS_FILE = ROOT / "docs" / "results.md", ROOT / "docs" / "data" / "miniature.json"
+
+Run = dict[str, Any]
+"""What RUNS_FILE has of a run: "run", "seed", cost, and the numbers of `measured`."""
+
+COLUMNS = {
+    "clean": "clean error",
+    "c": "-C",
+    "extra": "4 extra corruptions",
+    "cbar": "C-bar",
+    "p": "flips on -P",
+    "adapted_clean": "adapted: clean",
+    "adapted_c": "adapted: -C",
+    "calibration_c": "RMS calibration error on -C",
+    "calibrated_c": "the same with the temperature",
+}
+"""Numbers of a run that are shares -> their titles."""
 
 
 def program(*arguments: str) -> None:
@@ -74,12 +91,43 @@ def write_sets(data_dir: Path, work: Path) -> list[str]:
     return flags
 
 
-def run(name: str, seed: int, data_dir: Path, work: Path, out: Path, sets: list[str]) -> None:
-    """Trains and evaluates one run, unless it is finished, and copies its results."""
-    kept = out / f"{name}-seed{seed}"
-    if (kept / "results.json").exists():
-        return
-    folder = work / kept.name
+def measured(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the numbers of a run's results: shares, and the error on each corruption."""
+    corrupted, adapted = results["corrupted"], results["adapted"]
+
+    def mean(names: Iterable[str], *keys: str) -> float:
+        cells = [cell for name in names for cell in corrupted["corruptions"][name]]
+        for key in keys:
+            cells = [cell[key] for cell in cells]
+        return statistics.fmean(cells)
+
+    counted = corrupted["counted"]
+    return {
+        "clean": results["clean"]["error"],
+        "c": corrupted["mean_error"],
+        "extra": mean(robustness.EXTRA_CORRUPTIONS, "error"),
+        "cbar": results["cbar"]["mean_error"],
+        "p": results["perturbed"]["mean_flip_probability"],
+        "adapted_clean": adapted["clean"]["error"],
+        "adapted_c": adapted["corrupted"]["mean_error"],
+        "adapted_cbar": adapted["cbar"]["mean_error"],
+        "calibration_clean": results["clean"]["rms_calibration_error"],
+        "noise_floor_clean": results["clean"]["rms_noise_floor"],
+        "calibrated_clean": results["clean"]["calibrated"]["rms_calibration_error"],
+        "calibration_c": corrupted["mean"]["rms_calibration_error"],
+        "noise_floor_c": corrupted["mean"]["rms_noise_floor"],
+        "calibrated_c": mean(counted, "calibrated", "rms_calibration_error"),
+        "corruptions": {
+            name: statistics.fmean(cell["error"] for cell in part["corruptions"][name])
+            for part in (corrupted, results["cbar"])
+            for name in part["corruptions"]
+        },
+    }
+
+
+def run(name: str, seed: int, data_dir: Path, work: Path, sets: list[str]) -> Run:
+    """Trains and evaluates one run."""
+    folder = work / f"{name}-seed{seed}"
     began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     program(
         *("--dataset=cifar10", f"--data_dir={data_dir}", *sets, *NETWORK, *MEASURED),
@@ -88,35 +136,65 @@ def run(name: str, seed: int, data_dir: Path, work: Path, out: Path, sets: list[
         f"--seed={seed}",
         f"--workdir={folder}",
     )
-    cost = {"minutes": (time.perf_counter() - began) / 60}
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cost["cpu_minutes"] = (now.ru_utime - used.ru_utime + now.ru_stime - used.ru_stime) / 60
-    (folder / "cost.json").write_text(json.dumps({n: round(v, 1) for n, v in cost.items()}) + "\n")
-    kept.mkdir(parents=True, exist_ok=True)
-    for file in KEPT:
-        text = (folder / file).read_text()
-        # Paths of one machine mean nothing on another.
-        for place, word in ((data_dir, "DATA_DIR"), (work, "WORK")):
-            text = text.replace(str(place), word)
-        files.write_text_atomically(kept / file, text)
-    print(f"{kept.name}: done in {cost['minutes']:.0f} min", flush=True)
+    cpu = now.ru_utime - used.ru_utime + now.ru_stime - used.ru_stime
+    results = json.loads((folder / "results.json").read_text())
+    return {
+        "run": name,
+        "seed": seed,
+        "epochs": results["provenance"]["epochs"],
+        # Of the last process that worked at it.
+        "minutes": round((time.perf_counter() - began) / 60, 1),
+        "cpu_minutes": round(cpu / 60, 1),
+        **measured(results),
+    }
+
+
+def table(runs: list[Run]) -> str:
+    """Returns all runs as Markdown: means over seeds, in percent, with the sample deviation."""
+    titles = ["run", "epochs", "seeds", *COLUMNS.values(), "CPU minutes"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for name in RUNS:
+        rows = [row for row in runs if row["run"] == name]
+        if rows:
+            cells = [name, str(rows[0]["epochs"]), str(len(rows))]
+            cells += [_percent([row[column] for row in rows]) for column in COLUMNS]
+            minutes = [row["cpu_minutes"] for row in rows]
+            cells.append(" to ".join(f"{m:.0f}" for m in sorted({min(minutes), max(minutes)})))
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _percent(shares: list[float]) -> str:
+    text = f"{100 * statistics.fmean(shares):.1f}"
+    return text if len(shares) == 1 else f"{text} ± {100 * statistics.stdev(shares):.1f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data_dir", type=Path, required=True, help="TFDS directory with CIFAR-10")
+    parser.add_argument("--data_dir", type=Path, help="TFDS directory with CIFAR-10")
     parser.add_argument("--work", type=Path, default=Path("runs/miniature"))
-    parser.add_argument("--out", type=Path, default=Path("docs/runs"))
+    parser.add_argument("--out", type=Path, default=RUNS_FILE)
     parser.add_argument("--only", default=",".join(RUNS), help="these runs, in this order")
     parser.add_argument("--seeds", default="1", help="of each run")
+    parser.add_argument("--table", action="store_true", help="write the page, run nothing")
     options = parser.parse_args()
+    runs: list[Run] = json.loads(options.out.read_text()) if options.out.exists() else []
+    if options.table:
+        files.write_text_atomically(PAGE, with_table(PAGE.read_text(), table(runs)))
+        return
+    if options.data_dir is None:
+        parser.error("--data_dir is needed, the TFDS directory with CIFAR-10")
     data_dir, work = options.data_dir.resolve(), options.work.resolve()
     sets = write_sets(data_dir, work)
     for seed in map(int, options.seeds.split(",")):
         for name in options.only.split(","):
-            run(name, seed, data_dir, work, options.out, sets)
+            if not any((row["run"], row["seed"]) == (name, seed) for row in runs):
+                runs.append(run(name, seed, data_dir, work, sets))
+                files.write_text_atomically(options.out, json.dumps(runs, indent=1) + "\n")
+                print(f"{name}, seed {seed}: done in {runs[-1]['minutes']} min", flush=True)
 
 
 if __name__ == "__main__":
