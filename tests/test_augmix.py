@@ -138,14 +138,13 @@ def test_views_are_the_clean_picture_and_one_plan_each(views):
 
 def test_a_last_smaller_batch_of_a_pipeline_gets_its_views():
     images, settings = sample_images(12, 20), AugMixSettings()
-    batches = tf.data.Dataset.from_tensor_slices(images).batch(5).enumerate()
-    got = list(batches.map(lambda step, batch: augmix_views(batch, 3, 0, step, settings, views=2)))
-    assert [len(views) for views in got] == [5, 3]
-    for step, (views, batch) in enumerate(zip(got, (images[:5], images[5:]), strict=True)):
-        plan = draw_plan(seeds.fold(3, 0, step, 1), len(batch), (12, 20), settings)
-        want = pillow_views(batch, plan, pillow_chains(batch, plan))
-        np.testing.assert_array_equal(views[:, 0], batch)
-        np.testing.assert_allclose(views[:, 1], want, rtol=0, atol=ROUNDING)
+    batches = tf.data.Dataset.from_tensor_slices(images).batch(5).enumerate().skip(1)
+    [views] = batches.map(lambda step, batch: augmix_views(batch, 3, 0, step, settings, views=2))
+    batch = images[5:]
+    plan = draw_plan(seeds.fold(3, 0, 1, 1), len(batch), (12, 20), settings)
+    want = pillow_views(batch, plan, pillow_chains(batch, plan))
+    np.testing.assert_array_equal(views[:, 0], batch)
+    np.testing.assert_allclose(views[:, 1], want, rtol=0, atol=ROUNDING)
 
 
 def test_new_seeds_and_steps_are_no_new_program():
