@@ -51,7 +51,7 @@ class BenchmarkResults(results.Results):
         """Returns a figure of the error on clean images and each corruption, of -C before C-bar."""
         run = Run(Path(), {}, self, {})
         part = "cbar" if self.cbar and not self.corrupted else "corrupted"
-        bars, title = run_report.bars({"error": [run]}, run.results.part(part).evaluated, part=part)
+        bars, title = run_report.bars({"error": [run]}, run.results.part(part).counted, part=part)
         return plots.as_figure(plots.corruption_bars, bars, title)
 
     _repr_markdown_ = to_markdown  # notebooks show it

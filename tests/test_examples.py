@@ -109,5 +109,5 @@ def test_the_notebook_runs_and_its_figures_are_drawn(monkeypatch, tmp_path):
     assert len(plt.get_fignums()) == 1  # the views
     plt.close("all")
     for result in names["results"].values():
-        assert len(result.corrupted.evaluated) == 14
+        assert len(result.corrupted.counted) == 14
         assert result.figure().axes

@@ -13,7 +13,8 @@ from augmix_tf.data import benchmark
 from augmix_tf.errors import ArgumentError, FileError, RunError
 from augmix_tf.evaluation import measure, predict, results
 from augmix_tf.evaluation.values import metric_values
-from augmix_tf.metrics import classification
+from augmix_tf.metrics import classification, table
+from augmix_tf.report import directories
 from tests.image_stores import StoreOnDisk, in_memory
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -284,7 +285,7 @@ def test_the_interval_of_the_mean_error_is_over_images():
     mean = metrics.mean_interval(wrong.mean(axis=(0, 1)))
     assert got.intervals["mean_corruption_error"] == pytest.approx(mean)
     assert got.intervals["mean_error"] == pytest.approx(mean)
-    assert got.error_interval(["snow", "fog"]) == pytest.approx(
+    assert got.interval_over(["snow", "fog"], "error") == pytest.approx(
         metrics.mean_interval(wrong[[7, 9]].mean(axis=(0, 1)))
     )
     ratios = wrong.mean(axis=1) / np.array(list(robustness.ALEXNET_ERRORS.values()))[:, None]
@@ -295,6 +296,28 @@ def test_the_interval_of_the_mean_error_is_over_images():
     assert value["alexnet_mce"].interval == pytest.approx(mce)
     bounds = [cell.interval("brier") for row in got.corruptions.values() for cell in row]
     assert value["corrupted_brier"].interval == pytest.approx(np.mean(bounds, axis=0))
+
+
+def test_intervals_of_few_images_and_seeds_stay_within_the_possible_values():
+    tables, _ = tables_of(robustness.CORRUPTIONS, classes=1000)
+    first = next(iter(tables.values()))
+    first[:] = np.eye(1000, dtype=np.float32)[0]  # predicts class 0 on all images
+    tables = dict.fromkeys(tables, first)
+    # One image of twelve is wrong, then all but one: Student's interval reaches over 0 and over 1.
+    for labels, cut in ((np.eye(12)[0], "low"), (1 - np.eye(12)[0], "high")):
+        got, _ = measure.corrupted(looked_up(tables), set_of(tables, labels.astype(np.int64)))
+        end = {"low": 0.0, "high": 1.0}[cut]
+        raw = getattr(metrics.mean_interval(labels), cut)
+        assert raw < 0 if cut == "low" else raw > 1
+        assert getattr(got.interval_over(["snow", "fog"], "error"), cut) == end
+        for name in ("mean_corruption_error", "mean_error"):
+            assert getattr(got.intervals[name], cut) == end
+        # Relative to AlexNet an error may be above 100 %.
+        relative = got.intervals["alexnet.mce"]
+        assert relative.low == 0 if cut == "low" else relative.high > 100
+    (error,), (over,) = (table.select("images", name=n) for n in ("error", "overconfidence"))
+    assert directories.estimate([0.1, 0.3], metric=error).interval == (0, 1)
+    assert directories.estimate([-0.4, 0.5], metric=over).interval == (-1, 1)
 
 
 def test_corruptions_of_other_images_have_no_interval_of_the_mean():
@@ -308,8 +331,8 @@ def test_corruptions_of_other_images_have_no_interval_of_the_mean():
     shuffled = dataclasses.replace(set_of(tables, labels), cell=cell)
     got, _ = measure.corrupted(looked_up(tables), shuffled)
     assert got.intervals is None
-    assert got.error_interval(["snow", "fog"]) is None
-    assert got.error_interval(["fog"]) is not None
+    assert got.interval_over(["snow", "fog"], "error") is None
+    assert got.interval_over(["fog"], "error") is not None
 
 
 @pytest.mark.parametrize("key", ["error", "nll", "brier", "rms_calibration_error"])

@@ -23,7 +23,6 @@ from augmix_tf.metrics import (
     Outcomes,
     ReliabilityBin,
     errors_per_image,
-    mean_interval,
     pool_bins,
     table,
 )
@@ -119,16 +118,12 @@ class CorruptedResults(Measured):
     data: Data | None = None
     metrics: Metrics = dataclasses.field(default_factory=dict, metadata={"inputs": "corrupted"})
     intervals: Intervals | None = None
+    # Those of `benchmark` that were evaluated, and the others, in its order.
     counted: list[str] = dataclasses.field(default_factory=list)
     missing: list[str] = dataclasses.field(default_factory=list)
     mean: Metrics = dataclasses.field(default_factory=dict)
     corruptions: dict[str, list[ImageResults]] = dataclasses.field(default_factory=dict)
     severities: list[int] | None = None  # None: all five
-
-    @property
-    def evaluated(self) -> list[str]:
-        """Those of `benchmark` that were evaluated, in its order."""
-        return list(self.counted)
 
     @property
     def benchmark(self) -> Sequence[str]:
@@ -153,11 +148,6 @@ class CorruptedResults(Measured):
         cells = (cell for name in names for cell in self.corruptions.get(name, []))
         return errors_per_image(cell.outcomes for cell in cells)
 
-    def error_interval(self, names: Iterable[str]) -> Interval | None:
-        """Returns the 95 % interval of the mean error over corruptions and severities."""
-        per_image = self.errors_per_image(names)
-        return None if per_image is None or len(per_image) < 2 else mean_interval(per_image)
-
     def over_severities(self, name: str, metric: str) -> float | None:
         """Returns the mean over the severities of one corruption."""
         return mean(cell.metric(metric) for cell in self.corruptions.get(name, []))
@@ -177,7 +167,9 @@ class CorruptedResults(Measured):
         """
         if metric == "error":
             per_image = self.errors_per_image(names)
-            return None if per_image is None else table.interval_of_mean(per_image)
+            interval = None if per_image is None else table.interval_of_mean(per_image)
+            (error,) = table.select("images", name="error")
+            return None if interval is None else error.clipped(interval)
         known = [cell.interval(metric) for n in names for cell in self.corruptions.get(n, [])]
         bounds = [interval for interval in known if interval is not None]
         if not known or len(bounds) < len(known):

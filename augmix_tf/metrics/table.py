@@ -5,6 +5,7 @@ To add a metric, write its function in this package and add one row to `METRICS`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -37,6 +38,7 @@ class Metric:
     unit: Unit = "fraction"
     digits: int = 2  # decimals shown in reports
     higher_is_better: bool = False
+    signed: bool = False  # below 0 as well; all others are 0 or more
     # Shown in the terminal, in comparisons, on model cards and among the hyperparameters of the
     # dashboard; all metrics are in `report.md` and `comparison.csv`.
     compared: bool = True
@@ -59,6 +61,15 @@ class Metric:
         """Unit and direction for the head of a column or section, such as " (%)"."""
         facts = [self._shown_unit, "higher is better" if self.higher_is_better else ""]
         return f" ({'; '.join(filter(None, facts))})" if any(facts) else ""
+
+    def clipped(self, interval: Interval) -> Interval:
+        """Returns the part of an interval that the values can be in.
+
+        Student's intervals of a few images or seeds go beyond 0 and 1.
+        """
+        highest = 1.0 if self.unit == "fraction" else math.inf
+        lowest = -highest if self.signed else 0.0
+        return Interval(max(lowest, interval.low), min(highest, interval.high))
 
     def scaled(self, value: float) -> float:
         return 100 * value if self.unit == "fraction" else value
@@ -120,6 +131,7 @@ METRICS: tuple[Metric, ...] = (
         "overconfidence", "images",
         lambda p: calibration.overconfidence(p.confidence, p.correct),
         "overconfidence (mean confidence - accuracy)", "overconfidence", compared=False,
+        signed=True,
         interval=lambda p: interval_of_mean(p.confidence - p.correct),
     ),
     Metric(
@@ -156,7 +168,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "gap", "corrupted",
         lambda c: benchmarks.mean_corruption_error(c.errors) - c.error_on_c if c.errors else None,
-        "gap to -C",
+        "gap to -C", signed=True,
         applies=lambda c: c.error_on_c is not None,
     ),
     Metric(
@@ -216,11 +228,7 @@ METRICS: tuple[Metric, ...] = (
 
 def interval_of_mean(per_image: Sequence[float] | np.ndarray) -> Interval | None:
     """Returns the 95 % interval of the mean of one value per image; None for a single image."""
-    if len(per_image) < 2:
-        return None
-    interval = mean_interval(per_image)
-    # Values of 0 or more have no negative mean.
-    return interval._replace(low=max(interval.low, min(0.0, float(np.min(per_image)))))
+    return None if len(per_image) < 2 else mean_interval(per_image)
 
 
 def _mean(
@@ -247,6 +255,9 @@ def compute(
     Those without an interval are left out of the second.
     """
     applying = [m for m in metrics if m.applies is None or m.applies(inputs)]
-    intervals = {m.name: m.interval(inputs) for m in applying if m.interval is not None}
-    known = {name: interval for name, interval in intervals.items() if interval is not None}
-    return {m.name: m.function(inputs) for m in applying}, known
+    intervals = {
+        metric.name: metric.clipped(interval)
+        for metric in applying
+        if metric.interval is not None and (interval := metric.interval(inputs)) is not None
+    }
+    return {metric.name: metric.function(inputs) for metric in applying}, intervals

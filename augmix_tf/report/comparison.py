@@ -121,7 +121,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "temperature": results.temperature and results.temperature.value,
         "corrupted_source": corrupted.source,
         "corrupted_images": corrupted.images,
-        "corruptions_counted": len(run.corrupted.evaluated) if results.corrupted else None,
+        "corruptions_counted": len(run.corrupted.counted) if results.corrupted else None,
         "severities": " ".join(map(str, run.corrupted.evaluated_severities))
         if results.corrupted
         else None,
@@ -164,7 +164,7 @@ def summary(folders: Sequence[files.PathLike]) -> dict[str, dict[str, float | No
     """
     parts: dict[str, dict[str, float | None]] = {}
     for run in _delivered(folders):
-        names = run.corrupted.evaluated
+        names = run.corrupted.counted
         parts[run.method] = {"clean_error": run.clean.metric("error")}
         for metric in ("error", "rms_calibration_error"):
             parts[run.method][f"corrupted_{metric}"] = run.corrupted.mean_over(names, metric)
@@ -248,7 +248,7 @@ def _dataset(dataset: str, runs: Sequence[Run]) -> Iterator[str]:
     for model, alike in grouped(runs, lambda run: run.model).items():
         evaluated = {}
         for part in CORRUPTED_PARTS:
-            if any(run.results.part(part).evaluated for run in alike):
+            if any(run.results.part(part).counted for run in alike):
                 evaluated[part] = common_corruptions(runs, part)
         for part, names in evaluated.items():
             if names:
@@ -279,7 +279,9 @@ def _methods_by_models(runs: Sequence[Run], metric: Metric, values: Sequence[Val
     for run, value in zip(runs, values, strict=True):
         cells[run.method, run.model].append(value)
     methods = grouped(sorted(runs, key=directories.method_order), lambda run: run.method)
-    rows = {method: [_estimate(cells[method, model]) for model in models] for method in methods}
+    rows = {
+        method: [_estimate(metric, cells[method, model]) for model in models] for method in methods
+    }
     counts = {value.runs for row in rows.values() for value in row if value.runs}
     if len(models) > 1:
         for row in rows.values():
@@ -293,8 +295,10 @@ def _methods_by_models(runs: Sequence[Run], metric: Metric, values: Sequence[Val
     return table(("method", *models), texts) + f"\n\n{note}"
 
 
-def _estimate(values: Sequence[Value | None]) -> Estimate:
-    return estimate((v and v.value for v in values), (v and v.interval for v in values))
+def _estimate(metric: Metric, values: Sequence[Value | None]) -> Estimate:
+    return estimate(
+        (v and v.value for v in values), (v and v.interval for v in values), metric=metric
+    )
 
 
 def _by_corruption(runs: Sequence[Run], part: str, names: Sequence[str]) -> str:
@@ -417,7 +421,7 @@ def _benchmark_facts(results: Any) -> str:
     facts = [data.source, f"{data.images} images"]
     facts += [f"{n} {getattr(data, n)}" for n in ("seed", "table") if getattr(data, n) is not None]
     if isinstance(results, CorruptedResults):
-        names = describe_corruptions(results.evaluated, results.benchmark)
+        names = describe_corruptions(results.counted, results.benchmark)
         facts.append(names + at_severities(results.severities))
     return ", ".join(filter(None, facts))
 

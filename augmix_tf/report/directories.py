@@ -16,6 +16,7 @@ from augmix_tf.errors import FileError, first_line, require
 from augmix_tf.evaluation.results import CorruptedResults, ImageResults, Results
 from augmix_tf.files import PathLike
 from augmix_tf.metrics import Interval, mean_interval
+from augmix_tf.metrics.table import Metric
 from augmix_tf.report import plain
 
 CONFIG, RESULTS, METRICS = "config.json", "results.json", "metrics.csv"
@@ -72,12 +73,16 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    values: Iterable[float | None], intervals: Iterable[Iterable[float] | None] = ()
+    values: Iterable[float | None],
+    intervals: Iterable[Iterable[float] | None] = (),
+    *,
+    metric: Metric | None = None,
 ) -> Estimate:
     """Returns mean and sample standard deviation of the values that are not None.
 
     The 95 % interval of one run is over test images, that of several over seeds: the wider one of
-    the mean of their `intervals` and the one by their deviation.
+    the mean of their `intervals` and the one by their deviation, which is cut to the values that
+    `metric` can have.
     """
     known = [value for value in values if value is not None]
     mean = statistics.fmean(known) if known else None
@@ -85,7 +90,8 @@ def estimate(
     every = [list(map(statistics.fmean, zip(*bounds, strict=True)))] if bounds else []
     if len(known) < 2:
         return Estimate(mean, None, len(known), Interval(*every[0]) if every else None)
-    every.append(list(mean_interval(known)))
+    over_seeds = mean_interval(known)
+    every.append(list(metric.clipped(over_seeds) if metric else over_seeds))
     interval = Interval(min(low for low, _ in every), max(high for _, high in every))
     return Estimate(mean, statistics.stdev(known), len(known), interval)
 
@@ -128,7 +134,7 @@ def common_corruptions(runs: Sequence[Run], part: str = "corrupted") -> list[str
 
     `part` is one of `results.CORRUPTED_PARTS`.
     """
-    sets = [names for run in runs if (names := run.results.part(part).evaluated)]
+    sets = [names for run in runs if (names := run.results.part(part).counted)]
     return [name for name in (sets[0] if sets else ()) if all(name in names for names in sets)]
 
 

@@ -87,7 +87,7 @@ def results_text(results: Results) -> str:
 def figures(run: Run) -> dict[str, bytes]:
     """Plots what the files of a run have: name -> PNG."""
     drawn: dict[str, bytes] = {}
-    names, matrix, chosen = run.corrupted.evaluated, run.clean.confusion, {"error": [run]}
+    names, matrix, chosen = run.corrupted.counted, run.clean.confusion, {"error": [run]}
     if run.metrics.get("epoch"):
         drawn["curves"] = plots.curves(run.metrics)
     if matrix:
@@ -101,7 +101,7 @@ def figures(run: Run) -> dict[str, bytes]:
         lines = {f"mean of {len(names)}": ([run], names)}
         lines |= {group: ([run], [n for n in members if n in names]) for group, members in GROUPS}
         drawn |= corruption_figures(chosen, lines, names, "", "the severity of the corruption")
-    if cbar := run.results.part("cbar").evaluated:
+    if cbar := run.results.part("cbar").counted:
         drawn["cbar_errors"] = plots.corruption_bars(*bars(chosen, cbar, part="cbar"))
     return drawn
 
@@ -154,11 +154,14 @@ def errors_on_each(runs: Sequence[Run], names: Sequence[str], part: str) -> dict
     `part` is one of `results.CORRUPTED_PARTS`.
     """
     clean, results = [run.clean for run in runs], [run.results.part(part) for run in runs]
+    (error,) = metrics.select("images", name="error")
     errors = [(one.metric("error"), one.interval("error")) for one in clean]
-    estimates = {"clean": estimate(*zip(*errors, strict=True))}
+    estimates = {"clean": estimate(*zip(*errors, strict=True), metric=error)}
     for title, group in ({name: [name] for name in names} | {"mean": names}).items():
-        errors = [(one.mean_over(group, "error"), one.error_interval(group)) for one in results]
-        estimates[title] = estimate(*zip(*errors, strict=True))
+        errors = [
+            (one.mean_over(group, "error"), one.interval_over(group, "error")) for one in results
+        ]
+        estimates[title] = estimate(*zip(*errors, strict=True), metric=error)
     return estimates
 
 
@@ -262,9 +265,9 @@ def _clean(clean: ImageResults | None) -> Iterator[str]:
 def _corrupted(
     results: CorruptedResults, on_c: CorruptedResults | None = None, is_cbar: bool = False
 ) -> Iterator[str]:
-    names, mean = results.evaluated, results.metrics.get("mean_corruption_error")
+    names, mean = results.counted, results.metrics.get("mean_corruption_error")
     at, (error,) = at_severities(results.severities), metrics.select("images", name="error")
-    known = results.error_interval(names)
+    known = results.interval_over(names, "error")
     within = f" (95 % interval {error.range(known)})" if known else ""
     yield "## C-bar" if is_cbar else "## Corrupted test images"
     if mean is not None:
@@ -283,8 +286,8 @@ def _corrupted(
     else:
         yield f"None of the {len(results.benchmark)} corruptions of the mean was evaluated."
     if on_c and (gap := results.metrics.get("gap")) is not None:
-        on_c_text = f"{100 * (on_c.mean_over(on_c.evaluated, 'error') or 0.0):.2f} % on -C, over "
-        on_c_text += describe_corruptions(on_c.evaluated, on_c.benchmark)
+        on_c_text = f"{100 * (on_c.mean_over(on_c.counted, 'error') or 0.0):.2f} % on -C, over "
+        on_c_text += describe_corruptions(on_c.counted, on_c.benchmark)
         yield f"**Gap: {100 * gap:+.2f} points** to {on_c_text}{at_severities(on_c.severities)}."
     if relative := _texts(results, "corrupted", compared=True):
         yield f"As published for ImageNet-{robustness.title(results.benchmark)}: {relative}."
@@ -301,7 +304,7 @@ def _errors(results: CorruptedResults, names: Sequence[str], with_mean: bool) ->
     (error,) = metrics.select("images", name="error")
     severities = results.evaluated_severities
     head = ["corruption", *(f"severity {severity}" for severity in severities), "mean"]
-    ranges = {name: error.range(results.error_interval([name])) for name in names}
+    ranges = {name: error.range(results.interval_over([name], "error")) for name in names}
     groups = {name: f"{group}: " for group, members in GROUPS for name in members}
     rows = []
     for name in names:
@@ -312,7 +315,7 @@ def _errors(results: CorruptedResults, names: Sequence[str], with_mean: bool) ->
     if with_mean:
         means = [results.at_severity(names, "error", severity) for severity in severities]
         means.append(results.mean_over(names, "error"))
-        within = error.range(results.error_interval(names))
+        within = error.range(results.interval_over(names, "error"))
         rows.append(["**mean**", *(f"**{error.number(value)}**" for value in means), within])
     if any(ranges.values()):
         return table([*head, "95 % interval"], rows)
@@ -387,7 +390,7 @@ def _shifted(sets: Mapping[str, ShiftedResults]) -> Iterator[str]:
 
 def _calibration(run: Run) -> Iterator[str]:
     """Metrics of probabilities, clean and corrupted, without and with the temperature."""
-    names, temperature = run.corrupted.evaluated, run.results.temperature
+    names, temperature = run.corrupted.counted, run.results.temperature
     if not names and not temperature:
         return
     yield "## Calibration under corruption" if names else "## Calibration"
@@ -395,7 +398,7 @@ def _calibration(run: Run) -> Iterator[str]:
         at = at_severities(run.corrupted.severities)
         over = describe_corruptions(names, run.corrupted.benchmark)
         if cbar := run.results.cbar:
-            over += f"; C-bar: {describe_corruptions(cbar.evaluated, cbar.benchmark)}"
+            over += f"; C-bar: {describe_corruptions(cbar.counted, cbar.benchmark)}"
         yield f"Corrupted: mean over severities and {over}{at}."
     if temperature:
         text = "unknown" if temperature.value is None else f"{temperature.value:.3f}"
