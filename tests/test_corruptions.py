@@ -19,6 +19,9 @@ from tests.processes import python
 NAMES = (*corruptions.CORRUPTIONS, *corruptions.EXTRA_CORRUPTIONS, "frost_synthetic")
 HERE = [name for name in NAMES if name != "frost"]  # need no photographs
 ALL = [*HERE, *corruptions.CBAR_CORRUPTIONS]
+KEEPS_AXES = ["defocus_blur", "gaussian_blur", "zoom_blur", "contrast", "brightness"]
+KEEPS_FLAT = ["glass_blur", "motion_blur", "elastic_transform", "pixelate", "jpeg_compression"]
+KEEPS_FLAT += KEEPS_AXES[:-1]
 
 
 def some_images(count=3, height=20, width=28, seed=0):
@@ -492,3 +495,70 @@ def test_images_get_the_other_table_where_theirs_lacks_the_corruption():
             image = square_images(1, side)
             got = corruptions.corrupt(image, name, 2)
             np.testing.assert_array_equal(got, corruptions.corrupt(image, name, 2, table=table))
+
+
+def test_impulse_noise_replaces_values_evenly():
+    got = corruptions.corrupt(grey(100), "impulse_noise", 5, table="imagenet")
+    assert set(np.unique(got)) == {0, 100, 255}
+    assert (got != 100).mean() == pytest.approx(0.27, abs=0.01)
+    assert (got == 255).sum() / (got != 100).sum() == pytest.approx(0.5, abs=0.02)
+    replaced = (got != 100).reshape(-1, 3)
+    assert replaced.any(axis=1).mean() == pytest.approx(1 - 0.73**3, abs=0.02)  # not whole pixels
+
+
+@pytest.mark.parametrize("level", [0, 255])
+@pytest.mark.parametrize("severity", [1, 5])
+@pytest.mark.parametrize("name", KEEPS_FLAT)
+def test_black_stays_black_and_white_stays_white(name, severity, level):
+    got = corruptions.corrupt(grey(level, 2, 32), name, severity).astype(int)
+    assert np.abs(got - level).max() <= 1
+
+
+@pytest.mark.parametrize("name", KEEPS_AXES)
+def test_transposing_the_image_transposes_the_result(name):
+    images = some_images(2, 20, 28)
+    transposed = np.ascontiguousarray(images.transpose(0, 2, 1, 3))
+    got = corruptions.corrupt(transposed, name, 4, table="imagenet").transpose(0, 2, 1, 3)
+    want = corruptions.corrupt(images, name, 4, table="imagenet")
+    assert np.abs(got.astype(int) - want).max() <= 1
+
+
+def test_sparkles_brighten_and_the_centre_is_white():
+    images = square_images(4)
+    draws = plan("sparkles", images, 5.0)
+    got = patterns.sparkles(images, 5.0, draws)
+    assert (got >= images).all()
+    for image, centres in zip(got, draws[0], strict=True):
+        for y, x in np.minimum(np.round(centres).astype(int), 23):
+            assert image[y, x].min() == 255
+    inverse = patterns.inverse_sparkles(images, 5.0, plan("inverse_sparkles", images, 5.0))
+    assert (inverse >= images).all()
+    assert inverse[:, 0].mean() > inverse[:, 8:16, 8:16].mean()
+
+
+def test_twirls_leave_the_margin_and_the_corners_of_cells():
+    images = square_images(2, 32)
+    got = distortions.pinch_and_twirl(images, 10.0, plan("pinch_and_twirl", images, 10.0))
+    is_moved = (got != images).any(axis=3)
+    assert not is_moved[:, 30:].any()
+    assert not is_moved[:, :, 30:].any()
+    assert not is_moved[:, ::10, ::10].any()
+    assert is_moved[:, :30, :30].any()
+
+
+def test_channels_are_enlarged_by_their_factor():
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    images[:, 12:20, 12:20] = 255
+    got = distortions.transverse_chromatic_abberation(images, 10.0, (np.array([[0, 2, 1]]),))
+    widths = (got[0, 16] > 127).sum(axis=0)
+    np.testing.assert_allclose(widths, [8, 12, 10], atol=1)
+
+
+def test_perlin_noise_is_0_at_lattice_points():
+    numbers = Streams(0, "perlin", 1).of(0).randint(0, 2**31, 1284)
+    steps = np.arange(5.0)
+    turbulence = patterns._turbulence(numbers, steps[:, None], steps[None])
+    np.testing.assert_array_equal(turbulence, 0)
+
+
+# Tables and refusals

@@ -336,6 +336,18 @@ def test_perturbation_metrics_equal_golden(case, kind, difficulty):
     assert sums.compute() == pytest.approx(want, rel=1e-9)
 
 
+@pytest.mark.parametrize("is_noise", [True, False])
+@pytest.mark.parametrize("difficulty", [1, 2, 4])
+@pytest.mark.parametrize("levels", [3, 1000], ids=["ties", "no ties"])
+def test_perturbation_metrics_equal_loops(is_noise, difficulty, levels):
+    logits = np.random.default_rng(difficulty).integers(0, levels, (4, 6, 8)).astype(np.float32)
+    answers = logits.argmax(axis=-1)
+    got = metrics.flip_probability(answers, is_noise, difficulty)
+    assert got == pytest.approx(loops.flip_probability(answers, is_noise, difficulty), rel=1e-12)
+    got = metrics.top5_distance(logits, is_noise, difficulty)
+    assert got == pytest.approx(loops.top5_distance(logits, is_noise, difficulty), rel=1e-12)
+
+
 def test_no_change_of_the_ranking_exceeds_the_largest_top5_distance():
     # All orders of ten classes that can put the best five elsewhere.
     ranks = np.minimum(list(itertools.permutations(range(10), 5)), 5)

@@ -154,3 +154,32 @@ def test_malformed_requests_are_refused(arguments, message):
     sound = {"images": some_images(2), "name": "rotate"}
     with pytest.raises(ArgumentError, match=message):
         corruptions.perturb(**sound | arguments)
+
+
+def test_zoom_blur_is_the_running_mean():
+    images = some_images(1, 18, 24)
+    got = corruptions.perturb(images, "zoom_blur")[0].astype(int)
+    moved = [images[0] / 255.0]
+    for i in range(1, 31):
+        matrix = sequences.inverse_affine(24, 18, scale=1 + 0.004 * i)
+        moved.append(sequences.affine(images, matrix)[0] / 255.0)
+        want = np.floor(np.mean(moved, axis=0) * 255)
+        assert np.abs(got[i] - want).max() <= 1
+    np.testing.assert_array_equal(got[0], images[0])
+
+
+def test_motion_blur_turns_by_9_degrees():
+    images = some_images(1, 16, 18)
+    got = corruptions.perturb(images, "motion_blur")[0]
+    for i in (0, 7, 20):
+        want = loops.motion_blur(images[0], 6, 1.8, 9 * (i - 20))
+        np.testing.assert_array_equal(got[i], want)
+
+
+def test_brightness_adds_to_the_value():
+    images = some_images(1, 16, 17)
+    got = corruptions.perturb(images, "brightness")[0].astype(int)
+    for i in (0, 15, 30):
+        change = 1.5 * (i - 15) / 100
+        want = loops.through_hsv(images[0], lambda h, s, v, c=change: (h, s, min(max(v + c, 0), 1)))
+        assert np.abs(got[i] - want).max() <= 1

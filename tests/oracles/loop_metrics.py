@@ -81,3 +81,45 @@ def aurra(confidence, correct):
     for count in range(1, len(pairs) + 1):
         accuracies.append(sum(right for _, right in pairs[:count]) / count)
     return sum(accuracies) / len(accuracies)
+
+
+def frame_pairs(count, is_noise, difficulty):
+    if is_noise:
+        return [(0, later) for later in range(1, count)]
+    return [(frame, frame + difficulty) for frame in range(count - difficulty)]
+
+
+def flip_probability(predictions, is_noise, difficulty):
+    per_sequence = []
+    for answers in predictions:
+        pairs = frame_pairs(len(answers), is_noise, difficulty)
+        per_sequence.append(sum(answers[a] != answers[b] for a, b in pairs) / len(pairs))
+    return sum(per_sequence) / len(per_sequence)
+
+
+def _rank_from_one(row, label):
+    """One more than the number of classes that go before `label`."""
+    ahead = 1
+    for other, value in enumerate(row):
+        if value > row[label] or (value == row[label] and other < label):
+            ahead += 1
+    return ahead
+
+
+def top5_distance(logits, is_noise, difficulty):
+    # The definition in words: the cost of rank r is the number of j in 1..min(r - 1, 5).
+    def cost(rank):
+        return len(range(1, min(rank - 1, 5) + 1))
+
+    per_sequence = []
+    for frames in logits:
+        distances = []
+        for a, b in frame_pairs(len(frames), is_noise, difficulty):
+            distance = 0
+            for label in range(len(frames[a])):
+                before = _rank_from_one(frames[a], label)
+                if before <= 5:
+                    distance += abs(cost(before) - cost(_rank_from_one(frames[b], label)))
+            distances.append(distance)
+        per_sequence.append(sum(distances) / len(distances))
+    return sum(per_sequence) / len(per_sequence)
