@@ -151,6 +151,12 @@ def test_there_is_no_cycle_of_imports():
         pytest.fail(" -> ".join(error.args[1]))
 
 
+def test_only_main_imports_the_flags_and_nothing_imports_main():
+    importers = {module for module in PROGRAM if imports(module) & {"flags", "main"}}
+    assert importers == {"main"}
+    assert "main" not in imports("main")
+
+
 def test_only_the_command_line_and_what_records_runs_know_configurations():
     importers = {part(m) for m in PROGRAM if {"config", "recipes"} & part_imports(m)}
     assert importers - KNOW_CONFIGURATIONS == set()

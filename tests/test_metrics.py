@@ -9,6 +9,7 @@ from augmix_tf.errors import ArgumentError, RunError
 from augmix_tf.metrics import benchmarks
 from tests import golden
 from tests.oracles import loop_metrics as loops
+from tests.processes import python
 
 CALIBRATION_CASES = ("n1000", "n1037", "n250", "n100")
 SEQUENCE_CASES = ("k10_t31", "k10_t21", "k10_t16_stable", "k10_t31_ties", "k100_t31", "k1000_t31")
@@ -203,6 +204,25 @@ def test_temperature_of_logits_that_say_nothing_is_one():
     assert metrics.fit_temperature([[3.0, 3.0], [5.0, 5.0]], [0, 1]) == 1.0
     with pytest.raises(ArgumentError, match="Expected at least one example"):
         metrics.fit_temperature(np.zeros((0, 2)), [])
+
+
+def test_corruption_errors_of_a_published_network():
+    # RobustBench's AugMix ResNet-50 (5,000 images), per corruption: its table says 50.67, 64.17.
+    # fmt: off
+    percent = [55.2, 54.4, 56.3, 51.9, 64.9, 46.4, 50.5, 60.5, 57.6, 52.8, 30.8, 48.7, 47.9, 42.4,
+               39.8]
+    # fmt: on
+    errors = {n: p / 100 for n, p in zip(robustness.CORRUPTIONS, percent, strict=True)}
+    assert metrics.unnormalized_corruption_error(errors) == pytest.approx(0.5067, abs=1e-4)
+    assert metrics.alexnet_corruption_error(errors) == pytest.approx(64.17, abs=0.01)
+
+
+def test_alexnet_compared_with_itself_is_one_hundred():
+    errors = robustness.ALEXNET_ERRORS
+    assert metrics.alexnet_corruption_error(errors) == pytest.approx(100.0)
+    assert metrics.mean_corruption_error(errors, errors) == pytest.approx(100.0)
+    clean = robustness.ALEXNET_CLEAN_ERROR
+    assert metrics.relative_corruption_error(errors, clean) == pytest.approx(100.0)
 
 
 # Errors (%) of two ResNet-50s, means over severities: rn50augmix and rn50baseline of
@@ -406,3 +426,7 @@ def test_flip_probability_refuses():
         metrics.flip_probability([[1.0, 2.0]], True)
     with pytest.raises(RunError, match="Expected finite logits"):
         metrics.top5_distance(np.full((1, 2, 9), np.nan), True)
+
+
+def test_metrics_need_no_tensorflow():
+    python("import sys, augmix_tf.metrics; sys.exit('tensorflow' in sys.modules)")

@@ -9,6 +9,7 @@ from augmix_tf import models
 from augmix_tf.errors import ArgumentError
 from augmix_tf.models import architectures
 from tests.oracles import numpy_models
+from tests.processes import python
 from tests.tiny_models import (
     TINY,
     batch,
@@ -74,6 +75,26 @@ def test_gradients_equal_numpy_differences(case):
     want = (loss_at(step) - loss_at(-step)) / (2 * step)
     got = sum(np.sum(slopes[n] * d) for n, d in direction.items())
     np.testing.assert_allclose(got, want, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras, in writing a file
+def test_saved_models_load_without_this_package(tmp_path):
+    cases = ["densenet_bc", "resnext", "max_blur_pool"]
+    for case in cases:
+        model = build_tiny(case)
+        shake(model)
+        images, _ = batch(model.input_shape[1:])
+        model.save(tmp_path / f"{case}.keras")
+        np.savez(tmp_path / f"{case}.npz", images=images, logits=model(images))
+    program = """
+        import sys, keras, numpy as np
+        for case in sys.argv[1:]:
+            with np.load(case + ".npz") as file:
+                model = keras.saving.load_model(case + ".keras")
+                np.testing.assert_array_equal(model(file["images"]), file["logits"])
+        assert "augmix_tf" not in sys.modules
+    """
+    python(program, *cases, cwd=tmp_path)
 
 
 @pytest.mark.parametrize("case", TINY)

@@ -66,6 +66,14 @@ def test_any_subset_and_order_gives_the_same_frames(name, table, monkeypatch):
     np.testing.assert_array_equal(got, want[order])
 
 
+def test_rotation_is_clockwise_about_pixel_16_16():
+    images = some_images(2, 32, 32)
+    (got,) = np.moveaxis(sequences.affine_frames("angle_degrees", images, [90.0], ()), 1, 0)
+    want = np.rot90(images[:, 1:, 1:], -1, axes=(1, 2)).astype(int)
+    assert np.abs(got[:, 1:, 1:] - want).max() <= 1  # cosine of 90 degrees is not quite 0
+    assert not got[:, :, 0].any()  # what came from outside
+
+
 @pytest.mark.parametrize(
     "pose",
     [{"angle_degrees": 11.0}, {"scale": 0.7}, {"scale": 1.3}, {"shear_degrees": -9.0}],
@@ -108,6 +116,16 @@ def test_tilt_follows_its_perspective(angle):
         assert middle[0] / middle[2] == pytest.approx(12 + focal / (focal + 1))
 
 
+def test_translate_shifts_whole_pixels_and_fills_with_black():
+    images = some_images(2)
+    got = corruptions.perturb(images, "translate")
+    np.testing.assert_array_equal(got[:, 7], images)
+    np.testing.assert_array_equal(got[:, 0, :, :-7], images[:, :, 7:])
+    np.testing.assert_array_equal(got[:, 15, :, 8:], images[:, :, :-8])
+    assert not got[:, 0, :, -7:].any()
+    assert not got[:, 15, :, :8].any()
+
+
 def test_crop_brings_real_surroundings_into_view():
     images = some_images(2, 60, 72)
     got = corruptions.perturb(images, "translate", table="imagenet", crop=32)
@@ -116,6 +134,12 @@ def test_crop_brings_real_surroundings_into_view():
     noisy = corruptions.perturb(images, "speckle_noise", crop=32)
     centre = np.ascontiguousarray(images[:, 14:46, 20:52])
     np.testing.assert_array_equal(noisy, corruptions.perturb(centre, "speckle_noise"))
+
+
+@pytest.mark.parametrize("name", ["rotate", "scale", "shear"])
+def test_the_middle_frame_is_the_image(name):
+    images = some_images(2)
+    np.testing.assert_array_equal(corruptions.perturb(images, name)[:, 15], images)
 
 
 @pytest.mark.parametrize("noise", ["gaussian_noise", "shot_noise", "speckle_noise"])

@@ -157,6 +157,21 @@ def test_a_run_is_evaluated_on_the_sequences_of_a_perturbed_set(copied, tmp_path
     assert translated["sequences"] == 7
 
 
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("--epochs=2",), ["--epochs=1", "--epochs=2"]),
+        (("--method=mixup",), ["--method=augmix", "--method=mixup"]),
+        (("--corrupted_dir=nowhere/at/all",), ["nowhere/at/all"]),
+    ],
+)
+def test_evaluating_with_another_training_or_without_the_set_is_refused(run, arguments, parts):
+    before = contents(run)
+    line = refused("--mode=evaluate", *arguments, workdir=run)
+    assert all(part in line for part in parts)
+    assert contents(run) == before
+
+
 def test_a_set_of_other_images_is_refused(run, corrupted_set, tmp_path):
     folder = shutil.copytree(corrupted_set, tmp_path / "C")
     labels = np.load(folder / "labels.npy")

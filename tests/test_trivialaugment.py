@@ -27,6 +27,28 @@ from tests.test_autoaugment import assert_law, fired
 from tests.test_ops import sample_images
 
 SEED = seeds.fold(5, 0, 2, 1)
+MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+# Parameters at levels 0, 7, 15 and 30, computed by hand from the table of the authors' code.
+BY_HAND = {
+    "standard": {
+        "rotate": (0, 7, 15, 30),
+        "solarize": (256, 197, 128, 0),
+        "color": (0.1, 0.52, 1.0, 1.9),
+        "posterize": (8, 8, 6, 4),
+        "shear_y": (0, 0.07, 0.15, 0.3),
+        "translate_x": (0, 2, 5, 10),
+        "equalize": (0, 0, 0, 0),
+    },
+    "wide": {
+        "rotate": (0, 31, 67, 135),
+        "solarize": (256, 197, 128, 0),
+        "sharpness": (0.01, 0.01 + 1.99 * 7 / 30, 1.005, 2.0),
+        "posterize": (8, 7, 5, 2),
+        "shear_x": (0, 0.231, 0.495, 0.99),
+        "translate_y": (0, 7, 16, 32),
+        "autocontrast": (0, 0, 0, 0),
+    },
+}
 
 
 def plan_of(names: np.ndarray, parameters: np.ndarray) -> PolicyPlan:
@@ -38,6 +60,15 @@ def plan_of(names: np.ndarray, parameters: np.ndarray) -> PolicyPlan:
         parameter[row, depth[row]] = np.nan_to_num(parameters[row, column])
         depth[row] += 1
     return PolicyPlan(*map(tf.constant, (operation, parameter, depth)))
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_level_means_what_it_means_in_the_authors_code(space):
+    for name, values in BY_HAND[space].items():
+        for level, want in zip((0, 7, 15, 30), values, strict=True):
+            assert parameter_of(name, level, False, space) == pytest.approx(want, rel=1e-15)
+            sign = -1 if name in MOVES else 1
+            assert parameter_of(name, level, True, space) == pytest.approx(sign * want, rel=1e-15)
 
 
 @pytest.mark.parametrize("space", SPACES)
