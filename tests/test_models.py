@@ -1,4 +1,4 @@
-"""A NumPy model of each architecture, and refusals."""
+"""Parameter counts of the papers' code, a NumPy model of each architecture, and refusals."""
 
 import keras
 import numpy as np
@@ -21,6 +21,33 @@ from tests.tiny_models import (
 )
 
 
+<<<<<<< ours
+=======
+@pytest.fixture(autouse=True)
+def _keep_precision_policy():
+    policy = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(policy)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_classes", "trainable", "moving"),
+    [
+        ("allconv", 10, 1_409_674, 2_880),
+        ("densenet", 10, 769_162, 23_988),
+        ("wrn", 100, 2_255_156, 5_408),
+        ("resnext", 10, 6_807_882, 25_216),
+        ("resnet50", 1000, 25_557_032, 53_120),
+    ],
+)
+def test_parameter_counts(name, num_classes, trainable, moving):
+    model = models.build(name, num_classes, (None, None, 3))
+    assert sum(w.numpy().size for w in model.trainable_weights) == trainable
+    assert sum(w.numpy().size for w in model.non_trainable_weights) == moving
+    assert model.output_shape == (None, num_classes)
+
+
+>>>>>>> theirs
 def test_reflection_needs_a_fixed_size():
     message = r"Expected max_blur_pool images of a fixed size; received \(None, 64\)"
     with pytest.raises(ArgumentError, match=message):
