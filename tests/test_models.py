@@ -21,15 +21,6 @@ from tests.tiny_models import (
 )
 
 
-<<<<<<< ours
-=======
-@pytest.fixture(autouse=True)
-def _keep_precision_policy():
-    policy = keras.config.dtype_policy()
-    yield
-    keras.config.set_dtype_policy(policy)
-
-
 @pytest.mark.parametrize(
     ("name", "num_classes", "trainable", "moving"),
     [
@@ -47,7 +38,6 @@ def test_parameter_counts(name, num_classes, trainable, moving):
     assert model.output_shape == (None, num_classes)
 
 
->>>>>>> theirs
 def test_reflection_needs_a_fixed_size():
     message = r"Expected max_blur_pool images of a fixed size; received \(None, 64\)"
     with pytest.raises(ArgumentError, match=message):
