@@ -7,6 +7,7 @@ chosen mode, dataset, model or method does not use is refused.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -227,13 +228,10 @@ def help_text() -> str:
         "that use a flag. A switch is turned off with --no: --nojsd, --nodownload.",
     ]
     paper, quick_start = recipes.recipe("cifar10").settings(), recipes.recipe().settings()
-    for group in GROUPS:
+    for group, members in itertools.groupby(declarations().items(), lambda item: item[1].group):
         lines += ["", f"{group}:"]
-        for name, setting in declarations().items():
-            if setting.group == group:
-                lines += _help_lines(
-                    name, setting, _default_text(name, setting, paper, quick_start)
-                )
+        for name, setting in members:
+            lines += _help_lines(name, setting, _default_text(name, setting, paper, quick_start))
     return "\n".join(lines)
 
 

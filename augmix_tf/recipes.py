@@ -160,9 +160,7 @@ def from_json(text: str) -> ExperimentConfig:
 def declarations() -> dict[str, Setting]:
     """Returns every setting of every experiment by name, and which models or methods have it."""
     declared = dict(settings_of(ExperimentConfig))
-    owners: list[tuple[str, str, Any]] = [
-        ("models", name, record) for name, record in MODELS.items()
-    ]
+    owners: list[tuple[str, str, Any]] = [("models", *item) for item in MODELS.items()]
     owners += [("methods", name, row.method) for name, row in METHODS.items()]
     for kind, owner, record in owners:
         for name, setting in settings_of(record).items():

@@ -250,7 +250,6 @@ def apply_views(images: tf.Tensor, plan: AugMixPlan, fill: int = 0) -> tf.Tensor
 
 @compiled
 def _apply_views(images: tf.Tensor, plan: AugMixPlan, fill: int) -> tf.Tensor:
-    clean = tf.cast(images, tf.float32)
     count, views, width, longest = plan.operation.shape
     count = count or tf.shape(images)[0]
     # All chains of all views go through one loop: axes (image, view, chain).
@@ -265,11 +264,9 @@ def _apply_views(images: tf.Tensor, plan: AugMixPlan, fill: int) -> tf.Tensor:
     )
     chains = tf.reshape(chains, [count, views, width, *packed_images.shape[1:]])
     floats = (tf.cast(packed.unpack(chains[:, :, i]), tf.float32) for i in range(width))
+    clean = tf.cast(images, tf.float32)
     mixed = mix_chains(clean, floats, plan.chain_weights, plan.mixed_share)
-    # Padding instead of concatenation: XLA would write the mixed views and then copy them.
-    mixed = tf.pad(mixed, [[0, 0], [1, 0], [0, 0], [0, 0], [0, 0]])
-    is_clean = (tf.range(views + 1) == 0)[:, None, None, None]
-    return tf.where(is_clean, clean[:, None], mixed)
+    return method.beside_clean(clean, mixed)
 
 
 def mix_chains(

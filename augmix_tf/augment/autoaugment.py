@@ -159,21 +159,16 @@ def _apply_policy(images: tf.Tensor, plan: PolicyPlan, fill: int, interpolation:
 
 # From the signed magnitude v, -1..1, and (height, width) to the operation's own parameter.
 _RANGES: dict[str, Callable[[float, tuple[int, int]], float]] = {
-    "autocontrast": lambda v, _: 0.0,
-    "equalize": lambda v, _: 0.0,
+    **dict.fromkeys(("autocontrast", "equalize"), lambda v, _: 0.0),
     "posterize": lambda v, _: round(8 - 4 * abs(v)),
     "rotate": lambda v, _: 30 * v,
     # Values are whole: from 227.56 on is from 228 on.
     "solarize": lambda v, _: math.ceil(256 - 256 * abs(v)),
-    "shear_x": lambda v, _: 0.3 * v,
-    "shear_y": lambda v, _: 0.3 * v,
+    **dict.fromkeys(("shear_x", "shear_y"), lambda v, _: 0.3 * v),
     # Rounding is what the port's nearest neighbour comes to: pixel x shows floor(x + 0.5 + shift).
     "translate_x": lambda v, size: math.floor(0.5 + 150 / 331 * v * size[1]),
     "translate_y": lambda v, size: math.floor(0.5 + 150 / 331 * v * size[0]),
-    "color": lambda v, _: 1 + 0.9 * v,
-    "contrast": lambda v, _: 1 + 0.9 * v,
-    "brightness": lambda v, _: 1 + 0.9 * v,
-    "sharpness": lambda v, _: 1 + 0.9 * v,
+    **dict.fromkeys(("color", "contrast", "brightness", "sharpness"), lambda v, _: 1 + 0.9 * v),
     "invert": lambda v, _: 0.0,
 }
 POLICY_OPERATIONS = tuple(_RANGES)
@@ -239,10 +234,7 @@ class PolicyMethod(Method):
     fill: int
     cutout_size: int
     interpolation: str = "bilinear"
-
-    @property
-    def compiled(self) -> bool:
-        return True
+    compiled = True
 
     @abc.abstractmethod
     def draw_policy(self, seed: tf.Tensor, batch: BatchShape) -> PolicyPlan:

@@ -201,16 +201,8 @@ class ConsistencyMethod(Method):
         return [streams.stream(view) for view in range(1, self.views if self.jsd else 2)]
 
     def beside_clean(self, images: tf.Tensor, augmented: tf.Tensor) -> tf.Tensor:
-        """Puts the clean view of images [N, H, W, 3] before the augmented ones, if there is a loss.
-
-        Augmented views are float32 [N, V - 1, H, W, 3], 0 to 255.
-        """
-        if not self.jsd:
-            return augmented
-        # Padding instead of concatenation: XLA would write the augmented views and then copy them.
-        padded = tf.pad(augmented, [[0, 0], [1, 0], [0, 0], [0, 0], [0, 0]])
-        is_clean = (tf.range(self.views) == 0)[:, None, None, None]
-        return tf.where(is_clean, tf.cast(images, tf.float32)[:, None], padded)
+        """As the function `beside_clean` if there is a loss, otherwise the augmented views."""
+        return beside_clean(images, augmented) if self.jsd else augmented
 
     @classmethod
     def label(cls, config: Mapping[str, Any]) -> str:
@@ -228,6 +220,17 @@ class ConsistencyMethod(Method):
             name += f", {config['views']} views"
         name += ", all views labelled" if config.get("label_all_views") else ""
         return name + (", split BN" if config.get("split_bn") else "")
+
+
+def beside_clean(images: tf.Tensor, augmented: tf.Tensor) -> tf.Tensor:
+    """Puts the clean view of images [N, H, W, 3] before the augmented ones.
+
+    Augmented views are float32 [N, V - 1, H, W, 3], 0 to 255.
+    """
+    # Padding instead of concatenation: XLA would write the augmented views and then copy them.
+    padded = tf.pad(augmented, [[0, 0], [1, 0], [0, 0], [0, 0], [0, 0]])
+    is_clean = (tf.range(padded.shape[1]) == 0)[:, None, None, None]
+    return tf.where(is_clean, tf.cast(images, tf.float32)[:, None], padded)
 
 
 def integer_histogram(values: np.ndarray, first: int, last: int, description: str) -> Histogram:

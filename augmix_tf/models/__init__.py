@@ -35,8 +35,6 @@ __all__ = [
     "with_normalization",
 ]
 
-Shape = tuple[int | None, int | None, int]
-
 MODELS: Mapping[str, type[Architecture]] = {
     architecture.name: architecture
     for architecture in (AllConv, DenseNet, ResNet50, ResNeXt, WideResNet)
@@ -47,7 +45,7 @@ MODELS: Mapping[str, type[Architecture]] = {
 def build(
     model: str | Architecture,
     num_classes: int,
-    input_shape: Shape = (32, 32, 3),
+    input_shape: tuple[int | None, int | None, int] = (32, 32, 3),
     *,
     seed: int | None = None,
     synchronized_bn: bool = False,

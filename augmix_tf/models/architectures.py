@@ -111,9 +111,7 @@ class DenseNet(Architecture):
         if self.bottleneck:
             x = make.conv(x, 4 * self.growth_rate, 1, f"{name}.conv1")
             x = make.batch_norm_relu(x, f"{name}.bn2")
-            x = make.conv(x, self.growth_rate, 3, f"{name}.conv2")
-        else:
-            x = make.conv(x, self.growth_rate, 3, f"{name}.conv1")
+        x = make.conv(x, self.growth_rate, 3, f"{name}.conv{2 if self.bottleneck else 1}")
         return L.Concatenate(name=f"{name}.concat")([images, x])
 
     def _transition(self, make: LayerFactory, images: Tensor, name: str) -> Tensor:

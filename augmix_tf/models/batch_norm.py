@@ -85,13 +85,12 @@ def fused_call(layer: L.BatchNormalization) -> Callable[..., tf.Tensor]:
 
 def fits(layer: L.BatchNormalization, inputs: tf.Tensor) -> bool:
     """Returns whether `normalise` or `normalise_together` can train `layer` on `inputs`."""
-    renorm = getattr(layer, "renorm", False)  # added after Keras 3.8
     return (
         inputs.shape.rank == 4
         and layer.axis in (-1, 3)
         and layer.scale
         and layer.center
-        and not renorm
+        and not getattr(layer, "renorm", False)  # added after Keras 3.8
         and layer.variable_dtype == STATISTICS.get(inputs.dtype)
     )
 

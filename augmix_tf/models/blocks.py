@@ -11,7 +11,7 @@ import abc
 import dataclasses
 import hashlib
 import math
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 from etils import epy
 
@@ -87,28 +87,26 @@ class LayerFactory:
         same = strides == 1 and padding == kernel_size // 2
         if padding and not same:
             images = L.ZeroPadding2D(padding, name=f"{name}.pad")(images)
-        options = {
-            "kernel_size": kernel_size,
-            "strides": strides,
-            "padding": "same" if same else "valid",
-            "use_bias": use_bias,
-        }
         # He normal by fan-out of the complete layer, also where it is split into groups.
         deviation = math.sqrt(2.0 / (kernel_size**2 * filters))
-        if groups == 1:
-            return self._conv2d(images, filters, deviation, name, **options)
-        pieces = split_channels(images, groups, name)
-        outputs = [
-            self._conv2d(piece, filters // groups, deviation, f"{name}{GROUP}{i}", **options)
-            for i, piece in enumerate(pieces)
-        ]
-        return L.Concatenate(name=f"{name}.concat")(outputs)
 
-    def _conv2d(
-        self, images: Tensor, filters: int, deviation: float, name: str, **options: Any
-    ) -> Tensor:
-        initializer = keras.initializers.RandomNormal(stddev=deviation, seed=self.layer_seed(name))
-        return L.Conv2D(filters, kernel_initializer=initializer, name=name, **options)(images)
+        def conv2d(images: Tensor, name: str) -> Tensor:
+            seed = self.layer_seed(name)
+            return L.Conv2D(
+                filters // groups,
+                kernel_size,
+                strides,
+                "same" if same else "valid",
+                use_bias=use_bias,
+                kernel_initializer=keras.initializers.RandomNormal(stddev=deviation, seed=seed),
+                name=name,
+            )(images)
+
+        if groups == 1:
+            return conv2d(images, name)
+        pieces = enumerate(split_channels(images, groups, name))
+        outputs = [conv2d(piece, f"{name}{GROUP}{i}") for i, piece in pieces]
+        return L.Concatenate(name=f"{name}.concat")(outputs)
 
     def batch_norm(self, images: Tensor, name: str) -> Tensor:
         """Returns `images` normalised per channel (momentum and epsilon as in the original)."""

@@ -90,9 +90,10 @@ def _resize(
 ) -> tf.Tensor:
     """Resizes to `resized_sides` and returns the crop of `size` at `corner`: uint8 [H, W, 3]."""
     # The kernel is fastest at adding complete rows, so columns are resized as rows too.
-    columns = _resize_rows(_transpose(pixels), resized_sides[1], corner[1], size[1])
-    resized = _resize_rows(_transpose(columns), resized_sides[0], corner[0], size[0])
-    return tf.ensure_shape(resized, [*size, CHANNELS])
+    for axis in (1, 0):
+        rows = tf.transpose(pixels, [1, 0, 2])
+        pixels = _resize_rows(rows, resized_sides[axis], corner[axis], size[axis])
+    return tf.ensure_shape(pixels, [*size, CHANNELS])
 
 
 def _resize_rows(pixels: tf.Tensor, rows: tf.Tensor, first: tf.Tensor, count: int) -> tf.Tensor:
@@ -110,10 +111,6 @@ def _resize_rows(pixels: tf.Tensor, rows: tf.Tensor, first: tf.Tensor, count: in
     )
     rounded = tf.cast(resized + _HALF, tf.uint8)
     return tf.reshape(rounded, [count, width, CHANNELS])
-
-
-def _transpose(pixels: tf.Tensor) -> tf.Tensor:
-    return tf.transpose(pixels, [1, 0, 2])
 
 
 def _crop(pixels: tf.Tensor, window: tf.Tensor) -> tf.Tensor:

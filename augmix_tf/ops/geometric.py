@@ -29,13 +29,11 @@ def rotate(image: tf.Tensor, degrees: tf.Tensor, fill: int = 0) -> tf.Tensor:
 
 def _rotate(image: tf.Tensor, degrees: tf.Tensor, fill: int) -> tf.Tensor:
     height, width = image.shape
-    cosine, sine, u_offset, v_offset = _rotation(height, width, degrees)
+    matrix = _rotation(image, degrees)
 
-    def points(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def points(rows: tf.Tensor) -> list[tf.Tensor]:
         xs, ys = _columns(width), _centres(rows)
-        u = packed.rounded(cosine * xs) + packed.rounded(sine * ys) + u_offset
-        v = packed.rounded(-sine * xs) + packed.rounded(cosine * ys) + v_offset
-        return u, v
+        return [packed.rounded(a * xs) + packed.rounded(b * ys) + c for a, b, c in matrix]
 
     def index(rows: tf.Tensor) -> tf.Tensor:
         u, v = points(rows)
@@ -60,21 +58,21 @@ def _rotate(image: tf.Tensor, degrees: tf.Tensor, fill: int) -> tf.Tensor:
     return packed.by_blocks(block, width, tf.range(height), corner)
 
 
-def _rotation(height: int, width: int, degrees: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Returns c, s, p, q of u = c x + s y + p and v = -s x + c y + q."""
+def _rotation(image: tf.Tensor, degrees: tf.Tensor) -> tuple[Row, Row]:
+    """Returns the rows (a, b, c) of u and v, where each is a x + b y + c."""
     radians = -tf.math.floormod(degrees, tf.constant(360.0, tf.float64)) * (np.pi / 180.0)
     cosine, sine = _round15(tf.cos(radians)), _round15(tf.sin(radians))
-    x, y = width / 2.0, height / 2.0
-    u_offset = packed.rounded(cosine * -x) + packed.rounded(sine * -y) + x
-    v_offset = packed.rounded(sine * x) + packed.rounded(cosine * -y) + y
-    return cosine, sine, u_offset, v_offset
+    y, x = (side / 2.0 for side in image.shape)
+
+    def row(a: tf.Tensor, b: tf.Tensor, c: float) -> Row:
+        return a, b, packed.rounded(a * -x) + packed.rounded(b * -y) + c
+
+    return row(cosine, sine, x), row(-sine, cosine, y)
 
 
 def rotate_nearest(image: tf.Tensor, degrees: tf.Tensor, fill: int = 0) -> tf.Tensor:
     """Rotates as `rotate`, reading the nearest pixel."""
-    height, width = image.shape
-    cosine, sine, u_offset, v_offset = _rotation(height, width, degrees)
-    return _nearest(image, (cosine, sine, u_offset), (-sine, cosine, v_offset), fill)
+    return _nearest(image, *_rotation(image, degrees), fill)
 
 
 def shear_x_nearest(image: tf.Tensor, factor: tf.Tensor, fill: int = 0) -> tf.Tensor:

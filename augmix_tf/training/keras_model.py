@@ -255,7 +255,8 @@ class AugMixModel(Trainer):
             for name in ("loss", "cross_entropy"):
                 parts[name] += self.label_smoothing * change
         if targets.weights is not None:
-            weights = _example_weights(targets.weights)
+            weights = tf.cast(targets.weights, tf.float32)
+            weights = _per_example(weights, "one weight for each example, [N]", weights.shape)
             parts |= {n: weights * parts[n] for n in ("loss", "cross_entropy", "jsd")}
         # Added to each example, because the mean over all replicas' examples is taken later.
         for penalty in self.losses:
@@ -362,14 +363,10 @@ def _images_and_targets(data: Any) -> tuple[tf.Tensor, Targets]:
 def _class_labels(labels: tf.Tensor, classes: int) -> tf.Tensor:
     """Labels as class ids, int64 [N], or as rows, float32 [N, K]."""
     labels = tf.cast(labels, tf.int32) if labels.dtype == tf.bool else labels
-    rows = labels.shape.rank == 2 and labels.shape[1] in (None, classes)
-    if rows:
+    if labels.shape.rank == 2 and labels.shape[1] in (None, classes):
         return tf.cast(labels, tf.float32)
-    column = labels.shape.rank == 2 and labels.shape[1] == 1
-    fits = labels.shape.rank == 1 or column
     expected = f"labels as class ids [N] or [N, 1], or as rows [N, {classes}] of {classes} classes"
-    errors.require(fits, expected, f"{labels.dtype.name} {labels.shape}")
-    labels = labels[:, 0] if column else labels
+    labels = _per_example(labels, expected, f"{labels.dtype.name} {labels.shape}")
     ids = tf.cast(labels, tf.int64)
     if labels.dtype.is_floating:
         integral = tf.reduce_all(tf.cast(ids, labels.dtype) == labels)
@@ -377,10 +374,8 @@ def _class_labels(labels: tf.Tensor, classes: int) -> tf.Tensor:
     return ids
 
 
-def _example_weights(weights: tf.Tensor) -> tf.Tensor:
-    """Sample weights, float32 [N]."""
-    weights = tf.cast(weights, tf.float32)
-    column = weights.shape.rank == 2 and weights.shape[1] == 1
-    weights = weights[:, 0] if column else weights
-    errors.require(weights.shape.rank == 1, "one weight for each example, [N]", weights.shape)
-    return weights
+def _per_example(values: tf.Tensor, expected: str, received: object) -> tf.Tensor:
+    """Values [N] or [N, 1] as [N]; refuses other shapes."""
+    column = values.shape.rank == 2 and values.shape[1] == 1
+    errors.require(column or values.shape.rank == 1, expected, received)
+    return values[:, 0] if column else values

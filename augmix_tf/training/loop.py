@@ -83,10 +83,12 @@ def train(
                 asked = stop.asked(shared)
                 if step < steps_per_epoch and (step == due or asked):
                     save(Position(epoch, step), None)
-                    _raise_if(asked)
+                    if asked:
+                        raise Interrupted(asked)
             notify("on_epoch_end", epoch, logs)
             save(Position(epoch + 1, 0), logs.get("test_error"))
-            _raise_if(stop.asked(shared, at_the_end=epoch + 1 == epochs))
+            if asked := stop.asked(shared, at_the_end=epoch + 1 == epochs):
+                raise Interrupted(asked)
 
 
 def _compiled_steps(
@@ -120,11 +122,6 @@ def _compiled_steps(
         return flags, tf.stack([metric.result() for metric in trainer.metrics])
 
     return run_steps
-
-
-def _raise_if(signal_number: int) -> None:
-    if signal_number:
-        raise Interrupted(signal_number)
 
 
 class _SignalsAsFlag:

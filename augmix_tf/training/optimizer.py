@@ -23,13 +23,11 @@ def cosine_schedule(
     Source: `cifar.py` of the AugMix authors' public code; it has no warm-up.
     """
     # Keras computes in the type of the first rate. In float32 it is off by 1.5e-7 of the peak.
-    if not warmup_steps:
-        return CosineDecay(np.float64(peak), total_steps, floor / peak)
     return CosineDecay(
         np.float64(peak / (warmup_steps + 1)),
         total_steps - warmup_steps,
         floor / peak,
-        warmup_target=np.float64(peak),
+        warmup_target=np.float64(peak) if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
 
