@@ -18,21 +18,18 @@ Ends: TypeAlias = list[tuple[tf.Tensor, tf.Tensor]]  # (darkest, brightest) of e
 
 def autocontrast(image: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
     """Stretches each channel so that its darkest value becomes 0 and its brightest 255."""
-    ends = extremes(image)
-    scales = [255.0 / tf.cast(tf.maximum(high - low, 1), tf.float64) for low, high in ends]
-    offsets = [
-        packed.rounded(-tf.cast(low, tf.float64) * scale)
-        for (low, _), scale in zip(ends, scales, strict=True)
-    ]
+    stretches = []
+    for low, high in extremes(image):
+        scale = 255.0 / tf.cast(tf.maximum(high - low, 1), tf.float64)
+        offset = packed.rounded(-tf.cast(low, tf.float64) * scale)
+        stretches.append((scale, offset, high > low))
 
     def block(rows: tf.Tensor) -> tf.Tensor:
         stretched = []
-        for channel, (low, high), scale, offset in zip(
-            packed.split(rows), ends, scales, offsets, strict=True
-        ):
+        for channel, (scale, offset, varies) in zip(packed.split(rows), stretches, strict=True):
             value = packed.rounded(tf.cast(channel, tf.float64) * scale) + offset
             value = tf.clip_by_value(tf.cast(value, tf.int32), 0, 255)
-            stretched.append(tf.where(high > low, value, channel))
+            stretched.append(tf.where(varies, value, channel))
         return packed.join(stretched)
 
     return packed.by_blocks(block, image.shape[1], image)
