@@ -10,7 +10,7 @@ from PIL import Image
 
 from augmix_tf import ops
 from augmix_tf.errors import ArgumentError
-from augmix_tf.ops import packed
+from augmix_tf.ops import geometric, packed
 from tests import golden
 from tests.oracles import pillow_augmix
 from tests.runs import RUNS
@@ -180,3 +180,17 @@ def test_equals_the_original_code_at_224():
     got = run_each(images, reference["op224"], reference["param224"]).numpy().astype(np.uint8)
     for image, name, want in zip(got, reference["op224"], reference["sha256_224"], strict=True):
         assert hashlib.sha256(image.tobytes()).hexdigest() == want, name
+
+
+def test_rotations_in_a_plain_graph_equal_pillow():
+    """TensorFlow's graphs reorder sums, and where sides are odd a centre lies on a pixel."""
+    image = np.random.default_rng(0).integers(0, 256, (17, 31, 3), np.uint8)
+    angles = np.array([2.0, -26.691202360015907, -13.501837925637714, 7.25, -45.0])
+    rotate = tf.function(
+        lambda degrees: packed.unpack(geometric.rotate(packed.pack(image), degrees)),
+        autograph=False,
+        input_signature=[tf.TensorSpec([], tf.float64)],
+    )
+    for degrees in angles:
+        want = Image.fromarray(image).rotate(degrees, Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(rotate(degrees), np.asarray(want), err_msg=str(degrees))

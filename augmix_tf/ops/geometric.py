@@ -33,7 +33,7 @@ def _rotate(image: tf.Tensor, degrees: tf.Tensor, fill: int) -> tf.Tensor:
 
     def points(rows: tf.Tensor) -> list[tf.Tensor]:
         xs, ys = _columns(width), _centres(rows)
-        return [packed.rounded(a * xs) + packed.rounded(b * ys) + c for a, b, c in matrix]
+        return [_turned(a, xs, b, ys) + c for a, b, c in matrix]
 
     def index(rows: tf.Tensor) -> tf.Tensor:
         u, v = points(rows)
@@ -65,9 +65,14 @@ def _rotation(image: tf.Tensor, degrees: tf.Tensor) -> tuple[Row, Row]:
     y, x = (side / 2.0 for side in image.shape)
 
     def row(a: tf.Tensor, b: tf.Tensor, c: float) -> Row:
-        return a, b, packed.rounded(a * -x) + packed.rounded(b * -y) + c
+        return a, b, _turned(a, -x, b, -y) + c
 
     return row(cosine, sine, x), row(-sine, cosine, y)
+
+
+def _turned(a: tf.Tensor, x: tf.Tensor, b: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Returns a x + b y; whatever is added to it is added last, as in Pillow."""
+    return packed.rounded(packed.rounded(a * x) + packed.rounded(b * y))
 
 
 def rotate_nearest(image: tf.Tensor, degrees: tf.Tensor, fill: int = 0) -> tf.Tensor:
@@ -202,14 +207,19 @@ def _repeat_edges(image: tf.Tensor) -> tf.Tensor:
 
 def _cell(point: tf.Tensor, length: int) -> tf.Tensor:
     """Returns the index, with repeated edges, of the last pixel centre before `point`."""
-    first = tf.cast(tf.floor(point - 0.5), tf.int32)
+    first = tf.cast(tf.floor(_from_centre(point)), tf.int32)
     return tf.clip_by_value(first, -1, length - 1) + 1
 
 
 def _fraction(point: tf.Tensor) -> tf.Tensor:
     """Returns the distance of `point` from the pixel centre before it, 0 to 1."""
-    from_first = point - 0.5
+    from_first = _from_centre(point)
     return from_first - tf.floor(from_first)
+
+
+def _from_centre(point: tf.Tensor) -> tf.Tensor:
+    # TensorFlow's graphs would merge the half with constants that were added to the point before.
+    return packed.rounded(point) - 0.5
 
 
 def _interpolate(first: tf.Tensor, second: tf.Tensor, fraction: tf.Tensor) -> tf.Tensor:
