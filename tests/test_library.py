@@ -1,5 +1,7 @@
 """The package as other programs use it: its names and documented examples."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -46,7 +48,7 @@ def test_one_import_reaches_everything_and_lists_it():
 def test_every_function_shows_an_example(thing):
     # A plan is made by `draw_plan` and shown with `apply_plan`.
     if callable(thing) and thing is not augmix_tf.augment.AugMixPlan:
-        assert "\n    >>> " in thing.__doc__
+        assert "\n>>> " in inspect.getdoc(thing)
 
 
 def test_the_layer_stands_where_one_of_keras_stands():
