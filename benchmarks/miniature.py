@@ -19,11 +19,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from augmix_tf import files, robustness
+from augmix_tf.evaluation.results import Results
 from benchmarks.methods import with_table
 
 NETWORK = ("--depth=16", "--widen_factor=1", "--batch_size=128")
@@ -91,36 +91,27 @@ def write_sets(data_dir: Path, work: Path) -> list[str]:
     return flags
 
 
-def measured(results: Mapping[str, Any]) -> dict[str, Any]:
+def measured(results: Results) -> dict[str, Any]:
     """Returns the numbers of a run's results: shares, and the error on each corruption."""
-    corrupted, adapted = results["corrupted"], results["adapted"]
-
-    def mean(names: Iterable[str], *keys: str) -> float:
-        cells = [cell for name in names for cell in corrupted["corruptions"][name]]
-        for key in keys:
-            cells = [cell[key] for cell in cells]
-        return statistics.fmean(cells)
-
-    counted = corrupted["counted"]
-    return {
-        "clean": results["clean"]["error"],
-        "c": corrupted["mean_error"],
-        "extra": mean(robustness.EXTRA_CORRUPTIONS, "error"),
-        "cbar": results["cbar"]["mean_error"],
-        "p": results["perturbed"]["mean_flip_probability"],
-        "adapted_clean": adapted["clean"]["error"],
-        "adapted_c": adapted["corrupted"]["mean_error"],
-        "adapted_cbar": adapted["cbar"]["mean_error"],
-        "calibration_clean": results["clean"]["rms_calibration_error"],
-        "noise_floor_clean": results["clean"]["rms_noise_floor"],
-        "calibrated_clean": results["clean"]["calibrated"]["rms_calibration_error"],
-        "calibration_c": corrupted["mean"]["rms_calibration_error"],
-        "noise_floor_c": corrupted["mean"]["rms_noise_floor"],
-        "calibrated_c": mean(counted, "calibrated", "rms_calibration_error"),
+    clean, corrupted, adapted = results.clean, results.corrupted, results.adapted
+    sets = {"c": corrupted, "cbar": results.cbar}
+    sets |= {"adapted_c": adapted.corrupted, "adapted_cbar": adapted.cbar}
+    rms, floor = "rms_calibration_error", "rms_noise_floor"
+    return {name: part.mean_over(part.counted, "error") for name, part in sets.items()} | {
+        "clean": clean.metric("error"),
+        "extra": corrupted.mean_over(robustness.EXTRA_CORRUPTIONS, "error"),
+        "p": results.perturbed.metric("mean_flip_probability"),
+        "adapted_clean": adapted.clean.metric("error"),
+        "calibration_clean": clean.metric(rms),
+        "noise_floor_clean": clean.metric(floor),
+        "calibrated_clean": clean.metric(f"calibrated.{rms}"),
+        "calibration_c": corrupted.mean_over(corrupted.counted, rms),
+        "noise_floor_c": corrupted.mean_over(corrupted.counted, floor),
+        "calibrated_c": corrupted.mean_over(corrupted.counted, f"calibrated.{rms}"),
         "corruptions": {
-            name: statistics.fmean(cell["error"] for cell in part["corruptions"][name])
-            for part in (corrupted, results["cbar"])
-            for name in part["corruptions"]
+            name: part.over_severities(name, "error")
+            for part in (corrupted, results.cbar)
+            for name in part.corruptions
         },
     }
 
@@ -138,11 +129,11 @@ def run(name: str, seed: int, data_dir: Path, work: Path, sets: list[str]) -> Ru
     )
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = now.ru_utime - used.ru_utime + now.ru_stime - used.ru_stime
-    results = json.loads((folder / "results.json").read_text())
+    results = Results.from_json(json.loads((folder / "results.json").read_text()))
     return {
         "run": name,
         "seed": seed,
-        "epochs": results["provenance"]["epochs"],
+        "epochs": results.provenance["epochs"],
         # Of the last process that worked at it.
         "minutes": round((time.perf_counter() - began) / 60, 1),
         "cpu_minutes": round(cpu / 60, 1),

@@ -147,8 +147,9 @@ class AugMixModel(Trainer):
         declared = settings_of(errors.lookup("method", method, TRAINING_METHODS).method)
         own = declared.keys() - set(_ARGUMENTS.values())
         chosen = {name: kwargs.pop(name) for name in sorted(own & kwargs.keys())}
-        given = (jsd_weight, views, severity, width, depth, alpha, all_ops)
-        chosen |= {n: v for n, v in zip(_ARGUMENTS, given, strict=True) if v is not None}
+        chosen |= {"jsd_weight": jsd_weight, "views": views, "severity": severity, "width": width}
+        chosen |= {"depth": depth, "alpha": alpha}
+        chosen |= {} if all_ops is None else {"all_ops": all_ops}
         in_range = 0 <= label_smoothing <= 1
         errors.require(in_range, "label_smoothing from 0 to 1", label_smoothing)
         seed = random.randint(0, 2**31 - 1) if seed is None else seed
