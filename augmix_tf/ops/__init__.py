@@ -4,7 +4,7 @@
 itself takes one packed image (see `packed`) and one parameter, and is deterministic.
 """
 
-from augmix_tf.ops.chains import apply_op, run_chains
+from augmix_tf.ops.chains import apply_drawn, apply_op, run_chains
 from augmix_tf.ops.registry import OPERATIONS, PAPER_OPERATIONS, REGISTRY
 
-__all__ = ["OPERATIONS", "PAPER_OPERATIONS", "REGISTRY", "apply_op", "run_chains"]
+__all__ = ["OPERATIONS", "PAPER_OPERATIONS", "REGISTRY", "apply_drawn", "apply_op", "run_chains"]

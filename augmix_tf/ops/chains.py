@@ -69,6 +69,20 @@ def _apply_op(
     return tf.cast(packed.unpack(results), tf.uint8)
 
 
+def apply_drawn(
+    packed_image: tf.Tensor,
+    operation: tf.Tensor,
+    parameter: tf.Tensor,
+    fill: int = 0,
+    interpolation: str = "bilinear",
+    more: Sequence[ImageOp] = (),
+) -> tf.Tensor:
+    """Applies the operation with a number to one packed image [H, W], as `run_chains` does."""
+    branches = [REGISTRY[name].with_options(fill, interpolation) for name in OPERATIONS]
+    calls = [functools.partial(branch, packed_image, parameter) for branch in (*branches, *more)]
+    return tf.switch_case(operation, calls)
+
+
 def run_chains(
     packed_images: tf.Tensor,
     source: tf.Tensor,
@@ -96,14 +110,11 @@ def run_chains(
     Returns:
         int32 [T, H, W], packed.
     """
-    branches = [REGISTRY[name].with_options(fill, interpolation) for name in OPERATIONS]
-    branches += more
 
     def run(chain: tf.Tensor) -> tf.Tensor:
         def step(index: tf.Tensor, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            value = parameter[chain, index]
-            calls = [functools.partial(branch, image, value) for branch in branches]
-            return index + 1, tf.switch_case(operation[chain, index], calls)
+            call = operation[chain, index], parameter[chain, index]
+            return index + 1, apply_drawn(image, *call, fill, interpolation, more)
 
         start = (tf.constant(0), packed_images[source[chain]])
         return tf.while_loop(lambda index, _: index < depth[chain], step, start)[1]
