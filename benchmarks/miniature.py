@@ -4,12 +4,12 @@
     python -m benchmarks.miniature --table    # writes the tables of docs/results.md
 
 WRN-16-1, 10 epochs of batch 128, bfloat16, 1,000 training images held out for the temperature,
-everything else as in the recipes. Evaluated on the 10,000 clean test images and on sets made from
-the first 1,000 of them: CIFAR-10-C with its four extra corruptions, C-bar and CIFAR-10-P; clean and
-corrupted images once more with adapted batch normalization. Runs that docs/data/miniature.json has
-are not made again, and the same command resumes after an interruption. Networks this small do not
-fill two cores: two of these commands with other runs, each on a core of its own (`taskset -c 0`),
-finish half as many runs again.
+everything else as in the recipes; names of runs say what differs. Evaluated on the 10,000 clean
+test images and on sets made from the first 1,000 of them: CIFAR-10-C with its four extra
+corruptions, C-bar and CIFAR-10-P; clean and corrupted images once more with adapted batch
+normalization. Runs that docs/data/miniature.json has are not made again, and the same command
+resumes after an interruption. Networks this small do not fill two cores: two of these commands with
+other runs, each on a core of its own (`taskset -c 0`), finish half as many runs again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from augmix_tf.evaluation.results import Results
 from benchmarks.methods import with_table
 
 NETWORK = ("--depth=16", "--widen_factor=1", "--batch_size=128")
+LARGE = ("--depth=40", "--widen_factor=2", "--epochs=15")
 MEASURED = ("--calibration_images=1000", "--adapt_bn=0")
 # A name is that of a method, unless there are flags.
 RUNS: dict[str, tuple[str, ...]] = {
@@ -55,6 +56,9 @@ RUNS: dict[str, tuple[str, ...]] = {
     "autoaugment-30": ("--method=autoaugment", "--epochs=30"),
     "standard-float32": ("--method=standard", "--precision=float32"),
     "augmix-float32": ("--method=augmix", "--precision=float32"),
+    # The paper's network.
+    "standard-wrn-40-2": ("--method=standard", *LARGE),
+    "augmix-wrn-40-2": ("--method=augmix", *LARGE),
 }
 CORRUPTED_IMAGES = 1000
 SETS = {"corrupted_dir": "cifar10-c", "cbar_dir": "cifar10-c-bar", "perturbed_dir": "cifar10-p"}
@@ -74,6 +78,7 @@ COLUMNS = {
     "adapted_c": "adapted: -C",
     "calibration_c": "RMS calibration error on -C",
     "calibrated_c": "the same with the temperature",
+    "noise_floor_c": "its noise floor",
 }
 """Numbers of a run that are shares -> their titles."""
 
@@ -94,25 +99,38 @@ def write_sets(data_dir: Path, work: Path) -> list[str]:
 
 
 def measured(results: Results) -> dict[str, Any]:
-    """Returns the numbers of a run's results: shares, and the error on each corruption."""
-    clean, corrupted, adapted = results.clean, results.corrupted, results.adapted
-    sets = {"c": corrupted, "cbar": results.cbar}
-    sets |= {"adapted_c": adapted.corrupted, "adapted_cbar": adapted.cbar}
+    """Returns the numbers of a run: shares, their intervals, and the error on each corruption."""
+    clean, corrupted, cbar = results.clean, results.corrupted, results.cbar
+    adapted = results.adapted
+    means = {
+        "c": (corrupted, corrupted.counted),
+        "extra": (corrupted, robustness.EXTRA_CORRUPTIONS),
+        "cbar": (cbar, cbar.counted),
+        "adapted_c": (adapted.corrupted, corrupted.counted),
+        "adapted_cbar": (adapted.cbar, cbar.counted),
+    }
+    single = {
+        "clean": (clean, "error"),
+        "p": (results.perturbed, "mean_flip_probability"),
+        "adapted_clean": (adapted.clean, "error"),
+    }
     rms, floor = "rms_calibration_error", "rms_noise_floor"
-    return {name: part.mean_over(part.counted, "error") for name, part in sets.items()} | {
-        "clean": clean.metric("error"),
-        "extra": corrupted.mean_over(robustness.EXTRA_CORRUPTIONS, "error"),
-        "p": results.perturbed.metric("mean_flip_probability"),
-        "adapted_clean": adapted.clean.metric("error"),
+    return {
+        **{key: part.mean_over(names, "error") for key, (part, names) in means.items()},
+        **{key: part.metric(name) for key, (part, name) in single.items()},
         "calibration_clean": clean.metric(rms),
         "noise_floor_clean": clean.metric(floor),
         "calibrated_clean": clean.metric(f"calibrated.{rms}"),
         "calibration_c": corrupted.mean_over(corrupted.counted, rms),
         "noise_floor_c": corrupted.mean_over(corrupted.counted, floor),
         "calibrated_c": corrupted.mean_over(corrupted.counted, f"calibrated.{rms}"),
+        "intervals": {
+            **{key: part.interval_over(names, "error") for key, (part, names) in means.items()},
+            **{key: part.interval(name) for key, (part, name) in single.items()},
+        },
         "corruptions": {
             name: part.over_severities(name, "error")
-            for part in (corrupted, results.cbar)
+            for part in (corrupted, cbar)
             for name in part.corruptions
         },
     }
@@ -144,23 +162,36 @@ def run(name: str, seed: int, data_dir: Path, work: Path, sets: list[str]) -> Ru
 
 
 def table(runs: list[Run]) -> str:
-    """Returns all runs as Markdown: means over seeds, in percent, with the sample deviation."""
-    titles = ["run", "epochs", "seeds", *COLUMNS.values(), "CPU minutes"]
+    """Returns all runs as Markdown, in percent.
+
+    Several seeds: mean and sample deviation. One: in parentheses, where known, the 95 % interval
+    over images.
+    """
+    titles = ["run", "epochs", "seeds", *COLUMNS.values(), "minutes: CPU, wall"]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for name in RUNS:
         rows = [row for row in runs if row["run"] == name]
         if rows:
             cells = [name, str(rows[0]["epochs"]), str(len(rows))]
-            cells += [_percent([row[column] for row in rows]) for column in COLUMNS]
-            minutes = [row["cpu_minutes"] for row in rows]
-            cells.append(" to ".join(f"{m:.0f}" for m in sorted({min(minutes), max(minutes)})))
+            cells += [_percent(rows, column) for column in COLUMNS]
+            cells.append(", ".join(_whole(rows, cost) for cost in ("cpu_minutes", "minutes")))
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _percent(shares: list[float]) -> str:
-    text = f"{100 * statistics.fmean(shares):.1f}"
-    return text if len(shares) == 1 else f"{text} ± {100 * statistics.stdev(shares):.1f}"
+def _percent(rows: list[Run], column: str) -> str:
+    shares = [100 * row[column] for row in rows]
+    text = f"{statistics.fmean(shares):.1f}"
+    if len(rows) > 1:
+        return f"{text} ± {statistics.stdev(shares):.1f}"
+    bounds = rows[0].get("intervals", {}).get(column)
+    return "{} ({:.1f} to {:.1f})".format(text, *(100 * x for x in bounds)) if bounds else text
+
+
+def _whole(rows: list[Run], cost: str) -> str:
+    return " to ".join(
+        f"{x:.0f}" for x in sorted({f(row[cost] for row in rows) for f in (min, max)})
+    )
 
 
 def stored(path: Path) -> list[Run]:
