@@ -43,6 +43,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "pixmix-jsd": ("--method=pixmix", "--jsd"),
     "pixmix-30": ("--method=pixmix", "--epochs=30"),
     "augmix-labels": ("--method=augmix", "--label_all_views"),
+    "augmix_textures-labels": ("--method=augmix_textures", "--label_all_views"),
     # The paper's, and the others that came later.
     "augmix-nojsd": ("--method=augmix", "--nojsd"),
     "pixmix": (),
