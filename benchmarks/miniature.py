@@ -190,9 +190,8 @@ def _percent(rows: list[Run], column: str) -> str:
 
 
 def _whole(rows: list[Run], cost: str) -> str:
-    return " to ".join(
-        f"{x:.0f}" for x in sorted({f(row[cost] for row in rows) for f in (min, max)})
-    )
+    minutes = sorted(row[cost] for row in rows)
+    return " to ".join(dict.fromkeys(f"{end:.0f}" for end in (minutes[0], minutes[-1])))
 
 
 def stored(path: Path) -> list[Run]:
